@@ -1,0 +1,1 @@
+"""reasonray: image-editing datasets with reasoning instructions, made on a Ray cluster."""

@@ -1,0 +1,131 @@
+"""The one optimiser loop of the zoo: resumable, with EMA, warm-up and a linear cool-down.
+
+It knows nothing of models or data: a loss function makes its own batch from the step number, so
+that a killed run continues with the batches it would have seen.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+CHECKPOINT_EVERY = 200
+LOG_EVERY = 50
+
+LossFunction = Callable[[int], tuple[torch.Tensor, dict[str, float]]]
+"""step -> (scalar loss, figures to show)."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Warm-up, constant, then linearly to zero over the last part of the steps.
+
+    Attributes:
+        num_steps: optimiser steps in all.
+        learning_rate: the constant part's.
+        num_warmup_steps: linear warm-up.
+        cooldown: the last fraction of the steps, 0..1.
+        ema_decay: of the weights' moving average, which is what `fit` leaves in the module.
+    """
+
+    num_steps: int
+    learning_rate: float = 1e-3
+    num_warmup_steps: int = 100
+    cooldown: float = 0.3
+    ema_decay: float = 0.998
+    weight_decay: float = 0.01
+
+    def rate(self, step: int) -> float:
+        """The learning rate's factor at a step, 0..1."""
+        start = self.num_steps * (1 - self.cooldown)
+        down = (self.num_steps - step) / max(1.0, self.num_steps - start)
+        return max(0.0, min(1.0, (step + 1) / self.num_warmup_steps, down))
+
+
+def fit(
+    name: str, module: torch.nn.Module, loss: LossFunction, schedule: Schedule, workdir: Path
+) -> None:
+    """Train `module` in place; ends with the moving average of its weights.
+
+    Args:
+        name: shown in the progress and used for the checkpoint's file.
+        module: everything that is trained.
+        loss: called with the step; its batch must follow from the step alone.
+        schedule: steps and rates.
+        workdir: where `<name>.pt` is kept; an interrupted run continues from it.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.99)
+    )
+    average = [p.detach().clone() for p in trained]
+    checkpoint = workdir / f"{name}.pt"
+    workdir.mkdir(parents=True, exist_ok=True)
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        average, first = state["average"], state["step"]
+
+    def save(step: int) -> None:
+        state = {
+            "module": module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "average": average,
+            "step": step,
+        }
+        torch.save(state, checkpoint.with_suffix(".tmp"))
+        os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+
+    module.train()
+    smooth: float | None = None
+    with _progress() as progress:
+        bar = progress.add_task(name, total=schedule.num_steps, completed=first, figures="")
+        started = time.monotonic()
+        for step in range(first, schedule.num_steps):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.learning_rate * schedule.rate(step)
+            value, figures = loss(step)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            decay = min(schedule.ema_decay, (step + 1) / (step + 10))
+            torch._foreach_lerp_(average, [p.detach() for p in trained], 1 - decay)
+            smooth = value.item() if smooth is None else 0.98 * smooth + 0.02 * value.item()
+            shown = " ".join(f"{key} {number:.4f}" for key, number in figures.items())
+            progress.update(bar, advance=1, figures=f"loss {smooth:.4f} {shown}")
+            if (step + 1) % LOG_EVERY == 0 and not progress.console.is_terminal:
+                pace = (time.monotonic() - started) / (step + 1 - first)
+                print(f"{name} {step + 1}/{schedule.num_steps} loss {smooth:.4f} {shown} "
+                      f"{pace:.2f} s/step", flush=True)  # fmt: skip
+            if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == schedule.num_steps:
+                save(step + 1)
+    with torch.no_grad():
+        for parameter, value in zip(trained, average, strict=True):
+            parameter.copy_(value)
+    module.eval()
+
+
+def mixed_precision() -> torch.autocast:
+    """bfloat16 autocast on CPU where the processor has it, which halves a step; else a no-op."""
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=supported)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=Console(stderr=True),
+        disable=not Console(stderr=True).is_terminal,
+    )

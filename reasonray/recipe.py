@@ -1,0 +1,351 @@
+"""The one configuration of a run: pydantic models, read from YAML, checked before any work.
+
+Recipes that ship are `recipes/*.yaml`. `load` gives a checked `Recipe` or one `UserError` line
+that names the key and the nearest valid one.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from reasonray.errors import UserError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Config(BaseModel):
+    """Base of every section: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Config):
+    """Which weights, and where they run."""
+
+    name: str = Field(
+        description="Hub id, a local folder, or `package:FOLDER` for one inside an installed "
+        "Python package"
+    )
+    revision: str | None = Field(None, description="Hub commit or tag; no effect on folders")
+    device: str = Field("auto", description="auto (a GPU if the actor has one), cpu or cuda")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Of the weights; auto: float16 on a GPU, float32 on a CPU"
+    )
+
+
+class SourceConfig(Config):
+    """One input of the run."""
+
+    format: Literal["instructpix2pix", "instructpix2pix-parquet", "v3det", "folder", "mini"] = (
+        Field(description="On-disk format; `mini` makes a mini world first")
+    )
+    path: str = Field(description="Folder or filesystem URI; for mini: COUNT or COUNT@SEED")
+    split: str = Field("train", description="v3det: train, val or test; no effect elsewhere")
+    license: str | None = Field(None, description="Written into every row of this source")
+
+
+class ImagesConfig(Config):
+    """Limits on the images that come in."""
+
+    max_pixels: int = Field(50_000_000, gt=0, description="Larger images are rejected unread")
+    min_side: int = Field(32, gt=0, description="Pixels; smaller images are rejected")
+
+
+class DivergenceConfig(Config):
+    """Eq. 1: drop pairs whose two images hardly differ."""
+
+    threshold: float | None = Field(
+        None, ge=0, description="Reject below this mean squared difference of RGB 0..1; null: none"
+    )
+    worst_fraction: Fraction | None = Field(
+        0.1, description="Reject this fraction of all pairs, the least different; null: none"
+    )
+    size: int = Field(256, gt=0, description="Both images are compared at this square size, pixels")
+
+
+class RewriteConfig(Config):
+    """P_gen, Eq. 2: several reasoning instructions for one pair."""
+
+    num_candidates: int = Field(5, ge=1, description="Candidates asked for in one request")
+    num_retries: int = Field(3, ge=0, description="Times an invalid reply is asked for again")
+    temperature: float = Field(1.0, ge=0, description="Sampling temperature")
+    max_tokens: int = Field(1024, gt=0, description="Of one reply")
+
+
+class SelectConfig(Config):
+    """P_select, Eq. 3: the best of the candidates."""
+
+    num_retries: int = Field(3, ge=0, description="Times an invalid reply is asked for again")
+    temperature: float = Field(0.0, ge=0, description="Sampling temperature of the first try")
+    max_tokens: int = Field(256, gt=0, description="Of one reply")
+
+
+class CaptionConfig(Config):
+    """BLIP-2, for inputs without a caption."""
+
+    model: ModelConfig = ModelConfig(name="Salesforce/blip2-opt-2.7b")
+    max_new_tokens: int = Field(40, gt=0, description="Of one caption")
+    num_beams: int = Field(1, ge=1, description="1: greedy")
+
+
+class CategoriesConfig(Config):
+    """spaCy, Eq. 4: candidate categories in the caption."""
+
+    model: str | None = Field(
+        None, description="spaCy pipeline; null: en_core_web_sm, or the one installed with us"
+    )
+    max_categories: int = Field(8, ge=1, description="The first so many of a caption")
+
+
+class GroundConfig(Config):
+    """Grounding DINO, Eq. 5: a box for each category."""
+
+    model: ModelConfig = ModelConfig(name="IDEA-Research/grounding-dino-base")
+    box_threshold: Fraction = Field(0.35, description="Least score of a box")
+    min_area: Fraction = Field(0.01, description="Least area of a box, of the image's")
+    max_area: Fraction = Field(0.7, description="Largest area of a box, of the image's")
+
+
+class ProposeConfig(Config):
+    """P_replace, Eq. 6: what is replaced by what, and the reasoning instruction."""
+
+    num_retries: int = Field(3, ge=0, description="Times an invalid reply is asked for again")
+    temperature: float = Field(1.0, ge=0, description="Sampling temperature")
+    max_tokens: int = Field(512, gt=0, description="Of one reply")
+
+
+class PaintConfig(Config):
+    """GLIGEN, Eq. 7: the box repainted."""
+
+    model: ModelConfig = ModelConfig(name="masterful/gligen-1-4-inpainting-text-box")
+    num_inference_steps: int = Field(50, ge=1, description="Denoising steps")
+    guidance_scale: float = Field(7.5, ge=1, description="Classifier-free guidance; 1: off")
+    scheduled_sampling_beta: Fraction = Field(
+        0.3, description="GLIGEN's tau: the gated layers are on for this first part of the steps"
+    )
+    feather: Fraction = Field(
+        0.05, description="Soft edge of the box inside it, a fraction of its shorter side"
+    )
+
+
+class QualityConfig(Config):
+    """What a made pair must satisfy; each null switches its check off."""
+
+    model: ModelConfig = ModelConfig(name="IDEA-Research/grounding-dino-base")
+    min_divergence: float | None = Field(
+        0.001, ge=0, description="Eq. 1 on the made pair: least mean squared difference of RGB 0..1"
+    )
+    min_target_score: Fraction | None = Field(
+        0.3, description="Least detection score of the target in the edited box"
+    )
+    max_selected_score: Fraction | None = Field(
+        0.5, description="Largest score of the selected category left in the edited box"
+    )
+    max_outside_change: Fraction | None = Field(
+        0.02, description="Largest mean absolute RGB difference 0..1 outside the box"
+    )
+
+
+class StagesConfig(Config):
+    """A section for each step."""
+
+    divergence: DivergenceConfig = DivergenceConfig()
+    rewrite: RewriteConfig = RewriteConfig()
+    select: SelectConfig = SelectConfig()
+    caption: CaptionConfig = CaptionConfig()
+    categories: CategoriesConfig = CategoriesConfig()
+    ground: GroundConfig = GroundConfig()
+    propose: ProposeConfig = ProposeConfig()
+    paint: PaintConfig = PaintConfig()
+    quality: QualityConfig = QualityConfig()
+
+
+class LanguageModelConfig(Config):
+    """Who answers P_gen, P_select and P_replace."""
+
+    backend: Literal["openai", "vllm", "transformers"] = Field(
+        "openai", description="An OpenAI-compatible server, vLLM's engine in the actors, or "
+        "transformers in the actors"
+    )  # fmt: skip
+    model: ModelConfig = ModelConfig(name="gpt-4.1-mini")
+    base_url: str | None = Field(
+        None, description="openai: the server's /v1 URL; null: OPENAI_BASE_URL or OpenAI itself"
+    )
+    max_concurrency: int = Field(32, ge=1, description="openai: requests at once from one actor")
+    timeout_s: float = Field(60, gt=0, description="openai: seconds before a request is given up")
+    max_attempts: int = Field(
+        6, ge=1, description="openai: tries of one request that fails with 429, 5xx or a timeout"
+    )
+    token_budget: int | None = Field(
+        None, gt=0, description="openai: tokens one actor may use before the run stops; null: any"
+    )
+    tensor_parallel_size: int = Field(1, ge=1, description="vllm: GPUs of one engine")
+    max_model_len: int | None = Field(None, gt=0, description="vllm: context length; null: model's")
+
+
+class PoolConfig(Config):
+    """Consecutive stages that share one kind of actor."""
+
+    stages: list[str] = Field(min_length=1, description="Names, in the pipeline's order")
+    min_actors: int = Field(1, ge=1, description="Kept running")
+    max_actors: int = Field(1, ge=1, description="Started when rows queue up")
+    num_cpus: float = Field(1, ge=0, description="Of one actor")
+    num_gpus: float = Field(0, ge=0, description="Of one actor; a fraction shares a GPU")
+    batch_size: int = Field(8, ge=1, description="Rows a call")
+    num_threads: int = Field(1, ge=1, description="CPU threads of torch in one actor")
+
+
+class OutputConfig(Config):
+    """How rows are written."""
+
+    block_rows: int = Field(64, ge=1, description="Rows committed together: what a kill can cost")
+    shard_mb: int = Field(256, ge=1, description="Aimed size of a published Parquet shard, MB")
+    row_group_rows: int = Field(100, ge=1, le=100, description="Rows a Parquet row group")
+
+
+class Recipe(Config):
+    """Everything that decides a run's result, and how it is spread over a machine or cluster."""
+
+    seed: int = Field(0, ge=0, description="Every sample's randomness follows from it and its id")
+    parts: list[Literal["I", "II", "III"]] = Field(
+        ["I", "II", "III"], min_length=1, description="Which parts are made"
+    )
+    variations: int = Field(
+        1, ge=1, description="Samples made of each input, each with an id and seed of its own"
+    )
+    limit: int | None = Field(None, ge=1, description="Inputs at most, of each source; null: all")
+    sources: list[SourceConfig] = Field([], description="Inputs; --source replaces them")
+    images: ImagesConfig = ImagesConfig()
+    stages: StagesConfig = StagesConfig()
+    language_model: LanguageModelConfig = LanguageModelConfig()
+    pools: list[PoolConfig] = Field(min_length=1, description="Who shares an actor")
+    output: OutputConfig = OutputConfig()
+
+    @model_validator(mode="after")
+    def _pools_cover_the_stages(self) -> "Recipe":
+        named = [name for pool in self.pools for name in pool.stages]
+        order = ["load", *StagesConfig.model_fields]
+        if named != order:
+            raise ValueError(f"pools: stages must be, over all pools in order, {', '.join(order)}")
+        for pool in self.pools:
+            if pool.max_actors < pool.min_actors:
+                raise ValueError(
+                    f"pools: max_actors {pool.max_actors} is below min_actors {pool.min_actors}"
+                )
+        return self
+
+    def hash(self) -> str:
+        """16 hexadecimal digits of everything that can change a row's content.
+
+        Pools, output layout, concurrency and limits do not: a run may be resumed with others.
+        """
+        content = self.model_dump(mode="json", exclude={"pools", "output", "sources", "limit"})
+        for key in ("max_concurrency", "timeout_s", "max_attempts", "token_budget", "base_url"):
+            content["language_model"].pop(key)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        recipe: a shipped recipe's name or a YAML file's path.
+        overrides: `a.b=c` settings, values in YAML; `pools.0.batch_size=4` reaches into lists.
+
+    Raises:
+        UserError: no such recipe, not YAML, or an invalid key or value; one line.
+    """
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{recipe}.yaml"
+        if not path.exists():
+            names = sorted(p.stem for p in RECIPES.glob("*.yaml"))
+            raise UserError(
+                f"recipe {recipe}: not one of {', '.join(names)}{_nearest(str(recipe), names)}; "
+                "for a file of your own give a path that ends in .yaml"
+            )
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"recipe {path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"recipe {path}: expected keys and values at the top level")
+    for override in overrides:
+        _override(content, override)
+    return parse(content, name=str(recipe))
+
+
+def parse(content: dict[str, Any], *, name: str) -> Recipe:
+    """Check a recipe's content; `name` stands in front of every message.
+
+    Raises:
+        UserError: one line that names the key, the rule and the nearest valid key.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            valid = _keys_at(first["loc"][:-1])
+            message = f"unknown key{_nearest(str(first['loc'][-1]), valid)}"
+        else:
+            message = f"{first['msg']} (got {first['input']!r})"
+            if first["type"] == "value_error":
+                message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{name}: {where + ': ' if where else ''}{message}") from error
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {override}: expected KEY=VALUE, e.g. stages.paint.guidance_scale=5")
+    node: Any = content
+    steps = key.split(".")
+    for step in steps[:-1]:
+        if isinstance(node, list):
+            if not step.isdigit() or int(step) >= len(node):
+                raise UserError(f"--set {key}: {step} is not an index below {len(node)}")
+            node = node[int(step)]
+        else:
+            node = node.setdefault(step, {})
+        if not isinstance(node, dict | list):
+            raise UserError(f"--set {key}: {step} is a value, not a section")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not YAML") from error
+    if isinstance(node, list):
+        if not steps[-1].isdigit() or int(steps[-1]) >= len(node):
+            raise UserError(f"--set {key}: {steps[-1]} is not an index below {len(node)}")
+        node[int(steps[-1])] = value
+    else:
+        node[steps[-1]] = value
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the section at a pydantic location."""
+    section: type[BaseModel] = Recipe
+    for step in location:
+        if isinstance(step, int):
+            continue
+        annotation = section.model_fields[step].annotation
+        for candidate in (annotation, *getattr(annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                section = candidate
+    return list(section.model_fields)
+
+
+def _nearest(word: str, valid: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else f" (valid: {', '.join(valid)})"

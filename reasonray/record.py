@@ -1,0 +1,249 @@
+"""The record: what a row holds on its way, what is published of it, its id and its randomness.
+
+A row is a plain dict (`Row`); between processes it travels as Arrow with `WORKING_SCHEMA`; what
+a run leaves has `ACCEPTED_SCHEMA` or `REJECTED_SCHEMA`. One row in, one row out: nothing here or
+anywhere drops a row, `reject` marks it.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Literal, TypedDict, cast
+
+import pyarrow as pa
+
+Part = Literal["I", "II", "III"]
+PARTS: tuple[Part, ...] = ("I", "II", "III")
+
+ReasoningType = Literal["knowledge", "causal", "temporal", "spatial", "logical", "cultural"]
+REASONING_TYPES: tuple[ReasoningType, ...] = (
+    "knowledge",
+    "causal",
+    "temporal",
+    "spatial",
+    "logical",
+    "cultural",
+)
+
+
+class Image(TypedDict):
+    """An encoded image, as the `datasets` Image feature stores it."""
+
+    bytes: bytes
+    path: str | None
+
+
+class Detection(TypedDict):
+    """A category found in the input image: box xyxy in its pixels (EXIF applied), score 0..1."""
+
+    category: str
+    box: list[float]
+    score: float
+
+
+class Scores(TypedDict, total=False):
+    """Everything measured of a pair; a field a part does not measure stays null."""
+
+    divergence: float
+    """Eq. 1: mean squared difference of RGB 0..1 at the recipe's size."""
+    detection: float
+    """Grounding DINO's score of the selected category in the input, 0..1."""
+    target_detection: float
+    """Its score of the target in the edited box, 0..1."""
+    selected_detection: float
+    """Its score of the selected category left in the edited box, 0..1."""
+    outside_change: float
+    """Mean absolute RGB difference 0..1 outside the (feathered) box."""
+
+
+class Model(TypedDict):
+    """A model that took part in a row."""
+
+    stage: str
+    name: str
+    revision: str | None
+
+
+class Prompt(TypedDict):
+    """A prompt that took part in a row."""
+
+    name: str
+    version: str
+
+
+class Provenance(TypedDict, total=False):
+    """How a row came about; enough to make it again."""
+
+    reasonray: str
+    recipe_hash: str
+    seed: int
+    variation: int
+    models: list[Model]
+    prompts: list[Prompt]
+
+
+class Row(TypedDict, total=False):
+    """One thing to do, then one sample or one rejection.
+
+    The plan fills the first block; `load` the images; each stage says in `reads` and `writes`
+    what it needs and adds.
+    """
+
+    id: str
+    part: Part
+    source: str
+    source_id: str
+    variation: int
+    input_uri: str
+    """Where the input image lies: a path or URI, or `<parquet>#<row group>/<row>/<column>`."""
+    edited_uri: str | None
+    license: str | None
+
+    input_image: Image | None
+    edited_image: Image | None
+    input_caption: str | None
+    edited_caption: str | None
+    instruction: str | None
+    direct_instruction: str | None
+    rationale: str | None
+    reasoning_type: str | None
+    candidates: list[str] | None
+    candidate_rationales: list[str] | None
+    candidate_reasoning_types: list[str] | None
+    categories: list[str] | None
+    detections: list[Detection] | None
+    selected_category: str | None
+    target_category: str | None
+    box: list[float] | None
+    """xyxy in pixels of the input image, EXIF orientation applied."""
+    image_hash: str | None
+    """Perceptual hash of the edited image, 64 bits in hexadecimal."""
+    scores: Scores
+    provenance: Provenance
+
+    stage: str | None
+    """None while the row is alive; the stage that rejected it afterwards."""
+    reason: str | None
+    detail: str | None
+
+
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_STRINGS = pa.list_(pa.string())
+_SCORES = pa.struct([(name, pa.float32()) for name in Scores.__annotations__])
+_DETECTION = pa.struct(
+    [("category", pa.string()), ("box", pa.list_(pa.float32())), ("score", pa.float32())]
+)
+_PROVENANCE = pa.struct(
+    [
+        ("reasonray", pa.string()),
+        ("recipe_hash", pa.string()),
+        ("seed", pa.int64()),
+        ("variation", pa.int32()),
+        (
+            "models",
+            pa.list_(
+                pa.struct(
+                    [("stage", pa.string()), ("name", pa.string()), ("revision", pa.string())]
+                )
+            ),
+        ),
+        ("prompts", pa.list_(pa.struct([("name", pa.string()), ("version", pa.string())]))),
+    ]
+)
+
+_KEYS = [("id", pa.string()), ("part", pa.string()), ("source", pa.string())]
+_KEYS += [("source_id", pa.string())]
+_PLAN = [
+    ("variation", pa.int32()),
+    ("input_uri", pa.string()),
+    ("edited_uri", pa.string()),
+]
+_SAMPLE = [
+    ("input_image", _IMAGE),
+    ("edited_image", _IMAGE),
+    ("input_caption", pa.string()),
+    ("edited_caption", pa.string()),
+    ("instruction", pa.string()),
+    ("direct_instruction", pa.string()),
+    ("rationale", pa.string()),
+    ("reasoning_type", pa.string()),
+    ("candidates", _STRINGS),
+    ("categories", _STRINGS),
+    ("selected_category", pa.string()),
+    ("target_category", pa.string()),
+    ("box", pa.list_(pa.float32(), 4)),
+    ("scores", _SCORES),
+    ("provenance", _PROVENANCE),
+    ("license", pa.string()),
+]
+_WORK = [
+    ("candidate_rationales", _STRINGS),
+    ("candidate_reasoning_types", _STRINGS),
+    ("detections", pa.list_(_DETECTION)),
+    ("image_hash", pa.string()),
+]
+_REJECTION = [("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+
+PLAN_SCHEMA = pa.schema(
+    [
+        *_KEYS,
+        *_PLAN,
+        ("input_caption", pa.string()),
+        ("edited_caption", pa.string()),
+        ("direct_instruction", pa.string()),
+        ("license", pa.string()),
+    ]
+)
+"""One light row for each thing to do, written before any work starts."""
+
+WORKING_SCHEMA = pa.schema([*_KEYS, *_PLAN, *_SAMPLE, *_WORK, *_REJECTION])
+"""What travels between the pools."""
+
+ACCEPTED_SCHEMA = pa.schema([*_KEYS, *_SAMPLE])
+REJECTED_SCHEMA = pa.schema([*_KEYS, *_REJECTION, *_SAMPLE])
+"""A rejection keeps all that was known of the row when it was rejected."""
+
+
+def reject(row: Row, stage: str, reason: str, detail: str) -> None:
+    """Mark a row as rejected, in place; the first rejection stands."""
+    if row.get("stage") is None:
+        row["stage"], row["reason"], row["detail"] = stage, reason, detail
+
+
+def is_rejected(row: Row) -> bool:
+    """Whether some stage has rejected the row."""
+    return row.get("stage") is not None
+
+
+def add_scores(row: Row, **scores: float) -> None:
+    """Add measurements to a row without touching another row's dict."""
+    row["scores"] = cast(Scores, {**(row.get("scores") or {}), **scores})
+
+
+def sample_id(part: Part, source: str, source_id: str, variation: int = 0) -> str:
+    """The stable id of one thing to do, from the source's own ids."""
+    return f"{part}/{source}/{source_id}/{variation}"
+
+
+def sample_seed(run_seed: int, row_id: str, stage: str, attempt: int = 0) -> int:
+    """The seed of one sample in one stage, 0..2^63-1: nothing else about the run changes it."""
+    key = f"{run_seed}\x1f{row_id}\x1f{stage}\x1f{attempt}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
+
+
+def to_table(rows: Iterable[Row], schema: pa.Schema = WORKING_SCHEMA) -> pa.Table:
+    """Rows as an Arrow table of exactly `schema`; absent fields are null, others are left out."""
+    listed = list(rows)
+    columns = {
+        field.name: pa.array([row.get(field.name) for row in listed], type=field.type)
+        for field in schema
+    }
+    return pa.table(columns, schema=schema)
+
+
+def to_rows(table: pa.Table) -> list[Row]:
+    """The inverse of `to_table`; null struct members are left out of scores and provenance."""
+    rows = cast(list[dict[str, Any]], table.to_pylist())
+    for row in rows:
+        for name in ("scores", "provenance"):
+            row[name] = {k: v for k, v in (row.get(name) or {}).items() if v is not None}
+    return cast(list[Row], rows)

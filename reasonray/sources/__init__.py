@@ -1,0 +1,1 @@
+"""Readers: one file for each on-disk format, each giving plan rows and, later, image bytes."""

@@ -1,0 +1,1 @@
+"""The pipeline's steps, one file each; pure classes that know nothing of Ray."""
