@@ -64,6 +64,7 @@ class Scene:
 
     @property
     def categories(self) -> tuple[str, ...]:
+        """From left to right."""
         return tuple(item.category for item in self.objects)
 
 

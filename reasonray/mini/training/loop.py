@@ -4,7 +4,6 @@ It knows nothing of models or data: a loss function makes its own batch from the
 that a killed run continues with the batches it would have seen.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ def fit(
             "step": step,
         }
         torch.save(state, checkpoint.with_suffix(".tmp"))
-        os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+        checkpoint.with_suffix(".tmp").replace(checkpoint)
 
     module.train()
     smooth: float | None = None
