@@ -1,0 +1,185 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reasonray.errors import RowError
+from reasonray.images import decode, encode_png
+from reasonray.record import Image
+
+
+def encoded(picture: PIL.Image.Image, kind: str, **options: object) -> Image:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return {"bytes": buffer.getvalue(), "path": f"a.{kind.lower()}"}
+
+
+def halves(mode: str = "RGB", size: tuple[int, int] = (64, 40)) -> PIL.Image.Image:
+    """Red on the left, blue on the right."""
+    picture = PIL.Image.new("RGB", size, (255, 0, 0))
+    picture.paste((0, 0, 255), (size[0] // 2, 0, *size))
+    return picture.convert(mode)
+
+
+def pixel(picture: PIL.Image.Image, x: int, y: int) -> tuple[int, ...]:
+    value = picture.getpixel((x, y))
+    assert isinstance(value, tuple)
+    return value
+
+
+def refused(image: Image, **limits: int) -> RowError:
+    with pytest.raises(RowError) as caught:
+        decode(image, **limits)
+    assert image["path"] is not None
+    assert image["path"] in caught.value.detail
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
+def test_every_common_format_gives_upright_rgb(kind: str) -> None:
+    picture = decode(encoded(halves(), kind))
+    assert picture.mode == "RGB"
+    assert picture.size == (64, 40)
+    assert np.allclose(pixel(picture, 5, 20), (255, 0, 0), atol=12)
+    assert np.allclose(pixel(picture, 60, 20), (0, 0, 255), atol=12)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
+    # How a camera stores the upright picture for each orientation: the inverse of the display.
+    stored = {
+        1: lambda p: p,
+        2: lambda p: p.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT),
+        3: lambda p: p.rotate(180, expand=True),
+        4: lambda p: p.transpose(PIL.Image.Transpose.FLIP_TOP_BOTTOM),
+        5: lambda p: p.transpose(PIL.Image.Transpose.TRANSPOSE),
+        6: lambda p: p.rotate(90, expand=True),
+        7: lambda p: p.transpose(PIL.Image.Transpose.TRANSVERSE),
+        8: lambda p: p.rotate(-90, expand=True),
+    }
+    upright = halves()
+    upright.paste((0, 255, 0), (0, 0, 16, 8))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    options = {"exif": exif.tobytes()} if kind != "TIFF" else {"tiffinfo": {0x0112: orientation}}
+    if kind in ("JPEG", "WEBP"):
+        options["quality"] = 95
+    seen = decode(encoded(stored[orientation](upright), kind, **options))
+    assert seen.size == upright.size
+    difference = np.asarray(seen).astype(int) - np.asarray(upright).astype(int)
+    assert np.abs(difference).mean() < 6
+
+
+def test_a_broken_exif_block_does_not_cost_the_picture() -> None:
+    image = encoded(halves(), "JPEG", exif=b"Exif\x00\x00MM\x00\x2a\x00\x00\xff\xff\x00\x10")
+    assert decode(image).size == (64, 40)
+
+
+def test_cmyk_and_grey_jpegs_become_rgb() -> None:
+    cmyk = decode(encoded(halves("CMYK"), "JPEG"))
+    assert cmyk.mode == "RGB"
+    assert np.allclose(pixel(cmyk, 5, 20), (255, 0, 0), atol=30)
+    grey = decode(encoded(halves("L"), "JPEG"))
+    assert grey.mode == "RGB"
+    assert np.allclose(pixel(grey, 5, 20), (76, 76, 76), atol=3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_keeps_its_shades(kind: str) -> None:
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(40, 0)
+    seen = np.asarray(decode(encoded(PIL.Image.fromarray(ramp), kind)))
+    assert seen[0, 0].tolist() == [0, 0, 0]
+    assert abs(int(seen[0, 32, 0]) - 129) <= 1
+    assert seen[0, -1].tolist() == [255, 255, 255]
+
+
+def test_transparency_is_put_on_white() -> None:
+    clear = halves("RGBA")
+    clear.putalpha(PIL.Image.new("L", clear.size, 0))
+    assert pixel(decode(encoded(clear, "PNG")), 5, 5) == (255, 255, 255)
+    half = halves("RGBA")
+    half.putalpha(PIL.Image.new("L", half.size, 128))
+    assert np.allclose(pixel(decode(encoded(half, "PNG")), 5, 5), (255, 127, 127), atol=1)
+    palette = halves("P")
+    index = palette.getpixel((0, 0))
+    assert pixel(decode(encoded(palette, "PNG", transparency=index)), 5, 5) == (255, 255, 255)
+    assert pixel(decode(encoded(palette, "PNG", transparency=index)), 60, 5) == (0, 0, 255)
+    grey_alpha = PIL.Image.new("LA", (40, 40), (0, 0))
+    assert pixel(decode(encoded(grey_alpha, "PNG")), 5, 5) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_an_animation_is_its_first_frame(kind: str) -> None:
+    frames = [PIL.Image.new("RGB", (40, 40), colour) for colour in ("red", "blue", "lime")]
+    image = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert np.allclose(pixel(decode(image), 20, 20), (255, 0, 0), atol=12)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_cut_off_file_is_truncated(kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    image = encoded(PIL.Image.fromarray(noise), kind)
+    cut: Image = {"bytes": image["bytes"][: len(image["bytes"]) // 2], "path": image["path"]}
+    assert refused(cut).reason == "truncated_image"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff", b"<!DOCTYPE html><p>404", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n"],
+)
+def test_what_is_no_picture_is_unreadable(data: bytes) -> None:
+    assert refused({"bytes": data, "path": "x.jpg"}).reason == "unreadable_image"
+
+
+def test_a_bomb_is_refused_from_its_header_alone() -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    bomb: Image = {"bytes": data, "path": "bomb.png"}
+    assert refused(bomb).reason == "too_many_pixels"
+    assert refused(bomb, max_pixels=10_000).reason == "too_many_pixels"
+
+
+def test_the_limits_are_the_recipe_s() -> None:
+    image = encoded(halves(size=(64, 40)), "PNG")
+    assert decode(image, max_pixels=64 * 40, min_side=40).size == (64, 40)
+    assert refused(image, max_pixels=64 * 40 - 1).reason == "too_many_pixels"
+    assert refused(image, min_side=41).reason == "too_small"
+
+
+def test_a_limit_above_pillow_s_own_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
+    image = encoded(halves(), "PNG")
+    assert decode(image, max_pixels=64 * 40).size == (64, 40)
+    assert refused(image).reason == "too_many_pixels"
+    assert PIL.Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_encoding_is_lossless_and_repeatable() -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (33, 47, 3), dtype=np.uint8)
+    picture = PIL.Image.fromarray(noise)
+    assert np.array_equal(np.asarray(decode(encode_png(picture))), noise)
+    assert encode_png(picture, "b.png") == {**encode_png(picture), "path": "b.png"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF"]))
+def test_damaged_bytes_give_a_picture_or_a_row_error(data: st.DataObject, kind: str) -> None:
+    damaged = bytearray(encoded(halves(), kind)["bytes"])
+    for _ in range(data.draw(st.integers(1, 8))):
+        place = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[place] = data.draw(st.integers(0, 255))
+    try:
+        picture = decode({"bytes": bytes(damaged), "path": "d"}, max_pixels=10_000_000)
+    except RowError:
+        return
+    assert picture.mode == "RGB"
