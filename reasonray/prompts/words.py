@@ -1,0 +1,199 @@
+"""Whether a text names a thing: inflections, compounds and common synonyms of English nouns.
+
+Rule-based and small on purpose: a false alarm costs one more request to the language model, a
+miss costs a sample that says directly what it should only suggest.
+"""
+
+import functools
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_IRREGULAR = {
+    "calves": "calf",
+    "children": "child",
+    "feet": "foot",
+    "geese": "goose",
+    "knives": "knife",
+    "lice": "louse",
+    "men": "man",
+    "mice": "mouse",
+    "oxen": "ox",
+    "people": "person",
+    "shelves": "shelf",
+    "teeth": "tooth",
+    "wives": "wife",
+    "wolves": "wolf",
+    "women": "woman",
+}
+
+# What forms closed compounds with nouns. A list rather than any prefix or suffix: "carrot" does
+# not name a car, "vegetable" no table.
+_COMPOUND_PARTS_TEXT = (
+    "air back ball bed berry bird board boat book bottle bowl box butter cake cap case cloth coat "
+    "comb cream cup dish dog drop fire fisher fly foot fruit garden gold ground guard hand head "
+    "herd hive hold hole honey horse house keeper ladle leaf light like maid maker man master men "
+    "motor nest nut pack pan paper path plant play pot proof race rain ride rider room sea shake "
+    "shell shine shoe shop side skin smith snow spoon stick stone store sun sword table tail top "
+    "under wagon ware water way wheel wick wood woman work works worm yard"
+)
+_COMPOUND_PARTS = frozenset(_COMPOUND_PARTS_TEXT.split())
+
+# Function words, and the verbs and nouns of editing: they say that something is changed, not what
+# comes in.
+_PLAIN_TEXT = (
+    "a about above across add added adding after all also an and another any appear around as at "
+    "away background be become becomes been before behind being below beside between but by can "
+    "change changed color colour convert could create does down edit every exchange for from get "
+    "give go had has have her him his how if image in inside instead into is it its just keep "
+    "large let like little look looking looks made make makes many more most near new next no not "
+    "now of off on one only onto or other out over own paint photo photograph picture "
+    "place please put remove replace replaced scene set she should show shows small so some "
+    "style substitute swap switch take than that the their them then there these they thing this "
+    "those to transform trade turn two under up use very view want was were what when where which "
+    "while who will with without would you"
+)
+_PLAIN = frozenset(_PLAIN_TEXT.split())
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, lower case, without punctuation and possessive endings."""
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
+    plain = re.sub(r"'s\b|'", "", plain)
+    return re.findall(r"[^\W_]+", plain)
+
+
+def same(a: str, b: str) -> bool:
+    """Whether two words are forms of one word ("mice", "mouse"; "milk", "milking")."""
+    return bool(_bases(a) & _bases(b))
+
+
+def mentions(text: str, phrase: str) -> bool:
+    """Whether a text holds all words of a phrase in a row, in any form and joining."""
+    wanted = words(phrase)
+    return bool(wanted) and _find(words(text), wanted) is not None
+
+
+def naming(text: str, names: Iterable[str]) -> str | None:
+    """The word(s) of `text` that name one of `names`, or None.
+
+    A name is given away by the phrase in any form and joining ("fire truck", "fire-trucks",
+    "firetruck"), by a synonym, by its head noun alone ("truck", for it says what kind of thing it
+    is) and by a compound of its head ("truckload"). Its modifiers alone ("fire") are allowed: they
+    are what a hint is made of.
+    """
+    tokens = words(text)
+    for name in names:
+        for phrase in _phrases(name):
+            found = _find(tokens, phrase)
+            if found is not None:
+                return found
+            for head in _heads(phrase):
+                for token in tokens:
+                    if same(token, head) or _compounds(token, head):
+                        return token
+    return None
+
+
+def introduced(before: str, *after: str) -> list[str]:
+    """The words that tell: those of `after` that `before` lacks, each once, plain words left out.
+
+    For Part I: what the edited caption and the direct instruction bring in.
+    """
+    known = words(before)
+    found: list[str] = []
+    for word in words(" ".join(after)):
+        if word in _PLAIN or word in found or any(same(word, other) for other in known):
+            continue
+        found.append(word)
+    return found
+
+
+def equivalent(a: str, b: str) -> bool:
+    """Whether two names mean the same thing, or one is a kind of the other ("fire truck")."""
+    for one in _phrases(a):
+        for two in _phrases(b):
+            if "".join(one) == "".join(two):
+                return True
+            short, long = sorted((one, two), key=len)
+            if all(map(same, long[-len(short) :], short)):
+                return True
+    return False
+
+
+def _find(tokens: Sequence[str], phrase: Sequence[str]) -> str | None:
+    """The stretch of tokens that spells the phrase, over any word boundaries."""
+    joined = "".join(phrase)
+    for start in range(len(tokens)):
+        exact = tokens[start : start + len(phrase)]
+        if len(exact) == len(phrase) and all(map(same, exact, phrase)):
+            return " ".join(exact)
+        for end in range(start + 1, min(len(tokens), start + len(phrase) + 2) + 1):
+            if same("".join(tokens[start:end]), joined):
+                return " ".join(tokens[start:end])
+    return None
+
+
+def _compounds(token: str, head: str) -> bool:
+    """Whether the token is a closed compound with the head in it: "firetruck", "beehive"."""
+    for base in _bases(token):
+        if base.startswith(head) and base[len(head) :] in _COMPOUND_PARTS:
+            return True
+        if base.endswith(head) and base[: -len(head)] in _COMPOUND_PARTS:
+            return True
+    return False
+
+
+def _heads(phrase: Sequence[str]) -> list[str]:
+    """The nouns that say what kind of thing it is: the last word, on both sides of "of"."""
+    if "of" in phrase[1:-1]:
+        middle = phrase.index("of", 1)
+        return [phrase[middle - 1], phrase[-1]]
+    return [phrase[-1]]
+
+
+def _phrases(name: str) -> list[tuple[str, ...]]:
+    """The name and its synonyms, as words."""
+    phrase = tuple(words(name))
+    if not phrase:
+        return []
+    single = "".join(phrase)
+    others = {other for base in _bases(single) for other in _synonyms().get(base, ())}
+    return [phrase, *((other,) for other in sorted(others) if other != single)]
+
+
+@functools.cache
+def _synonyms() -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for line in (Path(__file__).parent / "synonyms.txt").read_text().splitlines():
+        group = frozenset(line.split())
+        for word in group:
+            found[word] = found.get(word, frozenset()) | group
+    return found
+
+
+@functools.lru_cache(maxsize=100_000)
+def _bases(word: str) -> frozenset[str]:
+    """The word and what it may be a form of; not all of them words."""
+    found = {word, _IRREGULAR.get(word, word)}
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        found.add(word[:-1])
+        if word.endswith("es"):
+            found.add(word[:-2])
+        if word.endswith("ies"):
+            found.add(word[:-3] + "y")
+        if word.endswith("ves"):
+            found |= {word[:-3] + "f", word[:-3] + "fe"}
+    for ending in ("ing", "ed"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            stem = word[: -len(ending)]
+            found.add(stem + "e")
+            # "caring" is no form of "car": a short stem doubles its consonant.
+            if len(stem) > 3 or not re.fullmatch(r"[^aeiou][aeiou][^aeiouwxy]", stem):
+                found.add(stem)
+            if stem[-1] == stem[-2]:
+                found.add(stem[:-1])
+    if word.endswith("y") and len(word) > 4:
+        found |= {word[:-1], word[:-1] + "e"}
+    return frozenset(found)
