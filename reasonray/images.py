@@ -53,21 +53,21 @@ def decode(
 
     Args:
         image: encoded bytes; its path is named in errors.
-        max_pixels: checked against the header before decoding; None: Pillow's own limit.
+        max_pixels: checked against the header before decoding; None: any, which is for images
+            that the stage `load` has let through.
         min_side: of the shorter side, pixels; None: any.
 
     Raises:
         RowError: one of `REJECTS`.
     """
     name = image["path"] or "image"
-    limit = max_pixels or PIL.Image.MAX_IMAGE_PIXELS
     with _process_wide, warnings.catch_warnings():
         # What Pillow warns of (damaged metadata, sizes near its limit) is a RowError or harmless.
         warnings.simplefilter("ignore")
-        opened = _open(image["bytes"], name, limit)
+        opened = _open(image["bytes"], name, max_pixels)
         width, height = opened.size
-        if limit is not None and width * height > limit:
-            detail = f"{name}: {width}x{height} pixels are more than {limit:,}"
+        if max_pixels is not None and width * height > max_pixels:
+            detail = f"{name}: {width}x{height} pixels are more than {max_pixels:,}"
             raise RowError("too_many_pixels", detail)
         if min_side is not None and min(width, height) < min_side:
             detail = f"{name}: {width}x{height} pixels, a side is below {min_side}"

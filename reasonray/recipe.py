@@ -209,6 +209,12 @@ class OutputConfig(Config):
     block_rows: int = Field(64, ge=1, description="Rows committed together: what a kill can cost")
     shard_mb: int = Field(256, ge=1, description="Aimed size of a published Parquet shard, MB")
     row_group_rows: int = Field(100, ge=1, le=100, description="Rows a Parquet row group")
+    stall_timeout_s: float = Field(
+        1200,
+        gt=0,
+        description="Seconds without a finished block after which a run stops; raise it where "
+        "loading a model or making one block takes longer",
+    )
 
 
 class Recipe(Config):
@@ -221,7 +227,9 @@ class Recipe(Config):
     variations: int = Field(
         1, ge=1, description="Samples made of each input, each with an id and seed of its own"
     )
-    limit: int | None = Field(None, ge=1, description="Inputs at most, of each source; null: all")
+    limit: int | None = Field(
+        None, ge=1, description="Inputs at most, of each source for each part; null: all"
+    )
     sources: list[SourceConfig] = Field([], description="Inputs; --source replaces them")
     images: ImagesConfig = ImagesConfig()
     stages: StagesConfig = StagesConfig()

@@ -67,7 +67,9 @@ def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
     upright.paste((0, 255, 0), (0, 0, 16, 8))
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
-    options = {"exif": exif.tobytes()} if kind != "TIFF" else {"tiffinfo": {0x0112: orientation}}
+    options: dict[str, object] = (
+        {"exif": exif.tobytes()} if kind != "TIFF" else {"tiffinfo": {0x0112: orientation}}
+    )
     if kind in ("JPEG", "WEBP"):
         options["quality"] = 95
     seen = decode(encoded(stored[orientation](upright), kind, **options))
@@ -145,7 +147,7 @@ def test_a_bomb_is_refused_from_its_header_alone() -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     bomb: Image = {"bytes": data, "path": "bomb.png"}
-    assert refused(bomb).reason == "too_many_pixels"
+    assert refused(bomb, max_pixels=2_000_000_000).reason == "too_many_pixels"
     assert refused(bomb, max_pixels=10_000).reason == "too_many_pixels"
 
 
@@ -160,7 +162,7 @@ def test_a_limit_above_pillow_s_own_is_honoured(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
     image = encoded(halves(), "PNG")
     assert decode(image, max_pixels=64 * 40).size == (64, 40)
-    assert refused(image).reason == "too_many_pixels"
+    assert decode(image).size == (64, 40)
     assert PIL.Image.MAX_IMAGE_PIXELS == 100
 
 

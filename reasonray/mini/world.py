@@ -7,6 +7,7 @@ gives the scene after an edit. The world knows nothing of files (`formats`) or m
 import functools
 import io
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +109,8 @@ def render(scene: Scene) -> NDArray[np.uint8]:
         region = image[top:bottom, left:right]
         alpha = sprite[..., 3:]
         image[top:bottom, left:right] = sprite[..., :3] * alpha + region * (1 - alpha)
-    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    drawn: NDArray[np.uint8] = np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    return drawn
 
 
 def background(scene: Scene) -> NDArray[np.float32]:
@@ -116,7 +118,7 @@ def background(scene: Scene) -> NDArray[np.float32]:
     rows = np.linspace(0, 1, IMAGE_SIZE, dtype=np.float32)[:, None]
     if scene.horizon is not None:
         rows = (rows > scene.horizon).astype(np.float32)
-    top, bottom = np.float32(scene.top_rgb), np.float32(scene.bottom_rgb)
+    top, bottom = (np.array(rgb, np.float32) for rgb in (scene.top_rgb, scene.bottom_rgb))
     column = top * (1 - rows) + bottom * rows
     return np.repeat(column[:, None, :], IMAGE_SIZE, axis=1)
 
@@ -151,7 +153,7 @@ def _apart(a: SceneObject, b: SceneObject) -> bool:
     )
 
 
-def _rgb(values: NDArray[np.floating]) -> tuple[int, int, int]:
+def _rgb(values: NDArray[Any]) -> tuple[int, int, int]:
     red, green, blue = (round(float(v)) for v in values)
     return red, green, blue
 

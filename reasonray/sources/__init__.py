@@ -1,1 +1,125 @@
-"""Readers: one file for each on-disk format, each giving plan rows and, later, image bytes."""
+"""Sources: one reader for each on-disk format, and the plan that is made of them.
+
+A reader is a module with `PARTS` (which parts it can feed) and `read(source)`, a generator of
+`Item`s. `plan` spreads the items over parts and variations; no image is opened before the stage
+`load`, which reads it through `read_bytes`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from reasonray.errors import UserError
+from reasonray.recipe import Recipe, SourceConfig
+from reasonray.record import Part, Row, sample_id
+from reasonray.sources import folder, instructpix2pix, instructpix2pix_parquet, mini, v3det
+from reasonray.sources.files import read_bytes
+from reasonray.sources.item import Item
+
+__all__ = ["FORMATS", "Item", "plan", "read_bytes"]
+
+FORMATS: dict[str, tuple[Callable[[SourceConfig], Iterator[Item]], tuple[Part, ...]]] = {
+    "instructpix2pix": (instructpix2pix.read, instructpix2pix.PARTS),
+    "instructpix2pix-parquet": (instructpix2pix_parquet.read, instructpix2pix_parquet.PARTS),
+    "v3det": (v3det.read, v3det.PARTS),
+    "folder": (folder.read, folder.PARTS),
+}
+"""format -> its reader and the parts it feeds; `mini` is made of two of them."""
+
+
+def plan(recipe: Recipe, workdir: Path) -> Iterator[Row]:
+    """One light row (`record.PLAN_SCHEMA`) for each thing to do, in an order that never changes.
+
+    Args:
+        recipe: its sources, parts, variations and limit count.
+        workdir: a local folder where a mini world is drawn.
+
+    Raises:
+        UserError: no source, a source that is not what it is said to be, an id that occurs
+            twice, or nothing to do for the recipe's parts.
+    """
+    if not recipe.sources:
+        raise UserError("no source: name one in the recipe or with --source FORMAT=PATH")
+    num_rows = 0
+    for name, source in _named(_expanded(recipe.sources, workdir)):
+        read, served = FORMATS[source.format]
+        parts = [part for part in served if part in recipe.parts]
+        if not parts:
+            continue
+        for item in _unique(islice(read(source), recipe.limit), name):
+            for row in _rows(item, name, source, parts, recipe.variations):
+                num_rows += 1
+                yield row
+    if not num_rows:
+        formats = ", ".join(source.format for source in recipe.sources)
+        raise UserError(
+            f"nothing to do: sources {formats} have no inputs for parts {', '.join(recipe.parts)}"
+        )
+
+
+def _rows(
+    item: Item, name: str, source: SourceConfig, parts: list[Part], variations: int
+) -> Iterator[Row]:
+    for part in parts:
+        if part == "I" and not item.is_pair:
+            continue
+        for variation in range(variations):
+            # Parts II and III make an edit of their own: only the input is theirs.
+            pair = part == "I"
+            yield {
+                "id": sample_id(part, name, item.source_id, variation),
+                "part": part,
+                "source": name,
+                "source_id": item.source_id,
+                "variation": variation,
+                "input_uri": item.input_uri,
+                "edited_uri": item.edited_uri if pair else None,
+                "input_caption": item.input_caption,
+                "edited_caption": item.edited_caption if pair else None,
+                "direct_instruction": item.direct_instruction if pair else None,
+                "license": item.license or source.license,
+            }
+
+
+def _expanded(
+    sources: list[SourceConfig], workdir: Path
+) -> Iterator[tuple[str, str, SourceConfig]]:
+    """Name, path as the recipe has it, and what is read."""
+    for source in sources:
+        if source.format == "mini":
+            for made in mini.make(source, workdir):
+                yield f"mini-{made.format}", source.path, made
+        else:
+            suffix = f"-{source.split}" if source.format == "v3det" else ""
+            yield f"{source.format}{suffix}", source.path, source
+
+
+def _named(
+    expanded: Iterator[tuple[str, str, SourceConfig]],
+) -> Iterator[tuple[str, SourceConfig]]:
+    """Ids begin with the source's name, so two of one name are told apart by their paths."""
+    listed = list(expanded)
+    names = [name for name, _, _ in listed]
+    seen: set[str] = set()
+    for name, path, source in listed:
+        unique = name
+        if names.count(name) > 1:
+            unique += f"-{hashlib.blake2b(path.encode(), digest_size=3).hexdigest()}"
+        if unique in seen:
+            raise UserError(f"source {source.format}={path}: listed twice")
+        seen.add(unique)
+        yield unique, source
+
+
+def _unique(items: Iterator[Item], name: str) -> Iterator[Item]:
+    """Digests, not ids, are kept: some 70 bytes an item."""
+    seen: set[bytes] = set()
+    for item in items:
+        digest = hashlib.blake2b(item.source_id.encode(), digest_size=8).digest()
+        if digest in seen:
+            raise UserError(
+                f"source {name}: the id {item.source_id} occurs twice, again at {item.input_uri}"
+            )
+        seen.add(digest)
+        yield item

@@ -1,0 +1,82 @@
+"""InstructPix2Pix as the Hugging Face hub holds it: Parquet files with the images inside.
+
+Columns `original_image, edit_prompt, edited_image` and, where known, `original_prompt` and
+`edited_prompt`; images as `struct<bytes, path>` or plain binary. Only the text is read here, a
+row group at a time; an image is found again by its row group, row and column.
+"""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reasonray.errors import UserError
+from reasonray.recipe import SourceConfig
+from reasonray.record import Part
+from reasonray.sources.files import Folder, summary
+from reasonray.sources.item import Item
+
+PARTS: tuple[Part, ...] = ("I", "II")
+
+_IMAGES = ("original_image", "edited_image")
+_REQUIRED = (*_IMAGES, "edit_prompt")
+_TEXTS = ("edit_prompt", "original_prompt", "edited_prompt")
+
+
+def read(source: SourceConfig) -> Iterator[Item]:
+    """Every row of every file below, in the order of the file names; ids are `<file>/<row>`.
+
+    Args:
+        source: its path is a folder, or one .parquet file.
+
+    Raises:
+        UserError: there is no Parquet file, or one is damaged or lacks a column.
+    """
+    if source.path.endswith(".parquet"):
+        parent, _, name = source.path.rpartition("/")
+        folder, names = Folder.at(parent or "."), iter([name])
+    else:
+        folder = Folder.at(source.path)
+        names = (name for name in folder.walk() if name.endswith(".parquet"))
+    num_files = 0
+    for name in names:
+        num_files += 1
+        yield from _rows(folder, name)
+    if not num_files:
+        raise UserError(
+            f"source {source.path}: expected .parquet files with {', '.join(_REQUIRED)}, "
+            f"found {summary(folder)}"
+        )
+
+
+def _rows(folder: Folder, name: str) -> Iterator[Item]:
+    uri = folder.uri(name)
+    try:
+        with folder.filesystem.open(folder.path(name), "rb") as opened:
+            file = pq.ParquetFile(opened)
+            present = file.schema_arrow.names
+            missing = [column for column in _REQUIRED if column not in present]
+            if missing:
+                raise UserError(
+                    f"{uri}: no column {', '.join(missing)} (it has {', '.join(present)})"
+                )
+            texts = [column for column in _TEXTS if column in present]
+            first = 0
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, columns=texts).to_pylist()
+                for index, row in enumerate(rows):
+                    place = f"{uri}#{group}/{index}"
+                    yield Item(
+                        source_id=f"{name.removesuffix('.parquet')}/{first + index}",
+                        input_uri=f"{place}/{_IMAGES[0]}",
+                        edited_uri=f"{place}/{_IMAGES[1]}",
+                        input_caption=row.get("original_prompt") or None,
+                        edited_caption=row.get("edited_prompt") or None,
+                        direct_instruction=row["edit_prompt"] or None,
+                    )
+                first += len(rows)
+    except FileNotFoundError as error:
+        raise UserError(f"source {uri}: there is no such file") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        problem = str(error).splitlines()[0]
+        raise UserError(f"{uri}: cannot be read as Parquet ({problem})") from error

@@ -1,0 +1,29 @@
+"""What every reader yields: one input of the run, before it is spread over parts and variations."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Item:
+    """One pair or one image of a source; no pixels, only where they lie.
+
+    Attributes:
+        source_id: the source's own id of it, unique and stable within the source.
+        input_uri: a path, a URI, or `<parquet>#<row group>/<row>/<column>`.
+        edited_uri: likewise; None for what is no pair.
+        input_caption, edited_caption, direct_instruction: as the source has them.
+        license: as the source states it for this image.
+    """
+
+    source_id: str
+    input_uri: str
+    edited_uri: str | None = None
+    input_caption: str | None = None
+    edited_caption: str | None = None
+    direct_instruction: str | None = None
+    license: str | None = None
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether Part I can start from it: two pictures and what leads from one to the other."""
+        return self.edited_uri is not None and self.direct_instruction is not None

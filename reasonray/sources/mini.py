@@ -1,0 +1,46 @@
+"""A mini world made on the spot, in both formats of the paper; the two readers do the rest."""
+
+import shutil
+from pathlib import Path
+
+from reasonray.errors import UserError
+from reasonray.recipe import SourceConfig
+
+
+def make(source: SourceConfig, workdir: Path) -> list[SourceConfig]:
+    """Write the world (once) and say where it is.
+
+    Args:
+        source: its path is COUNT or COUNT@SEED: so many pairs and so many photos; SEED is the
+            first scene's, by default the first that no model was trained on.
+        workdir: a local folder; what is already there from an earlier call is used.
+
+    Raises:
+        UserError: COUNT or SEED is no number, or the drawing packages are not installed.
+    """
+    count, _, seed = source.path.partition("@")
+    if not count.isdecimal() or int(count) < 1 or (seed and not seed.isdecimal()):
+        raise UserError(f"source mini={source.path}: expected COUNT or COUNT@SEED, e.g. mini=48")
+    try:
+        from reasonray.mini.formats import LICENSE, write_instructpix2pix, write_v3det
+        from reasonray.mini.world import HELD_OUT_SEED
+    except ImportError as error:
+        raise UserError(f"source mini: {error}; pip install 'reasonray[mini]'") from error
+
+    first_seed = int(seed) if seed else HELD_OUT_SEED
+    world = workdir / "mini" / f"{count}@{first_seed}"
+    if not world.exists():
+        partial = world.with_name(f"{world.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        write_instructpix2pix(partial / "instructpix2pix", int(count), first_seed)
+        write_v3det(partial / "v3det", int(count), first_seed + int(count))
+        partial.rename(world)
+    license = source.license or LICENSE
+    return [
+        SourceConfig(
+            format="instructpix2pix", path=str(world / "instructpix2pix"), license=license
+        ),
+        SourceConfig(
+            format="v3det", path=str(world / "v3det"), split=source.split, license=license
+        ),
+    ]
