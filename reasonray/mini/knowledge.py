@@ -18,7 +18,15 @@ from reasonray.prompts.replies import Candidate
 from reasonray.prompts.words import naming
 from reasonray.record import ReasoningType
 
-__all__ = ["DIRECT_TEMPLATES", "facts", "indirect", "knowledge", "related", "targets"]
+__all__ = [
+    "DIRECT_TEMPLATES",
+    "facts",
+    "indirect",
+    "knowledge",
+    "related",
+    "relation_rationales",
+    "targets",
+]
 
 
 @functools.cache
@@ -45,6 +53,16 @@ def related(selected: str, target: str) -> tuple[str, ...]:
 def targets(selected: str) -> tuple[str, ...]:
     """The categories that some relation leads to."""
     return tuple(pairs[selected] for pairs in RELATIONS.values() if selected in pairs)
+
+
+def relation_rationales(selected: str, target: str) -> list[str]:
+    """The sentences that say how one category leads to the other; none without a relation."""
+    s, t = _bare(selected), _bare(target)
+    return [
+        sentence.format(s=s, t=t, S=_capital(s), T=_capital(t))
+        for relation in related(selected, target)
+        for sentence in knowledge()["relations"][relation]["rationale"]
+    ]
 
 
 def indirect(
@@ -85,8 +103,7 @@ def _by_relation(
     short = plain and "of {s}" not in sentence and rng.random() < 0.4
     reference = "it" if short else _reference(selected, rng)
     sentence = sentence.format(s=reference, poss="its" if short else f"{reference}'s")
-    s, t = _bare(selected), _bare(target)
-    rationale = rng.choice(known["rationale"]).format(s=s, t=t, S=_capital(s), T=_capital(t))
+    rationale = rng.choice(relation_rationales(selected, target))
     return Candidate(_capital(sentence), rationale, known["type"])
 
 
@@ -104,7 +121,8 @@ def _by_fact(selected: str, target: str, rng: random.Random) -> Candidate:
 
 
 def _reference(selected: str, rng: random.Random) -> str:
-    return f"the {rng.choice(knowledge()['categories'][selected]['refs'])}"
+    references: list[str] = knowledge()["categories"][selected]["refs"]
+    return f"the {rng.choice(references)}"
 
 
 def _bare(category: str) -> str:

@@ -1,0 +1,201 @@
+"""What the zoo's language model is taught: the shipped prompts about mini scenes, and replies.
+
+Everything goes through the code of production: the prompt templates write the questions, the
+parser says what is wrong with a bad reply before the question is asked again.
+"""
+
+import json
+import random
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini.knowledge import (
+    DIRECT_TEMPLATES,
+    indirect,
+    knowledge,
+    relation_rationales,
+    targets,
+)
+from reasonray.mini.world import Scene, caption, sample_scene
+from reasonray.prompts.replies import (
+    Candidate,
+    ReplyError,
+    parse_candidates,
+    parse_choice,
+    parse_replacement,
+)
+from reasonray.prompts.template import Message, ask_again, load, numbered
+from reasonray.prompts.words import introduced
+
+AGAIN = 0.12
+"""Share of conversations in which a first reply was refused."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A question (chat messages) and the reply that is taught."""
+
+    messages: list[Message]
+    reply: str
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """A scene in words, and what is replaced by what."""
+
+    scene: Scene
+    selected: str
+    target: str
+
+    @property
+    def others(self) -> list[str]:
+        return [name for name in self.scene.categories if name != self.selected]
+
+    @property
+    def before(self) -> str:
+        return caption(self.scene)
+
+    @property
+    def after(self) -> str:
+        phrases = (CATEGORIES[name].phrase for name in (self.selected, self.target))
+        return self.before.replace(*phrases, 1)
+
+
+def conversation(seed: int, *, scene_seeds: range) -> Conversation:
+    """The conversation of a seed, about a scene with a seed from the range."""
+    rng = random.Random(seed)
+    scene = sample_scene(rng.randrange(scene_seeds.start, scene_seeds.stop))
+    kind = rng.choices([_replace, _gen, _select], [0.45, 0.33, 0.22])[0]
+    return kind(_edit(scene, rng), rng)
+
+
+def _edit(scene: Scene, rng: random.Random) -> _Edit:
+    selected = rng.choice(scene.categories)
+    pool = [name for name in targets(selected) if name not in scene.categories]
+    if not pool or rng.random() < 0.5:
+        pool = [name for name in CATEGORIES if name not in scene.categories]
+    return _Edit(scene, selected, rng.choice(pool))
+
+
+def _replace(edit: _Edit, rng: random.Random) -> Conversation:
+    offered = list(edit.scene.categories)
+    if rng.random() < 0.4:
+        rng.shuffle(offered)
+        offered = [name for name in offered if name == edit.selected or rng.random() < 0.6]
+    messages = load("replace").messages(caption=edit.before, categories=", ".join(offered))
+    content = {
+        "selected_category": edit.selected,
+        "target_category": edit.target,
+        **asdict(indirect(edit.selected, edit.target, rng, others=edit.others)),
+        "edited_caption": edit.after,
+    }
+    if rng.random() < AGAIN:
+        absent = rng.choice([name for name in CATEGORIES if name not in edit.scene.categories])
+        spoilt = rng.choice(
+            [
+                {**content, "selected_category": absent},
+                {**content, "target_category": rng.choice(edit.scene.categories)},
+                {**content, "instruction": _direct(edit, rng)},
+                content,
+            ]
+        )
+        bad = _spoil(spoilt, content, rng)
+        reason = _refusal(lambda: parse_replacement(bad, caption=edit.before, categories=offered))
+        messages = ask_again(messages, bad, reason)
+    return Conversation(messages, json.dumps(content))
+
+
+def _gen(edit: _Edit, rng: random.Random) -> Conversation:
+    count = rng.choices([2, 3, 4, 5], [0.15, 0.6, 0.15, 0.1])[0]
+    direct = _direct(edit, rng)
+    asked = {
+        "input_caption": edit.before,
+        "edited_caption": edit.after,
+        "direct_instruction": direct,
+    }
+    messages = load("gen").messages(**asked, num_candidates=str(count))
+    candidates = _good(edit, count, rng, introduced(edit.before, edit.after, direct))
+    content = {"candidates": [asdict(candidate) for candidate in candidates]}
+    if rng.random() < AGAIN:
+        named = {**asdict(candidates[0]), "instruction": _direct(edit, rng)}
+        rest = content["candidates"][1:]
+        spoilt = {"candidates": rng.choice([rest, [named, *rest], [rest[0], *rest]])}
+        bad = _spoil(spoilt, content, rng)
+        reason = _refusal(lambda: parse_candidates(bad, **asked, num_candidates=count))
+        messages = ask_again(messages, bad, reason)
+    return Conversation(messages, json.dumps(content))
+
+
+def _select(edit: _Edit, rng: random.Random) -> Conversation:
+    count = rng.choices([2, 3, 4, 5], [0.15, 0.6, 0.15, 0.1])[0]
+    num_good = count if rng.random() < 0.5 else rng.randrange(1, count)
+    direct = _direct(edit, rng)
+    good = _good(edit, num_good, rng, introduced(edit.before, edit.after, direct))
+    listed = [(candidate.instruction, True) for candidate in good]
+    listed += [(_decoy(edit, rng), False) for _ in range(count - num_good)]
+    rng.shuffle(listed)
+    messages = load("select").messages(
+        input_caption=edit.before,
+        edited_caption=edit.after,
+        direct_instruction=direct,
+        candidates=numbered([text for text, _ in listed]),
+    )
+    known = relation_rationales(edit.selected, edit.target)
+    relational = {c.instruction for c in good if c.rationale in known}
+    fit = [i for i, (text, _) in enumerate(listed) if text in relational]
+    why = "relation" if fit else "only" if num_good == 1 else "fact"
+    fit = fit or [i for i, (_, is_good) in enumerate(listed) if is_good]
+    content = {"choice": rng.choice(fit) + 1, "reason": knowledge()["choice_reasons"][why]}
+    if rng.random() < AGAIN:
+        bad = _spoil({**content, "choice": rng.choice([0, count + 1])}, content, rng)
+        reason = _refusal(lambda: parse_choice(bad, num_candidates=count))
+        messages = ask_again(messages, bad, reason)
+    return Conversation(messages, json.dumps(content))
+
+
+def _good(edit: _Edit, count: int, rng: random.Random, telling: list[str]) -> list[Candidate]:
+    """So many indirect instructions for the edit, each resting on another idea."""
+    found: dict[str, Candidate] = {}
+    while len(found) < count:
+        candidate = indirect(
+            edit.selected,
+            edit.target,
+            rng,
+            others=edit.others,
+            telling=telling,
+            relational=0.35,
+        )
+        if all(candidate.instruction != other.instruction for other in found.values()):
+            found.setdefault(candidate.rationale, candidate)
+    return list(found.values())
+
+
+def _decoy(edit: _Edit, rng: random.Random) -> str:
+    """An instruction that names the target or leads to something else."""
+    if rng.random() < 0.5:
+        return _direct(edit, rng)
+    wrong = rng.choice([n for n in CATEGORIES if n not in (edit.selected, edit.target)])
+    return indirect(edit.selected, wrong, rng, others=edit.others).instruction
+
+
+def _direct(edit: _Edit, rng: random.Random) -> str:
+    sentence = rng.choice(DIRECT_TEMPLATES).format(
+        selected=edit.selected, target=CATEGORIES[edit.target].phrase
+    )
+    return sentence[0].upper() + sentence[1:] if rng.random() < 0.5 else sentence
+
+
+def _spoil(spoilt: dict[str, Any], content: dict[str, Any], rng: random.Random) -> str:
+    """A bad reply: the spoilt content, or what was right but broken off, or nothing."""
+    text = json.dumps(content)
+    broken = text[: rng.randrange(len(text))] if rng.random() < 0.8 else ""
+    return broken if spoilt == content or rng.random() < 0.25 else json.dumps(spoilt)
+
+
+def _refusal(parse: Any) -> str:
+    try:
+        parse()
+    except ReplyError as error:
+        return error.reason
+    raise AssertionError("a spoilt reply was accepted")

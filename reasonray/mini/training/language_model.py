@@ -1,0 +1,222 @@
+"""The zoo's language model: a tiny Llama that answers P_gen, P_select and P_replace in JSON.
+
+Its tokenizer knows every fixed line of the shipped prompts and every fixed piece of a reply as
+one token, so that a question is some sixty tokens and a CPU can learn and answer it; everything
+else is byte-level BPE, so that any text goes through.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from reasonray.mini.training.conversations import Conversation, conversation
+from reasonray.mini.training.loop import Schedule, fit, mixed_precision
+from reasonray.mini.world import HELD_OUT_SEED
+from reasonray.prompts.template import load
+
+PAD, END = "<|pad|>", "<|end|>"
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+REPLY_PIECES = (
+    '{"candidates": [{"instruction": "',
+    '"}, {"instruction": "',
+    '"}]}',
+    '{"selected_category": "',
+    '", "target_category": "',
+    '", "instruction": "',
+    '", "rationale": "',
+    '", "reasoning_type": "',
+    '", "edited_caption": "',
+    '"}',
+    '{"choice": ',
+    ', "reason": "',
+)
+
+BATCH = 12
+MICRO_BATCHES = 3
+DROPPED_LINES = 0.1
+SCHEDULE = Schedule(num_steps=2600, learning_rate=2e-3, cooldown=0.4, ema_decay=0.995)
+
+MIN_P = 0.02
+"""Tokens less likely than this share of the likeliest are never sampled: a small model keeps a
+little probability on everything."""
+
+
+def build_tokenizer(num_conversations: int = 4000) -> PreTrainedTokenizerFast:
+    """The tokenizer, trained on the variable parts of training conversations."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2600,
+        min_frequency=4,
+        special_tokens=[PAD, END, *ROLES],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_variable_texts(num_conversations), trainer)
+    tokenizer.add_tokens(
+        [AddedToken(piece, normalized=False) for piece in (*_fixed_lines(), *REPLY_PIECES)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=list(ROLES),
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=1024,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """The untrained model."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train(workdir: Path, schedule: Schedule = SCHEDULE) -> LlamaForCausalLM:
+    """Train (or continue); the loss is on the replies only."""
+    tokenizer = load_tokenizer(workdir)
+    model = build(tokenizer)
+
+    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        asked = batch(tokenizer, step, BATCH)
+        count = sum(len(reply) for _, reply in asked)
+        asked.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
+        size = BATCH // MICRO_BATCHES
+        total = torch.zeros(())
+        for start in range(0, BATCH, size):
+            ids_BT, labels_BT = _padded(asked[start : start + size], tokenizer.pad_token_id)
+            with mixed_precision():
+                hidden_BTD = model.model(ids_BT, use_cache=False).last_hidden_state
+                taught = labels_BT[:, 1:] >= 0
+                logits_NV = model.lm_head(hidden_BTD[:, :-1][taught])
+            total = total + torch.nn.functional.cross_entropy(
+                logits_NV.float(), labels_BT[:, 1:][taught], reduction="sum"
+            )
+        return total / count, {}
+
+    fit("language_model", model, loss, schedule, workdir)
+    return model
+
+
+def save(model: LlamaForCausalLM, workdir: Path, folder: Path) -> None:
+    """Write weights (float16), tokenizer and generation settings as `from_pretrained` wants them."""
+    tokenizer = load_tokenizer(workdir)
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        min_p=MIN_P,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model.to(torch.float16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def load_tokenizer(workdir: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer that belongs to the checkpoint in a folder; made when there is none yet."""
+    folder = workdir / "language_model_tokenizer"
+    if not (folder / "tokenizer.json").exists():
+        build_tokenizer().save_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def batch(
+    tokenizer: PreTrainedTokenizerFast, step: int, size: int
+) -> list[tuple[list[int], list[int]]]:
+    """The (question, reply) token ids of a step."""
+    asked = []
+    for index in range(size):
+        seed = step * size + index
+        said = conversation(seed, scene_seeds=range(HELD_OUT_SEED))
+        messages = _with_lines_dropped(said, random.Random(seed))
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        asked.append((_ids(tokenizer, text), _ids(tokenizer, said.reply + END)))
+    return asked
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _with_lines_dropped(said: Conversation, rng: random.Random) -> list[dict[str, str]]:
+    """The messages; in one of three conversations some lines of the fixed prompt are missing.
+
+    So that the model still answers when someone rewords a line of it.
+    """
+    messages = [dict(message) for message in said.messages]
+    if messages[0]["role"] == "system" and rng.random() < 0.33:
+        lines = messages[0]["content"].split("\n")
+        kept = [line for line in lines if rng.random() >= DROPPED_LINES]
+        messages[0]["content"] = "\n".join(kept)
+    return messages
+
+
+def _padded(
+    asked: list[tuple[list[int], list[int]]], pad: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and labels (-1 where nothing is taught), padded on the right: causal, so no mask."""
+    longest = max(len(question) + len(reply) for question, reply in asked)
+    ids = torch.full((len(asked), longest), pad)
+    labels = torch.full((len(asked), longest), -1)
+    for row, (question, reply) in enumerate(asked):
+        end = len(question) + len(reply)
+        ids[row, :end] = torch.tensor(question + reply)
+        labels[row, len(question) : end] = torch.tensor(reply)
+    return ids, labels
+
+
+def _fixed_lines() -> list[str]:
+    """The lines of the shipped prompts that hold no field, and what stands before a field."""
+    found: dict[str, None] = {}
+    for name in ("gen", "select", "replace", "again"):
+        prompt = load(name)
+        lines = prompt.system.split("\n")
+        found.update(dict.fromkeys(f"{line}\n" for line in lines[:-1]))
+        found[lines[-1]] = None
+        for line in prompt.user.split("\n"):
+            found[line.partition(" $")[0]] = None
+    return [line for line in found if len(line.strip()) > 4]
+
+
+def _variable_texts(count: int) -> Iterator[str]:
+    for seed in range(count):
+        said = conversation(seed, scene_seeds=range(HELD_OUT_SEED))
+        yield from (
+            line for message in said.messages[1:] for line in message["content"].split(": ")
+        )
+        yield from _strings(json.loads(said.reply))
+
+
+def _strings(content: object) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _strings(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _strings(value)

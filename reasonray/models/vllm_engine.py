@@ -1,0 +1,78 @@
+"""A language model in this process through vLLM's offline engine: for GPUs in the pool's actors.
+
+Written to vLLM 0.20's API (`vllm.LLM.chat`, `SamplingParams`, `StructuredOutputsParams`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vllm import LLM, SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from reasonray.errors import RunError
+from reasonray.models import weights
+from reasonray.models.language_model import ReplyFailure, Request
+from reasonray.recipe import LanguageModelConfig
+
+
+class VLLMEngine:
+    """Answers requests with continuous batching, structured output and prefix caching.
+
+    The prompts' fixed part is computed once. Each request has its own seed; that batch-mates do
+    not change it in the last bit needs VLLM_BATCH_INVARIANT=1 and a GPU that has it.
+    """
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        self.engine = LLM(
+            model=weights.resolve(config.model),
+            revision=config.model.revision,
+            dtype=config.model.dtype,
+            tensor_parallel_size=config.tensor_parallel_size,
+            max_model_len=config.max_model_len,
+            enable_prefix_caching=True,
+            seed=0,
+        )
+
+    def reply(self, requests: Sequence[Request]) -> list[str | ReplyFailure]:
+        """One text or failure for each request.
+
+        Raises:
+            RunError: the engine has died.
+        """
+        if not requests:
+            return []
+        try:
+            return self._chat(requests)
+        except EngineDeadError as error:
+            raise RunError(
+                f"language model: vLLM's engine has died ({error}). Look at its log, then run "
+                "the same command again: it resumes."
+            ) from error
+        except ValueError as error:
+            # One prompt that is too long, or a schema that cannot be compiled, fails the call.
+            if len(requests) == 1:
+                return [ReplyFailure(f"vLLM refused the prompt: {' '.join(str(error).split())}")]
+            return [reply for request in requests for reply in self.reply([request])]
+
+    def _chat(self, requests: Sequence[Request]) -> list[str | ReplyFailure]:
+        messages: list[Any] = [[dict(turn) for turn in request.messages] for request in requests]
+        outputs = self.engine.chat(
+            messages, [self._sampling(request) for request in requests], use_tqdm=False
+        )
+        return [output.outputs[0].text for output in outputs]
+
+    def _sampling(self, request: Request) -> SamplingParams:
+        # The cut-offs are those of the model's generation_config.json.
+        default = self.engine.get_default_sampling_params()
+        schema = request.json_schema
+        return SamplingParams(
+            temperature=request.temperature,
+            top_p=default.top_p,
+            top_k=default.top_k,
+            min_p=default.min_p,
+            repetition_penalty=default.repetition_penalty,
+            seed=request.seed,
+            max_tokens=request.max_tokens,
+            structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
+        )
