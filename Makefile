@@ -1,0 +1,34 @@
+# make demo: from a fresh clone to a gallery. Every target sets itself up.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.reasonray-setup
+TORCH := $(shell grep '^torch==' constraints.txt)
+# PyPI's Linux builds of torch bring 3 GB of CUDA; PyTorch's own index has the CPU build.
+TORCH_CPU := $(if $(filter Linux,$(shell uname)),--extra-index-url https://download.pytorch.org/whl/cpu)
+
+.PHONY: setup demo test lint docs
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt $(TORCH)+cpu 2>/dev/null \
+		|| $(BIN)/pip install --quiet -c constraints.txt $(TORCH) $(TORCH_CPU)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[mini,dev]'
+	touch $@
+
+# The whole pipeline with tiny models; the same command again resumes, or finds nothing to do.
+demo: setup
+	$(BIN)/reasonray generate mini --output out/demo
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# What the tests compare with the code: the command line reference.
+docs: setup
+	$(BIN)/python -m reasonray.reference docs

@@ -1,0 +1,228 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from reasonray.errors import RunError, UserError
+
+AGAIN = "the same command continues it"
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Try it: reasonray generate mini --output out/demo",
+)
+@click.version_option(package_name="reasonray", message="%(package)s %(version)s")
+def cli() -> None:
+    """Expand image-editing datasets with reasoning instructions, on a laptop or a Ray cluster."""
+
+
+@cli.command(
+    short_help="Make a dataset.", epilog="Try it: reasonray generate mini --output out/demo"
+)
+@click.argument("recipe")
+@click.option(
+    "--output",
+    required=True,
+    metavar="DIR",
+    help="New or empty folder for the dataset; an unfinished run in it is continued.",
+)
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="FORMAT=PATH",
+    help="Inputs, instead of the recipe's. FORMAT: instructpix2pix, instructpix2pix-parquet, "
+    "v3det, folder or mini. Repeatable.",
+)
+@click.option("--parts", metavar="I,II,III", help="Make only these parts.")
+@click.option(
+    "--limit", type=int, metavar="N", help="At most so many inputs of each source for each part."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one key of the recipe, e.g. stages.paint.guidance_scale=5. Repeatable.",
+)
+def generate(
+    recipe: str,
+    output: str,
+    sources: tuple[str, ...],
+    parts: str | None,
+    limit: int | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Make a dataset as RECIPE says: a shipped one (mini, paper, current) or a YAML file."""
+    from reasonray import generate as run
+    from reasonray.recipe import load
+
+    overrides = list(settings)
+    if parts is not None:
+        overrides.append("parts=" + json.dumps([part.strip() for part in parts.split(",")]))
+    if limit is not None:
+        overrides.append(f"limit={limit}")
+    if sources:
+        # First, so that --set sources.0.split=val reaches into them.
+        overrides.insert(0, "sources=" + json.dumps([_source(text) for text in sources]))
+    manifest = run(load(recipe, overrides), output=output)
+    click.echo(
+        f"{manifest['accepted']} of {manifest['inputs']} inputs became samples, "
+        f"{manifest['rejected']} were rejected\n{Path(output) / 'report.html'}"
+    )
+
+
+@cli.command(
+    short_help="Write a page about a dataset or a run.", epilog="Try it: reasonray report out/demo"
+)
+@click.argument("folder", metavar="DIR")
+def report(folder: str) -> None:
+    """Write DIR/report.html, one page to look at; also while the run is going."""
+    from reasonray.report import write
+
+    click.echo(write(folder))
+
+
+@cli.group(epilog="Try it: reasonray recipe show mini")
+def recipe() -> None:
+    """What a run does: mini, paper, current, or a file of your own."""
+
+
+@recipe.command(epilog="Try it: reasonray recipe show paper > mine.yaml")
+@click.argument("recipe")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one key first. Repeatable.",
+)
+def show(recipe: str, settings: tuple[str, ...]) -> None:
+    """Print RECIPE whole, with every default, each key explained; a start for your own."""
+    from reasonray.recipe import load
+    from reasonray.reference import commented
+
+    click.echo(commented(load(recipe, settings)), nl=False)
+
+
+@cli.group(epilog="Try it: reasonray mini world --format v3det --count 20 --output out/world")
+def mini() -> None:
+    """The mini world and the tiny models that live in it."""
+
+
+@mini.command(epilog="Try it: reasonray mini world --format v3det --count 20 --output out/world")
+@click.option("--format", "kind", type=click.Choice(["v3det", "instructpix2pix"]), required=True)
+@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1_000_000,
+    show_default=True,
+    help="Of the first scene; the tiny models have seen those below a million.",
+)
+@click.option("--output", required=True, metavar="DIR", help="New or empty folder.")
+def world(kind: str, count: int, seed: int, output: str) -> None:
+    """Draw scenes of the mini world, in the files of a real dataset."""
+    from reasonray.mini.formats import write_instructpix2pix, write_v3det
+
+    folder = Path(output)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--output {output}: is there already; give a new or empty folder")
+    writers = {"v3det": write_v3det, "instructpix2pix": write_instructpix2pix}
+    writers[kind](folder, count, seed)
+    click.echo(folder)
+
+
+@mini.command(epilog="Try it: reasonray mini train detector")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--workdir",
+    default=".train",
+    show_default=True,
+    metavar="DIR",
+    help="Checkpoints; an interrupted training continues from them.",
+)
+def train(models: tuple[str, ...], workdir: str) -> None:
+    """Train the tiny models (all, or those named) into the package; hours on two cores.
+
+    MODEL: vae, painter, detector, captioner, classifier or language_model.
+    """
+    from reasonray.mini.train import train_zoo
+
+    for folder in train_zoo(models, Path(workdir)):
+        click.echo(folder)
+
+
+@mini.command(epilog="Try it: reasonray mini evaluate --only detector")
+@click.option("--only", multiple=True, metavar="GROUP", help="Only this group. Repeatable.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Held-out scenes of each group.",
+)
+def evaluate(only: tuple[str, ...], count: int) -> None:
+    """Measure the tiny models on scenes they have never seen, through the real stages."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from reasonray.mini.evaluate import evaluate as measure
+
+    table = Table("figure", box=None, pad_edge=False)
+    for title in ("value", "target", "cases", ""):
+        table.add_column(title, justify="right")
+    for line in measure(list(only) or None, count):
+        sign = "≥" if line.higher_is_better else "≤"
+        target = f"{sign} {line.target:.3g}" if line.target is not None else ""
+        mark = "" if line.target is None else "reached" if line.reached else "missed"
+        table.add_row(line.name, f"{line.value:.4g}", target, str(line.count), mark)
+    Console().print(table)
+
+
+def main() -> None:
+    """The `reasonray` command."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command line and give its exit code: 0 done, 1 failed, 2 the user's mistake.
+
+    An exception that is not one of ours is a bug of ours and passes through, with its traceback.
+    """
+    try:
+        code = cli.main(list(arguments), prog_name="reasonray", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        command = (
+            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        )
+        hint = f" (see {command} --help)" if command else ""
+        return _fail(f"{error.format_message()}{hint}", 2)
+    except UserError as error:
+        return _fail(str(error), 2)
+    except RunError as error:
+        hint = "" if "same command" in str(error) else f"; {AGAIN}"
+        return _fail(f"{error}{hint}", 1)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(f"stopped; {AGAIN}", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"reasonray: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _source(text: str) -> dict[str, str]:
+    kind, separator, path = text.partition("=")
+    if not (separator and kind and path):
+        raise UserError(f"--source {text}: expected FORMAT=PATH, e.g. v3det=/data/V3Det")
+    return {"format": kind, "path": path}

@@ -1,0 +1,166 @@
+"""What the recipe and the command line say of themselves, as text: made from the code, never stale.
+
+`python -m reasonray.reference docs` writes `docs/cli.md` and `docs/recipe.md`; a test compares.
+"""
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from reasonray.recipe import Recipe
+
+WIDTH = 100
+_UNLIMITED = 1_000_000
+
+
+def pages() -> dict[str, str]:
+    """File name -> content of every generated page."""
+    return {"cli.md": command_line(), "recipe.md": recipe_keys()}
+
+
+def command_line() -> str:
+    """Markdown: every command's help, word for word."""
+    from reasonray.cli import cli
+
+    parts = [
+        "# Command line",
+        "Made from the code by `make docs`. Exit codes: 0 done; 1 a failure, and the same command "
+        "continues where it stopped; 2 a mistake in what was asked for.",
+    ]
+    for path, command in _commands(cli, "reasonray"):
+        context = click.Context(command, info_name=path, max_content_width=WIDTH, terminal_width=88)
+        parts += [f"## {path}", f"```text\n{command.get_help(context)}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def recipe_keys() -> str:
+    """Markdown: every key of a recipe with its type, default and meaning."""
+    lines = [
+        "# Recipe",
+        "",
+        "Made from the code by `make docs`. A recipe is one YAML file; what it does not say is as "
+        "below. `reasonray recipe show NAME` prints a whole one with comments, `--set a.b=c` "
+        "changes one key.",
+    ]
+    for path, section in _sections(Recipe, ""):
+        title = f"## `{path}`" if path else "## Top level"
+        lines += ["", title, "", _first_line(section), ""]
+        lines += ["| key | type | default | |", "|---|---|---|---|"]
+        for name, field in section.model_fields.items():
+            if _model_of(field):
+                continue
+            default = "required" if field.is_required() else f"`{_flow(field.get_default())}`"
+            kind = _type_name(field).replace("|", "\\|")
+            lines.append(f"| `{name}` | {kind} | {default} | {field.description or ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def commented(recipe: Recipe) -> str:
+    """A recipe as YAML, complete, each key with its description; `recipe.load` reads it back."""
+    return "\n".join(_mapping(recipe, "", explain=True)) + "\n"
+
+
+def _mapping(section: BaseModel, indent: str, *, explain: bool) -> Iterator[str]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            if explain:
+                if not indent:
+                    yield ""
+                yield from _comment(_first_line(type(value)), indent)
+            yield f"{indent}{name}:"
+            yield from _mapping(value, indent + "  ", explain=explain)
+        elif value and isinstance(value, list) and isinstance(value[0], BaseModel):
+            if explain:
+                yield ""
+                yield from _comment(field.description or "", indent)
+            yield f"{indent}{name}:"
+            for index, item in enumerate(value):
+                lines = _mapping(item, indent + "    ", explain=explain and index == 0)
+                yield from _item(list(lines), indent)
+        else:
+            line = f"{indent}{name}: {_flow(value)}"
+            note = f"  # {field.description}" if explain and field.description else ""
+            if len(line + note) <= WIDTH:
+                yield line + note
+            else:
+                yield from _comment(field.description or "", indent)
+                yield line
+
+
+def _item(lines: list[str], indent: str) -> Iterator[str]:
+    """A list's item: a dash in front of its first key, comments above it."""
+    first = next(i for i, line in enumerate(lines) if not line.lstrip().startswith("#"))
+    yield from (f"{indent}  {line.lstrip()}" for line in lines[:first])
+    yield f"{indent}  - {lines[first].lstrip()}"
+    yield from lines[first + 1 :]
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def _flow(value: Any) -> str:
+    """One value on one line of YAML."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    listed = yaml.safe_dump([value], default_flow_style=True, width=_UNLIMITED)
+    return listed.strip()[1:-1]
+
+
+def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, group
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def _sections(section: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield path, section
+    for name, field in section.model_fields.items():
+        inner = _model_of(field)
+        if inner:
+            listed = "[]" if "list" in str(field.annotation) else ""
+            yield from _sections(inner, f"{path}.{name}{listed}".lstrip("."))
+
+
+def _model_of(field: FieldInfo) -> type[BaseModel] | None:
+    for candidate in (field.annotation, *get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _type_name(field: FieldInfo) -> str:
+    name = str(field.annotation)
+    if isinstance(field.annotation, type) and not get_args(field.annotation):
+        name = field.annotation.__name__
+    limits = [f"{sign} {limit}" for sign, limit in _limits(field)]
+    return ", ".join([name.replace("typing.", ""), *limits])
+
+
+def _limits(field: FieldInfo) -> Iterator[tuple[str, float]]:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    for rule in field.metadata:
+        for attribute, sign in signs.items():
+            if (limit := getattr(rule, attribute, None)) is not None:
+                yield sign, limit
+
+
+def _first_line(section: type[BaseModel]) -> str:
+    return (section.__doc__ or "").strip().splitlines()[0]
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    for file_name, page in pages().items():
+        (folder / file_name).write_text(page, encoding="utf-8")
