@@ -250,14 +250,20 @@ class Recipe(Config):
                 )
         return self
 
-    def hash(self) -> str:
-        """16 hexadecimal digits of everything that can change a row's content.
+    def content(self) -> dict[str, Any]:
+        """Everything that decides which rows a run makes and what is in them.
 
         Pools, output layout, concurrency and limits do not: a run may be resumed with others.
         """
-        content = self.model_dump(mode="json", exclude={"pools", "output", "sources", "limit"})
+        content = self.model_dump(mode="json", exclude={"pools", "output"})
         for key in ("max_concurrency", "timeout_s", "max_attempts", "token_budget", "base_url"):
             content["language_model"].pop(key)
+        return content
+
+    def hash(self) -> str:
+        """16 hexadecimal digits of everything that can change a row's content."""
+        content = self.content()
+        del content["sources"], content["limit"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,0 +1,322 @@
+"""The stages as Ray Data operators: the only file that knows Ray.
+
+The plan is read, each pool is an actor pool, one `write_parquet` commits finished rows with Ray
+Data's row-level checkpoint. Everything between is one to one; a killed run goes on where it was.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+# Read when Ray is imported or started; what a user has set stays.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Hides a false error about constructor arguments that every actor pool causes (ray issue 57733).
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+import ray.data
+import ray.exceptions
+from ray.data.checkpoint import CheckpointConfig
+
+from reasonray.errors import ReasonrayError, RunError, UserError
+from reasonray.pool import Build, Pool, PoolSpec
+from reasonray.recipe import PoolConfig, Recipe
+from reasonray.record import to_rows
+from reasonray.stages.divergence import rank_threshold
+from reasonray.workspace import Work, Workspace, check_space
+
+SPARE_CPUS = 3
+"""For the tasks that read and write, and for the filter of a resumed run: one each. Without
+them the pools' actors hold all CPUs and nothing moves, without a word (ray issue 44687)."""
+
+SPARE_MEMORY = 1024**3
+"""What the filter of a resumed run reserves, bytes."""
+
+_OBJECT_STORE_BYTES = 2 * 1024**3
+_WAIT_FOR_CPUS_S = 60.0
+
+
+class _Actor(Pool):
+    """A pool's process as Ray Data makes it; Ray gives a restarted actor the same id."""
+
+    def __init__(self, spec: PoolSpec) -> None:
+        super().__init__(spec, ray.get_runtime_context().get_actor_id() or "driver")
+
+
+@contextlib.contextmanager
+def connected(recipe: Recipe) -> Iterator[None]:
+    """Ray: the cluster this process belongs to (`RAY_ADDRESS`, a job), else one of our own.
+
+    Our own has as many CPUs in name as the pools ask for: on a laptop they share the real ones.
+    SIGTERM (`ray job stop`) ends the block as a `RunError`.
+
+    Raises:
+        UserError: no connection, or the cluster is too small for the pools.
+    """
+    _quieten()
+    started = not ray.is_initialized()
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not started:
+        _check_resources(recipe)
+    elif os.environ.get("RAY_ADDRESS"):
+        try:
+            with _silent():
+                ray.init(address="auto", **quiet)
+        except ConnectionError as error:
+            address = os.environ["RAY_ADDRESS"]
+            raise UserError(f"RAY_ADDRESS={address}: no cluster answers there") from error
+        _check_resources(recipe)
+    else:
+        cpus = sum(pool.max_actors * pool.num_cpus for pool in recipe.pools)
+        with _silent():
+            ray.init(
+                address="local",
+                num_cpus=math.ceil(cpus) + SPARE_CPUS,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                **quiet,
+            )
+        _check_resources(recipe)
+    try:
+        with _stopped_by_sigterm():
+            yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> float | None:
+    """What `divergence.worst_fraction` comes to: a first pass over all pairs of Part I."""
+    fraction = recipe.stages.divergence.worst_fraction
+    if fraction is None:
+        return None
+    open_section = recipe.stages.divergence.model_copy(
+        update={"threshold": None, "worst_fraction": None}
+    )
+    stages = recipe.stages.model_copy(update={"divergence": open_section})
+    measured = recipe.model_copy(update={"stages": stages})
+
+    def measure(table: pa.Table) -> pa.Table:
+        rows = [r for r in to_rows(table) if r["part"] == "I" and not r["variation"]]
+        for name in ("load", "divergence"):
+            rows = build(name, measured, None)(rows)
+        values = [score for r in rows if (score := r["scores"].get("divergence")) is not None]
+        return pa.table({"divergence": pa.array(values, pa.float64())})
+
+    with _settings(recipe, workspace.output):
+        dataset = _read_plan(workspace, recipe.output.block_rows).map_batches(
+            measure, batch_format="pyarrow", batch_size=None, num_cpus=1
+        )
+        found = [batch["divergence"] for batch in dataset.iter_batches(batch_size=None)]
+    values = np.concatenate(found) if found else np.zeros(0)
+    return rank_threshold(values.tolist(), fraction)
+
+
+def run(
+    recipe: Recipe, workspace: Workspace, work: Work, build: Build, threshold: float | None
+) -> None:
+    """Make all rows of the plan that `work` does not hold yet.
+
+    Raises:
+        RunError: something outside the rows failed; the same call goes on from there.
+        UserError: a stage cannot be loaded as the recipe says.
+    """
+    checkpoint = CheckpointConfig(
+        id_column="id", checkpoint_path=str(work.checkpoint), delete_checkpoint_on_success=False
+    )
+    checkpoint.checkpoint_actor_pool_max_size = 1
+    with _settings(recipe, workspace.output, checkpoint):
+        dataset = _read_plan(workspace, recipe.output.block_rows)
+        for pool in recipe.pools:
+            spec = PoolSpec(
+                config=pool,
+                recipe=recipe,
+                build=build,
+                divergence_threshold=threshold,
+                attempts=workspace.attempts_folder,
+                progress=workspace.progress_folder,
+                is_first=pool is recipe.pools[0],
+                is_last=pool is recipe.pools[-1],
+            )
+            dataset = dataset.map_batches(
+                _Actor,
+                fn_constructor_args=(spec,),
+                batch_format="pyarrow",
+                batch_size=pool.batch_size,
+                num_cpus=pool.num_cpus,
+                num_gpus=pool.num_gpus,
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=pool.min_actors, max_size=pool.max_actors
+                ),
+                udf_modifying_row_count=False,
+            )
+        dataset.write_parquet(str(work.rows), partition_cols=["status"])
+
+
+def _read_plan(workspace: Workspace, block_rows: int) -> ray.data.Dataset:
+    files = sorted(str(path) for path in workspace.plan_folder.glob("*.parquet"))
+    # Small files would be read as one block: one actor at work, one commit at the very end.
+    return ray.data.read_parquet(files, partitioning=None).repartition(
+        target_num_rows_per_block=block_rows
+    )
+
+
+@contextlib.contextmanager
+def _settings(
+    recipe: Recipe, output: Path, checkpoint: CheckpointConfig | None = None
+) -> Iterator[None]:
+    """Ray Data's settings for what is made inside, and its exceptions made ours."""
+    before = ray.data.DataContext.get_current()
+    context = before.copy()
+    context.checkpoint_config = checkpoint
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = recipe.output.stall_timeout_s
+    # So that a RunError in an actor arrives here with its message, not as "UDF failed".
+    context.raise_original_map_exception = True
+    # Its reader gives one block whatever is asked for.
+    context.use_datasource_v2 = False
+    ray.data.DataContext._set_current(context)
+    try:
+        yield
+    except ReasonrayError as error:
+        raise _original(error) from error
+    except Exception as error:
+        found = _original(error)
+        check_space(found, output)
+        if isinstance(found, ReasonrayError):
+            raise found from error
+        raise RunError(
+            f"the run stopped: {type(found).__name__}: {_last_line(found)}; "
+            "start the same command again to go on"
+        ) from error
+    finally:
+        ray.data.DataContext._set_current(before)
+
+
+def _original(error: BaseException) -> BaseException:
+    """The exception that a process of ours raised, out of what Ray packs around it."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        inner = getattr(error, "cause", None) or error.__cause__
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return error
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else "no message"
+
+
+def _check_resources(recipe: Recipe) -> None:
+    """Refuse a cluster on which the pools could not all start.
+
+    Raises:
+        UserError: what is needed and what is there.
+    """
+    needed = {
+        "CPU": sum(pool.min_actors * pool.num_cpus for pool in recipe.pools) + SPARE_CPUS,
+        "GPU": sum(pool.min_actors * pool.num_gpus for pool in recipe.pools),
+        "memory": float(SPARE_MEMORY),
+    }
+    # A cluster that grows counts with the size it may reach.
+    limits = ray._private.state.state.get_max_resources_from_cluster_config()
+    total: dict[str, Any] = limits or ray.cluster_resources()
+    if missing := _missing(needed, total):
+        raise UserError(_too_small(recipe, needed, missing, "has", total))
+    if limits:
+        return
+    for node_need, pool in ((pool.num_cpus, pool) for pool in recipe.pools):
+        largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+        if node_need > largest:
+            raise UserError(
+                f"pool {'+'.join(pool.stages)} needs {node_need:g} CPUs on one machine, "
+                f"the largest has {largest:g}"
+            )
+    # A run that was just stopped may hold its CPUs for some seconds more.
+    deadline = time.monotonic() + _WAIT_FOR_CPUS_S
+    while missing := _missing(needed, free := ray.available_resources()):
+        if time.monotonic() > deadline:
+            raise UserError(_too_small(recipe, needed, missing, "has now free", free))
+        time.sleep(1)
+
+
+def _missing(needed: dict[str, float], there: Mapping[str, float]) -> list[str]:
+    return [name for name, amount in needed.items() if there.get(name, 0) < amount - 1e-6]
+
+
+def _too_small(
+    recipe: Recipe,
+    needed: dict[str, float],
+    missing: list[str],
+    verb: str,
+    there: Mapping[str, float],
+) -> str:
+    def amount(name: str, value: float) -> str:
+        return f"{value / 1024**3:.1f} GiB memory" if name == "memory" else f"{value:g} {name}s"
+
+    def share(pool: PoolConfig) -> str:
+        gpus = f" x {pool.num_gpus:g} GPUs" if pool.num_gpus else ""
+        return f"{pool.min_actors} x {pool.num_cpus:g} CPUs{gpus}"
+
+    wants = " and ".join(amount(name, needed[name]) for name in missing)
+    has = " and ".join(amount(name, there.get(name, 0)) for name in missing)
+    pools = ", ".join(share(pool) for pool in recipe.pools)
+    return (
+        f"this recipe needs at least {wants}, the cluster {verb} {has} (pools: {pools}; "
+        f"{SPARE_CPUS} CPUs to read, write and resume); give the cluster more, or lower "
+        "pools.N.min_actors or pools.N.num_cpus"
+    )
+
+
+def _quieten() -> None:
+    """Keep Ray Data's stack traces in its log files; the terminal gets our one message."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL + 1)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Ray's C++ part says on descriptor 2 at which level it logs; failures are exceptions."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise RunError("stopped by SIGTERM; start the same command again to go on")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

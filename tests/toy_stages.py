@@ -1,0 +1,181 @@
+"""A whole pipeline of deterministic NumPy stages, for tests of what is around the stages.
+
+Every row's pictures and texts follow from its id and the seed, as those of real stages do. The
+caption `poison` makes the process exit in `paint`, `wrong` raises there, `outage` is a failure
+outside the row.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from reasonray.errors import RunError
+from reasonray.images import decode, encode_png
+from reasonray.recipe import Recipe, StagesConfig, parse
+from reasonray.record import Part, Row, add_scores, reject, sample_id, sample_seed
+from reasonray.stages.stage import Stage
+
+SIDE = 24
+
+
+class Toy(Stage):
+    models = []
+    prompts = []
+
+    def __init__(self, recipe: Recipe, delay: float) -> None:
+        self.seed, self.delay = recipe.seed, delay
+
+    def process(self, rows: list[Row]) -> None:
+        for row in rows:
+            time.sleep(self.delay)
+            self.one(row)
+
+    def one(self, row: Row) -> None:
+        pass
+
+    def rng(self, row: Row) -> np.random.Generator:
+        return np.random.default_rng(sample_seed(self.seed, row["id"], self.name))
+
+    def picture(self, row: Row) -> PIL.Image.Image:
+        return PIL.Image.fromarray(
+            self.rng(row).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+        )
+
+
+class Load(Toy):
+    name = "load"
+
+    def one(self, row: Row) -> None:
+        row["input_image"] = encode_png(self.picture(row), f"{row['source_id']}.png")
+        if row["part"] == "I":
+            changed = np.asarray(self.picture(row)).copy()
+            # The larger the number, the larger the change.
+            changed[: 1 + int(row["source_id"]) % SIDE] ^= 0xFF
+            row["edited_image"] = encode_png(PIL.Image.fromarray(changed))
+
+
+class Divergence(Toy):
+    name = "divergence"
+    parts = ("I",)
+
+    def __init__(self, recipe: Recipe, delay: float, threshold: float | None) -> None:
+        super().__init__(recipe, delay)
+        self.threshold = threshold
+
+    def one(self, row: Row) -> None:
+        assert row["input_image"] is not None
+        assert row["edited_image"] is not None
+        before, after = (
+            np.asarray(decode(i)) / 255 for i in (row["input_image"], row["edited_image"])
+        )
+        value = float(((before - after) ** 2).mean())
+        add_scores(row, divergence=value)
+        if self.threshold is not None and value < self.threshold:
+            reject(row, self.name, "unchanged", f"{value}")
+
+
+class Propose(Toy):
+    name = "propose"
+
+    def one(self, row: Row) -> None:
+        row["instruction"] = f"what would {self.rng(row).integers(1000)} become"
+        row["candidates"] = [row["instruction"], "other"]
+
+
+class Paint(Toy):
+    name = "paint"
+    parts = ("II", "III")
+
+    def one(self, row: Row) -> None:
+        if row["input_caption"] == "poison":
+            os._exit(9)
+        if row["input_caption"] == "wrong":
+            raise ValueError("a wrong row")
+        if row["input_caption"] == "outage":
+            raise RunError("the server is gone; start it and run the same command again")
+        row["edited_image"] = encode_png(self.picture(row))
+        row["box"] = [1.0, 2.0, 3.0, 4.0]
+
+
+class Quality(Toy):
+    name = "quality"
+    parts = ("II", "III")
+
+    def one(self, row: Row) -> None:
+        if row["input_caption"] == "same":
+            row["image_hash"] = "ff00ff00ff00ff00"
+        else:
+            row["image_hash"] = f"{self.rng(row).integers(2**63):016x}"
+        if int(row["source_id"]) % 5 == 3:
+            reject(row, self.name, "target_missing", "not there")
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """Makes the toy stages; `delay` is what each row takes in each stage, seconds."""
+
+    delay: float = 0.0
+    broken: str = ""
+
+    def __call__(self, name: str, recipe: Recipe, threshold: float | None) -> Stage:
+        if name == self.broken:
+            raise RuntimeError("no weights there")
+        match name:
+            case "load":
+                return Load(recipe, self.delay)
+            case "divergence":
+                return Divergence(recipe, self.delay, threshold)
+            case "propose":
+                return Propose(recipe, self.delay)
+            case "paint":
+                return Paint(recipe, self.delay)
+            case "quality":
+                return Quality(recipe, self.delay)
+        idle = Toy(recipe, 0.0)
+        type_of_idle = type(f"Idle_{name}", (Toy,), {"name": name, "__module__": __name__})
+        idle.__class__ = type_of_idle
+        return idle
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """So many rows of each part; `captions` maps a number of Part II to its caption."""
+
+    num_rows: int
+    captions: tuple[tuple[int, str], ...] = ()
+
+    def __call__(self, recipe: Recipe, folder: Path) -> Iterator[Row]:
+        parts: list[Part] = recipe.parts
+        for part in parts:
+            for number in range(self.num_rows):
+                for variation in range(recipe.variations):
+                    yield {
+                        "id": sample_id(part, "toy", f"{number:04}", variation),
+                        "part": part,
+                        "source": "toy",
+                        "source_id": f"{number:04}",
+                        "variation": variation,
+                        "input_uri": "",
+                        "input_caption": dict(self.captions).get(number) if part == "II" else None,
+                        "license": "CC0-1.0",
+                    }
+
+
+def recipe(**changes: object) -> Recipe:
+    """Two pools, small blocks."""
+    names = ["load", *StagesConfig.model_fields]
+    content: dict[str, object] = {
+        "seed": 7,
+        "sources": [{"format": "folder", "path": "toy"}],
+        "pools": [
+            {"stages": names[:8], "batch_size": 4},
+            {"stages": names[8:], "batch_size": 8},
+        ],
+        "output": {"block_rows": 8, "stall_timeout_s": 120},
+    }
+    return parse({**content, **changes}, name="toy")
