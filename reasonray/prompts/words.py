@@ -31,12 +31,13 @@ _IRREGULAR = {
 # What forms closed compounds with nouns. A list rather than any prefix or suffix: "carrot" does
 # not name a car, "vegetable" no table.
 _COMPOUND_PARTS_TEXT = (
-    "air back ball bed berry bird board boat book bottle bowl box butter cake cap case cloth coat "
-    "comb cream cup dish dog drop fire fisher fly foot fruit garden gold ground guard hand head "
-    "herd hive hold hole honey horse house keeper ladle leaf light like maid maker man master men "
-    "motor nest nut pack pan paper path plant play pot proof race rain ride rider room sea shake "
-    "shell shine shoe shop side skin smith snow spoon stick stone store sun sword table tail top "
-    "under wagon ware water way wheel wick wood woman work works worm yard"
+    "air back ball bed berry bird board boat book bottle bowl box butter cake cap case cloth "
+    "coat comb cream cup dish dog drop fire fisher fly foot fruit garden gold ground guard hand "
+    "head herd hive hold hole honey horse house keeper ladle leaf light like load maid maker "
+    "man master men motor nest nut pack pan paper path plant play pot proof race rain ride "
+    "rider room sea shake shell shine shoe shop side skin smith snow spoon stick stone store "
+    "sun sword table tail top under wagon ware water way wheel wick wood woman work works worm "
+    "yard"
 )
 _COMPOUND_PARTS = frozenset(_COMPOUND_PARTS_TEXT.split())
 
@@ -89,10 +90,9 @@ def naming(text: str, names: Iterable[str]) -> str | None:
             found = _find(tokens, phrase)
             if found is not None:
                 return found
-            for head in _heads(phrase):
-                for token in tokens:
-                    if same(token, head) or _compounds(token, head):
-                        return token
+            for token in tokens:
+                if any(same(token, head) or _compounds(token, head) for head in _heads(phrase)):
+                    return token
     return None
 
 
@@ -145,12 +145,15 @@ def _compounds(token: str, head: str) -> bool:
     return False
 
 
-def _heads(phrase: Sequence[str]) -> list[str]:
-    """The nouns that say what kind of thing it is: the last word, on both sides of "of"."""
+def _heads(phrase: Sequence[str]) -> set[str]:
+    """The nouns that say what kind of thing it is, and their synonyms.
+
+    The last word, on both sides of "of".
+    """
+    found = {phrase[-1]}
     if "of" in phrase[1:-1]:
-        middle = phrase.index("of", 1)
-        return [phrase[middle - 1], phrase[-1]]
-    return [phrase[-1]]
+        found.add(phrase[phrase.index("of", 1) - 1])
+    return found.union(*(_synonyms().get(base, ()) for head in found for base in _bases(head)))
 
 
 def _phrases(name: str) -> list[tuple[str, ...]]:

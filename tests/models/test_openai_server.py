@@ -1,0 +1,250 @@
+import asyncio
+import email.utils
+import json
+import time
+
+import pytest
+from lying_server import Answer, LyingServer
+
+from reasonray.errors import RunError, UserError
+from reasonray.models import openai_server
+from reasonray.models.language_model import ReplyFailure, Request, load_language_model
+from reasonray.models.openai_server import OpenAIServer
+from reasonray.recipe import LanguageModelConfig, ModelConfig
+
+SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+
+
+@pytest.fixture(autouse=True)
+def quick_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_server, "FIRST_WAIT_S", 0.01)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def client(server: LyingServer, **settings: object) -> OpenAIServer:
+    given = {"base_url": server.url, "timeout_s": 5.0, "max_attempts": 3, **settings}
+    return OpenAIServer(LanguageModelConfig(model=ModelConfig(name="liar"), **given))
+
+
+def ask(text: str, *, schema: dict | None = SCHEMA, seed: int = 2**40 + 7) -> Request:
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": text}]
+    return Request(messages, schema, seed, 0.5, 99)
+
+
+def asked(body: dict) -> str:
+    return body["messages"][-1]["content"]
+
+
+def test_replies_come_back_in_the_order_of_their_requests(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: Answer(
+        f"to {asked(body)}", delay=0.1 if asked(body) == "a" else 0
+    )
+    assert client(lying_server).reply([ask(t) for t in "abc"]) == ["to a", "to b", "to c"]
+
+
+def test_a_request_carries_model_seed_temperature_length_and_schema(
+    lying_server: LyingServer,
+) -> None:
+    client(lying_server).reply([ask("a")])
+    body = lying_server.seen[0].body
+    assert body["model"] == "liar"
+    assert body["messages"][1] == {"role": "user", "content": "a"}
+    assert (body["seed"], body["temperature"], body["max_tokens"]) == (7, 0.5, 99)
+    form = body["response_format"]
+    assert form["type"] == "json_schema"
+    assert form["json_schema"]["strict"] is True
+    assert form["json_schema"]["schema"] == SCHEMA
+
+
+def test_no_more_requests_run_at_once_than_allowed(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: Answer("fine", delay=0.05)
+    client(lying_server, max_concurrency=2).reply([ask(str(i)) for i in range(8)])
+    assert lying_server.most_at_once <= 2
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_a_429_is_tried_again_no_sooner_than_the_server_asks(
+    lying_server: LyingServer, form: str
+) -> None:
+    later = email.utils.formatdate(time.time() + 2, usegmt=True)
+    wait = {"seconds": "1", "date": later}[form]
+    lying_server.answer = lambda body, count: (
+        Answer("fine") if count else Answer(status=429, headers={"Retry-After": wait})
+    )
+    assert client(lying_server).reply([ask("a")]) == ["fine"]
+    first, second = lying_server.seen
+    assert second.at - first.at >= 0.9
+
+
+def test_a_429_pauses_the_requests_that_have_not_been_sent(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: (
+        Answer("fine")
+        if count or asked(body) != "a"
+        else Answer(status=429, headers={"Retry-After": "1"})
+    )
+    assert client(lying_server, max_concurrency=1).reply([ask("a"), ask("b")]) == ["fine", "fine"]
+    refused = lying_server.seen[0].at
+    assert all(seen.at - refused >= 0.9 for seen in lying_server.seen[1:])
+
+
+def test_429_without_end_stops_the_run(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: Answer(status=429)
+    with pytest.raises(RunError, match=r"429.*resumes"):
+        client(lying_server).reply([ask("a")])
+    assert len(lying_server.seen) == 3
+
+
+def test_a_retry_after_of_hours_stops_the_run(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: Answer(status=429, headers={"Retry-After": "7200"})
+    with pytest.raises(RunError, match="7200 s"):
+        client(lying_server).reply([ask("a")])
+
+
+def test_a_spent_quota_stops_the_run_at_once(lying_server: LyingServer) -> None:
+    error = {"message": "You exceeded your quota", "code": "insufficient_quota"}
+    lying_server.answer = lambda body, count: Answer(status=429, error=error)
+    with pytest.raises(RunError, match="quota"):
+        client(lying_server).reply([ask("a")])
+    assert len(lying_server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Answer(status=500),
+        Answer(hangs=True),
+        Answer("fine", drips=True),
+        Answer(body=b"<html>gateway</html>"),
+        Answer(body=b'{"id": 1}'),
+        Answer(body=b""),
+        Answer(status=413, error={"message": "too long"}),
+        Answer(status=400, error={"message": "context length"}),
+        Answer(refusal="I will not"),
+    ],
+    ids=["500", "hangs", "drips", "html", "no choices", "no body", "413", "400", "refusal"],
+)
+def test_what_always_goes_wrong_with_one_prompt_fails_that_prompt_alone(
+    lying_server: LyingServer, lie: Answer
+) -> None:
+    lying_server.answer = lambda body, count: lie if asked(body) == "bad" else Answer("fine")
+    model = client(lying_server, timeout_s=0.5, max_attempts=2)
+    first, bad, last = model.reply([ask("a"), ask("bad"), ask("c")])
+    assert (first, last) == ("fine", "fine")
+    assert isinstance(bad, ReplyFailure)
+    assert bad.detail.endswith(".") or "I will not" in bad.detail
+
+
+def test_a_passing_500_costs_nothing(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: Answer("fine") if count == 2 else Answer(status=503)
+    assert client(lying_server).reply([ask("a")]) == ["fine"]
+
+
+def test_an_empty_reply_is_passed_on_for_the_parser_to_judge(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: Answer(None)
+    assert client(lying_server).reply([ask("a")]) == [""]
+
+
+def test_a_server_that_fails_every_prompt_stops_the_run(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: Answer(status=500)
+    with pytest.raises(RunError, match="in a row"):
+        client(lying_server, max_attempts=1).reply([ask(str(i)) for i in range(60)])
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "OPENAI_API_KEY"), (403, "OPENAI_API_KEY"), (404, "no model liar")]
+)
+def test_a_refused_key_or_model_stops_the_run_with_the_remedy(
+    lying_server: LyingServer, status: int, remedy: str
+) -> None:
+    lying_server.answer = lambda body, count: Answer(status=status, error={"message": "no"})
+    with pytest.raises(RunError, match=remedy):
+        client(lying_server).reply([ask("a")])
+
+
+def test_an_unreachable_server_stops_the_run_and_is_named(lying_server: LyingServer) -> None:
+    model = client(lying_server)
+    lying_server.close()
+    with pytest.raises(RunError, match=rf"{lying_server.url}: it cannot be reached"):
+        model.reply([ask("a")])
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_a_spent_token_budget_stops_before_the_next_request(
+    lying_server: LyingServer, usage: bool
+) -> None:
+    lying_server.answer = lambda body, count: Answer("word " * 80, usage=usage)
+    model = client(lying_server, token_budget=150, max_concurrency=1)
+    assert len(model.reply([ask("a")])) == 1
+    with pytest.raises(RunError, match=r"token_budget.*resumes"):
+        model.reply([ask(str(i)) for i in range(5)])
+    assert len(lying_server.seen) == 2
+
+
+def test_structured_output_falls_back_and_the_fallback_is_remembered(
+    lying_server: LyingServer,
+) -> None:
+    def answer(body: dict, count: int) -> Answer:
+        form = body.get("response_format", {}).get("type")
+        return Answer("fine") if form is None else Answer(status=400, error={"message": "what?"})
+
+    lying_server.answer = answer
+    model = client(lying_server)
+    assert model.reply([ask("a")]) == ["fine"]
+    forms = [seen.body.get("response_format", {}).get("type") for seen in lying_server.seen]
+    assert forms == ["json_schema", "json_object", None]
+    assert model.reply([ask("b")]) == ["fine"]
+    assert len(lying_server.seen) == 4
+
+
+def test_a_model_that_takes_only_the_new_name_of_max_tokens_gets_it(
+    lying_server: LyingServer,
+) -> None:
+    error = {"message": "use 'max_completion_tokens' instead", "param": "max_tokens"}
+    lying_server.answer = lambda body, count: (
+        Answer(status=400, error=error) if "max_tokens" in body else Answer("fine")
+    )
+    assert client(lying_server).reply([ask("a")]) == ["fine"]
+    last = lying_server.seen[-1].body
+    assert last["max_completion_tokens"] == 99
+    assert last["response_format"]["type"] == "json_schema"
+
+
+def test_a_prompt_that_holds_a_parameter_s_name_does_not_drop_it(
+    lying_server: LyingServer,
+) -> None:
+    error = {"message": "filtered: a seed on a leaf at low temperature"}
+    lying_server.answer = lambda body, count: (
+        Answer(status=400, error=error) if asked(body) == "bad" else Answer("fine")
+    )
+    model = client(lying_server)
+    model.reply([ask("bad")])
+    model.reply([ask("a")])
+    assert {"seed", "temperature"} <= lying_server.seen[-1].body.keys()
+
+
+def test_the_key_comes_from_the_environment(
+    lying_server: LyingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+    client(lying_server).reply([ask("a")])
+    headers = {name.lower(): value for name, value in lying_server.seen[0].headers.items()}
+    assert headers["authorization"] == "Bearer sesame"
+
+
+def test_openai_without_a_key_is_the_user_s_mistake() -> None:
+    with pytest.raises(UserError, match="OPENAI_API_KEY"):
+        OpenAIServer(LanguageModelConfig())
+
+
+def test_it_answers_inside_a_running_event_loop(lying_server: LyingServer) -> None:
+    async def notebook() -> list[str | ReplyFailure]:
+        return client(lying_server).reply([ask("a")])
+
+    assert asyncio.run(notebook()) == ["fine"]
+
+
+def test_stages_that_name_the_same_model_share_it(lying_server: LyingServer) -> None:
+    config = LanguageModelConfig(model=ModelConfig(name="liar"), base_url=lying_server.url)
+    same = LanguageModelConfig.model_validate(json.loads(config.model_dump_json()))
+    assert load_language_model(config) is load_language_model(same)

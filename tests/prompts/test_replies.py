@@ -1,0 +1,243 @@
+import contextlib
+import json
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reasonray.prompts.replies import (
+    MAX_CHARACTERS,
+    ReplyError,
+    candidates_schema,
+    choice_schema,
+    parse_candidates,
+    parse_choice,
+    parse_replacement,
+    replacement_schema,
+)
+from reasonray.record import REASONING_TYPES
+
+CAPTION = "a butterfly on a pink flower"
+REPLACEMENT = {
+    "selected_category": "butterfly",
+    "target_category": "bee",
+    "instruction": "Let the visitor belong to a hive.",
+    "rationale": "Hives belong to bees.",
+    "reasoning_type": "knowledge",
+    "edited_caption": "a bee on a pink flower",
+}
+
+
+def replacement(reply: str) -> Any:
+    return parse_replacement(reply, caption=CAPTION, categories=["flower", "butterfly"])
+
+
+def with_(**changes: object) -> str:
+    return json.dumps({**REPLACEMENT, **changes})
+
+
+def candidates(*instructions: str, count: int = 2) -> Any:
+    listed = [
+        {"instruction": text, "rationale": "Because.", "reasoning_type": "causal"}
+        for text in instructions
+    ]
+    return parse_candidates(
+        json.dumps({"candidates": listed}),
+        num_candidates=count,
+        input_caption=CAPTION,
+        edited_caption="a bee on a pink flower",
+        direct_instruction="turn the butterfly into a bee",
+    )
+
+
+def code_of(call: Any, *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(ReplyError) as caught:
+        call(*args, **kwargs)
+    assert caught.value.reason.endswith(".")
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    ["{}", "```json\n{}\n```", "Here you are:\n{}", "Sure!\n```\n{}\n```\n", "  {}\n"],
+)
+def test_a_fence_or_leading_prose_around_the_object_passes(wrapped: str) -> None:
+    parsed = replacement(wrapped.replace("{}", with_()))
+    assert parsed.selected_category == "butterfly"
+    assert parsed.target_category == "bee"
+    assert parsed.candidate.instruction == REPLACEMENT["instruction"]
+    assert parsed.candidate.reasoning_type == "knowledge"
+    assert parsed.edited_caption == "a bee on a pink flower"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "I cannot do that.",
+        "[1, 2]",
+        with_()[:-20],
+        with_() + with_(),
+        with_() + "\nHope this helps!",
+        with_().replace('"bee"', '"bee", "target_category": "wasp"'),
+        with_().replace('"bee"', "NaN"),
+        with_(target_category=None),
+        with_(target_category=["bee"]),
+        with_(instruction=""),
+        with_(instruction="Buzz!"),
+        with_(instruction="word " * 100),
+        with_(rationale="x" * (MAX_CHARACTERS + 1)),
+        with_(rationale="a \ud800 b"),
+        with_(rationale="a \u0007 b"),
+        with_(reasoning_type="vibes"),
+        with_(edited_caption=" "),
+        with_(edited_caption="a wasp on a pink flower"),
+        '{"a":' * 100_000,
+    ],
+)
+def test_what_is_not_exactly_the_form_is_invalid(reply: str) -> None:
+    assert code_of(replacement, reply) == "invalid_reply"
+
+
+def test_a_category_that_was_not_offered_is_told_with_those_that_were() -> None:
+    with pytest.raises(ReplyError, match=r'"leaf" is not one of: flower, butterfly') as caught:
+        replacement(with_(selected_category="leaf"))
+    assert caught.value.code == "category_not_offered"
+
+
+def test_the_selected_category_comes_back_as_it_was_offered() -> None:
+    parsed = parse_replacement(
+        with_(selected_category="fire-truck", target_category="bus",
+              edited_caption="a bus on a road", instruction="Take forty pupils to school."),
+        caption="a fire truck on a road", categories=["Fire truck"],
+    )  # fmt: skip
+    assert parsed.selected_category == "Fire truck"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["butterfly", "Butterflies", "a monarch butterfly", "flower", "pink flowers", "!!",
+     "one two three four five six"],
+)  # fmt: skip
+def test_a_target_that_is_no_different_thing_is_unfit(target: str) -> None:
+    reply = with_(target_category=target, edited_caption=f"{target} on a flower")
+    assert code_of(replacement, reply) == "unfit_target"
+
+
+def test_a_target_that_the_caption_holds_already_is_unfit() -> None:
+    reply = with_(target_category="flower", edited_caption="a flower on a flower")
+    call = {"caption": CAPTION, "categories": ["butterfly"]}
+    assert code_of(parse_replacement, reply, **call) == "unfit_target"
+
+
+def test_the_target_loses_its_article_and_capitals() -> None:
+    assert replacement(with_(target_category="A Bee.")).target_category == "bee"
+
+
+@pytest.mark.parametrize(
+    "instruction", ["Bees would like it here.", "Something from the beehive.", "No BUTTERFLY here!"]
+)
+def test_an_instruction_that_names_either_category_is_not_indirect(instruction: str) -> None:
+    with pytest.raises(ReplyError, match='with the word "') as caught:
+        replacement(with_(instruction=instruction))
+    assert caught.value.code == "not_indirect"
+
+
+def test_an_instruction_may_name_other_things() -> None:
+    assert replacement(with_(instruction="The flower longs for a visitor that makes wax."))
+
+
+def test_candidates_come_back_in_order() -> None:
+    parsed = candidates("Bring in a maker of wax.", "Who sleeps in a hive?")
+    assert [item.instruction for item in parsed] == [
+        "Bring in a maker of wax.",
+        "Who sleeps in a hive?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("instructions", "code"),
+    [
+        (("A maker of wax.",), "invalid_reply"),
+        (("A maker of wax.", "Wax makers!", "In a hive."), "invalid_reply"),
+        (("A maker of wax.", "a maker of WAX"), "invalid_reply"),
+        (("A maker of wax.", "Let some bees in."), "not_indirect"),
+    ],
+)
+def test_candidates_too_few_too_many_twice_or_direct_are_refused(
+    instructions: tuple[str, ...], code: str
+) -> None:
+    assert code_of(candidates, *instructions) == code
+
+
+@pytest.mark.parametrize("choice", [0, 4, -1, 1.5, "2", True, None, [1]])
+def test_only_a_candidate_s_number_is_a_choice(choice: object) -> None:
+    reply = json.dumps({"choice": choice, "reason": "Good."})
+    assert code_of(parse_choice, reply, num_candidates=3) == "invalid_reply"
+
+
+def test_a_choice_is_counted_from_one() -> None:
+    reply = '{"choice": 3, "reason": "Good."}'
+    assert parse_choice(reply, num_candidates=3).index == 2
+
+
+@given(st.text())
+def test_any_text_is_parsed_or_refused(reply: str) -> None:
+    with contextlib.suppress(ReplyError):
+        replacement(reply)
+    with contextlib.suppress(ReplyError):
+        parse_choice(reply, num_candidates=3)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.fixed_dictionaries({key: st.just(value) | json_values for key, value in
+                              REPLACEMENT.items()}))  # fmt: skip
+def test_an_object_of_any_values_gives_clean_texts_or_is_refused(content: dict[str, Any]) -> None:
+    try:
+        parsed = replacement(json.dumps(content))
+    except ReplyError:
+        return
+    candidate = parsed.candidate
+    assert parsed.selected_category in ("flower", "butterfly")
+    assert candidate.reasoning_type in REASONING_TYPES
+    for text in (parsed.target_category, parsed.edited_caption, candidate.rationale):
+        assert text.encode()
+        assert text == " ".join(text.split()) != ""
+
+
+@given(
+    st.sampled_from(["bee", "light bulb", "mouse", "sheep", "teapot", "wolf"]),
+    st.text(string.ascii_letters + " ,.!", max_size=30),
+    st.sampled_from(["{}", "{}s", "{}'s", "({})", "{}!", '"{}"']),
+    st.booleans(),
+)
+def test_no_target_slips_through_in_any_case_or_punctuation(
+    target: str, around: str, form: str, upper: bool
+) -> None:
+    text = f"See now {around} {form.format(target)} {around}"
+    reply = with_(
+        target_category=target,
+        edited_caption=f"a {target} on a pink flower",
+        instruction=text.upper() if upper else text,
+    )
+    assert code_of(replacement, reply) == "not_indirect"
+
+
+def test_schemas_offer_only_what_the_parser_takes() -> None:
+    schema = replacement_schema(["bee", "flower", "bee"])
+    assert schema["properties"]["selected_category"]["enum"] == ["bee", "flower"]
+    assert choice_schema(3)["properties"]["choice"]["enum"] == [1, 2, 3]
+    listed = candidates_schema(4)["properties"]["candidates"]
+    assert (listed["minItems"], listed["maxItems"]) == (4, 4)
+    # OpenAI's strict form: every key required and no other allowed, at every level.
+    for level in (schema, choice_schema(3), candidates_schema(4), listed["items"]):
+        assert level["required"] == list(level["properties"])
+        assert level["additionalProperties"] is False
