@@ -1,1 +1,19 @@
 """reasonray: image-editing datasets with reasoning instructions, made on a Ray cluster."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reasonray.dataset import read
+    from reasonray.run import generate
+
+__all__ = ["generate", "read"]
+
+_MODULES = {"generate": "reasonray.run", "read": "reasonray.dataset"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is exported at its first use: `import reasonray` takes no time."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -72,8 +72,8 @@ def generate(
         overrides.insert(0, "sources=" + json.dumps([_source(text) for text in sources]))
     manifest = run(load(recipe, overrides), output=output)
     click.echo(
-        f"{manifest['accepted']} of {manifest['inputs']} inputs became samples, "
-        f"{manifest['rejected']} were rejected\n{Path(output) / 'report.html'}"
+        f"{manifest.accepted} of {manifest.inputs} inputs became samples, "
+        f"{manifest.rejected} were rejected\n{Path(output) / 'report.html'}"
     )
 
 

@@ -192,15 +192,18 @@ def _settings(
     ray.data.DataContext._set_current(context)
     try:
         yield
-    except ReasonrayError as error:
-        raise _original(error) from error
     except Exception as error:
         found = _original(error)
         check_space(found, output)
+        # Ray Data adds advice of its own to every message.
+        message = str(found).partition("\nFailed to ")[0].strip()
+        if isinstance(found, UserError):
+            raise UserError(message) from error
         if isinstance(found, ReasonrayError):
-            raise found from error
+            raise RunError(message) from error
+        last_line = message.splitlines()[-1].strip() if message else "no message"
         raise RunError(
-            f"the run stopped: {type(found).__name__}: {_last_line(found)}; "
+            f"the run stopped: {type(found).__name__}: {last_line}; "
             "start the same command again to go on"
         ) from error
     finally:
@@ -217,11 +220,6 @@ def _original(error: BaseException) -> BaseException:
             break
         error = inner
     return error
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else "no message"
 
 
 def _check_resources(recipe: Recipe) -> None:

@@ -4,6 +4,7 @@
 a row that raises is rejected alone and its batch-mates are done again without it.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -55,9 +56,15 @@ class Stage:
             return copies
         try:
             self.process(copies)
-        except (RunError, MemoryError):
+        except RunError:
             raise
         except Exception as error:
+            if len(rows) == 1 and _is_out_of_memory(error):
+                raise RunError(
+                    f"stage {self.name}: not enough memory for one row "
+                    f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); give "
+                    "its pool a larger GPU or machine, fewer actors, or a smaller model"
+                ) from error
             if len(rows) > 1:
                 return [done for row in rows for done in self._attempt([row])]
             failed = rows[0].copy()
@@ -77,3 +84,10 @@ class Stage:
             "models": [*provenance.get("models", []), *getattr(self, "models", [])],
             "prompts": [*provenance.get("prompts", []), *getattr(self, "prompts", [])],
         }
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # not imported for a stage that does without
+    return isinstance(error, MemoryError) or (
+        torch is not None and isinstance(error, torch.OutOfMemoryError)
+    )
