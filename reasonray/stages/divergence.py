@@ -5,6 +5,7 @@ size, so that τ means the same for every resolution. τ is absolute, or set by 
 fraction of all pairs): then a first pass measures every pair and keeps one float of each.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,8 +13,7 @@ import PIL.Image
 
 from reasonray import images
 from reasonray.recipe import DivergenceConfig
-from reasonray.record import Row, add_scores, is_rejected, reject
-from reasonray.stages.load import Load
+from reasonray.record import Row, add_scores, reject
 from reasonray.stages.stage import Stage
 
 
@@ -25,24 +25,6 @@ def mean_squared_difference(a: PIL.Image.Image, b: PIL.Image.Image, size: int) -
     return int(((first - second) ** 2).sum()) / (255**2 * first.size)
 
 
-def measure(rows: list[Row], load: Load, config: DivergenceConfig) -> list[float]:
-    """The first pass over plan rows of Part I: a figure of each that can be loaded."""
-    return [_divergence(row, config) for row in load(rows) if not is_rejected(row)]
-
-
-def resolve_threshold(values: Iterable[float], config: DivergenceConfig) -> float | None:
-    """τ of a run: the larger of the absolute one and that of the rank; None: nothing is dropped.
-
-    Args:
-        values: what `measure` gave for all pairs; not looked at without a worst fraction.
-        config: with `threshold`, `worst_fraction`, both or neither.
-    """
-    thresholds = [config.threshold]
-    if config.worst_fraction is not None:
-        thresholds.append(rank_threshold(values, config.worst_fraction))
-    return max((value for value in thresholds if value is not None), default=None)
-
-
 def rank_threshold(values: Iterable[float], fraction: float) -> float | None:
     """The τ below which the least `fraction` (rounded down) of the values lies.
 
@@ -50,7 +32,7 @@ def rank_threshold(values: Iterable[float], fraction: float) -> float | None:
     None where the fraction is less than one value.
     """
     array = np.fromiter(values, dtype=np.float64)
-    count = int(fraction * len(array))
+    count = math.floor(fraction * len(array) + 1e-9)  # 0.29 * 100 is a little under 29
     if not count:
         return None
     largest = np.partition(array, count - 1)[count - 1]
@@ -72,9 +54,10 @@ class Divergence(Stage):
     def __init__(
         self, config: DivergenceConfig, *, seed: int, threshold: float | None = None
     ) -> None:
-        """Take the τ that `resolve_threshold` gave; without one, the recipe's absolute one."""
+        """Combine the recipe's absolute τ with `threshold`, what `rank_threshold` gave."""
         self.config = config
-        self.threshold = config.threshold if threshold is None else threshold
+        known = [value for value in (config.threshold, threshold) if value is not None]
+        self.threshold = max(known, default=None)
 
     def process(self, rows: list[Row]) -> None:
         """Score every pair; reject those below the threshold."""

