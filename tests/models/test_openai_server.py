@@ -23,7 +23,7 @@ def quick_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def client(server: LyingServer, **settings: object) -> OpenAIServer:
-    given = {"base_url": server.url, "timeout_s": 5.0, "max_attempts": 3, **settings}
+    given = {"base_url": server.url, "timeout_s": 20.0, "max_attempts": 3, **settings}
     return OpenAIServer(LanguageModelConfig(model=ModelConfig(name="liar"), **given))
 
 
@@ -128,7 +128,7 @@ def test_what_always_goes_wrong_with_one_prompt_fails_that_prompt_alone(
     lying_server: LyingServer, lie: Answer
 ) -> None:
     lying_server.answer = lambda body, count: lie if asked(body) == "bad" else Answer("fine")
-    model = client(lying_server, timeout_s=0.5, max_attempts=2)
+    model = client(lying_server, timeout_s=2.0, max_attempts=2)
     first, bad, last = model.reply([ask("a"), ask("bad"), ask("c")])
     assert (first, last) == ("fine", "fine")
     assert isinstance(bad, ReplyFailure)

@@ -1,0 +1,69 @@
+import json
+from typing import Any
+
+import pytest
+from lying_server import Answer, LyingServer
+
+from reasonray.recipe import LanguageModelConfig, ModelConfig, SelectConfig
+from reasonray.record import Row
+from reasonray.stages.select import Select
+
+
+def stage(server: LyingServer) -> Select:
+    language_model = LanguageModelConfig(model=ModelConfig(name="liar"), base_url=server.url)
+    return Select(SelectConfig(num_retries=1), language_model, seed=3)
+
+
+def row(candidates: list[str]) -> Row:
+    return {
+        "id": "I/test/x/0",
+        "part": "I",
+        "source": "test",
+        "source_id": "x",
+        "input_caption": "a candle on a desk",
+        "edited_caption": "a lamp on a desk",
+        "direct_instruction": "replace the candle with a lamp",
+        "candidates": candidates,
+        "candidate_rationales": [f"Why {text}" for text in candidates],
+        "candidate_reasoning_types": ["temporal", "causal", "logical"][: len(candidates)],
+    }
+
+
+def choice(number: int) -> Answer:
+    return Answer(json.dumps({"choice": number, "reason": "It is the best."}))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_chosen_candidate_becomes_the_instruction(
+    lying_server: LyingServer, number: int
+) -> None:
+    lying_server.answer = lambda body, count: choice(number)
+    done = stage(lying_server)([row(["A century passes.", "No wax.", "No flame."])])[0]
+    chosen = ["A century passes.", "No wax.", "No flame."][number - 1]
+    assert done["instruction"] == chosen
+    assert done["rationale"] == f"Why {chosen}"
+    assert done["reasoning_type"] == ["temporal", "causal", "logical"][number - 1]
+    assert done["candidates"] == ["A century passes.", "No wax.", "No flame."]
+    assert "1. A century passes.\n2. No wax.\n3. No flame.\n" in lying_server.prompts()[0]
+
+
+def test_a_single_candidate_is_taken_without_asking(lying_server: LyingServer) -> None:
+    done = stage(lying_server)([row(["No wax."])])[0]
+    assert done["instruction"] == "No wax."
+    assert lying_server.seen == []
+
+
+def test_a_number_out_of_range_is_asked_for_again_with_some_warmth(
+    lying_server: LyingServer,
+) -> None:
+    lying_server.answer = lambda body, count: choice(2 if count else 4)
+    assert stage(lying_server)([row(["a b", "c d", "e f"])])[0]["instruction"] == "c d"
+    first, second = (seen.body["temperature"] for seen in lying_server.seen)
+    assert (first, second > 0) == (0, True)
+
+
+def test_a_model_that_never_chooses_has_the_row_rejected(lying_server: LyingServer) -> None:
+    lying_server.answer: Any = lambda body, count: Answer("The first one is nice.")
+    done = stage(lying_server)([row(["a b", "c d"])])[0]
+    assert (done["stage"], done["reason"]) == ("select", "invalid_reply")
+    assert "instruction" not in done
