@@ -1,0 +1,36 @@
+"""Does the caption stage name exactly the objects that are there?"""
+
+import re
+
+from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini.evaluation.measurement import Measurement, share
+from reasonray.mini.evaluation.scenes import as_row, held_out
+from reasonray.mini.world import caption
+from reasonray.recipe import Recipe
+from reasonray.stages.caption import Caption
+
+BATCH = 16
+
+
+def measure(recipe: Recipe, count: int) -> list[Measurement]:
+    """Over `count` held-out scenes."""
+    stage = Caption(recipe.stages.caption, seed=recipe.seed)
+    scenes = held_out(count)
+    named = exact = 0
+    for start in range(0, count, BATCH):
+        part = scenes[start : start + BATCH]
+        rows = stage([as_row(scene, start + i) for i, scene in enumerate(part)])
+        for scene, row in zip(part, rows, strict=True):
+            said = row.get("input_caption") or ""
+            named += objects_named(said) == sorted(scene.categories)
+            exact += said == caption(scene)
+    return [
+        share("caption names exactly the objects present", named, count, 0.97),
+        Measurement("caption is the true one, word for word", exact / count, None, True, count),
+    ]
+
+
+def objects_named(text: str) -> list[str]:
+    """The categories a caption names, sorted, each as often as it is named."""
+    names = sorted(CATEGORIES, key=len, reverse=True)
+    return sorted(re.findall(rf"\b(?:{'|'.join(map(re.escape, names))})\b", text))

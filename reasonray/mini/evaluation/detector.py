@@ -1,0 +1,55 @@
+"""Does the ground stage find the objects that are there, and no others?"""
+
+import numpy as np
+
+from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini.evaluation.measurement import Measurement, share
+from reasonray.mini.evaluation.scenes import FIRST_SEED, as_row, held_out
+from reasonray.recipe import Recipe
+from reasonray.record import Row
+from reasonray.stages.ground import Ground
+
+BATCH = 16
+NUM_ABSENT = 3
+"""Categories asked for in each scene beside those it shows."""
+
+
+def measure(recipe: Recipe, count: int) -> list[Measurement]:
+    """Over `count` held-out scenes, each with its own categories and a few absent ones."""
+    stage = Ground(recipe.stages.ground, seed=recipe.seed)
+    scenes = held_out(count)
+    present = right = absent = false = 0
+    overlaps: list[float] = []
+    for start in range(0, count, BATCH):
+        part = scenes[start : start + BATCH]
+        rows: list[Row] = []
+        for i, scene in enumerate(part):
+            row = as_row(scene, start + i)
+            rng = np.random.default_rng((FIRST_SEED, start + i))
+            others = [name for name in CATEGORIES if name not in scene.categories]
+            asked = [*scene.categories, *rng.choice(others, NUM_ABSENT, replace=False).tolist()]
+            row["categories"] = [asked[i] for i in rng.permutation(len(asked))]
+            rows.append(row)
+        for scene, row in zip(part, stage(rows), strict=True):
+            found = {item["category"]: item["box"] for item in row.get("detections") or []}
+            present += len(scene.objects)
+            absent += NUM_ABSENT
+            false += sum(name not in scene.categories for name in found)
+            for item in scene.objects:
+                overlap = iou(found[item.category], item.box) if item.category in found else 0.0
+                right += overlap > 0.5
+                overlaps.append(overlap)
+    return [
+        share("object found at IoU > 0.5", right, present, 0.98),
+        share("absent category reported", false, absent, 0.03, least=False),
+        Measurement("mean IoU of objects", float(np.mean(overlaps)), None, True, present),
+    ]
+
+
+def iou(a: list[float], b: tuple[float, ...]) -> float:
+    """Of two xyxy boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    overlap = max(0.0, width) * max(0.0, height)
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return overlap / (areas - overlap)

@@ -1,0 +1,27 @@
+"""Held-out scenes as rows of a run, the same ones at every evaluation."""
+
+import PIL.Image
+
+from reasonray.images import encode_png
+from reasonray.mini.world import HELD_OUT_SEED, Scene, render, sample_scene
+from reasonray.record import Row, sample_id
+
+FIRST_SEED = HELD_OUT_SEED + 500_000
+"""Far from the seeds that the demo uses."""
+
+
+def held_out(count: int) -> list[Scene]:
+    """The first `count` scenes of the evaluation."""
+    return [sample_scene(FIRST_SEED + i) for i in range(count)]
+
+
+def as_row(scene: Scene, index: int) -> Row:
+    """A scene as a stage receives it, part III."""
+    name = f"scene-{index}"
+    return {
+        "id": sample_id("III", "evaluation", name),
+        "part": "III",
+        "source": "evaluation",
+        "source_id": name,
+        "input_image": encode_png(PIL.Image.fromarray(render(scene)), f"{name}.png"),
+    }

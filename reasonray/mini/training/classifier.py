@@ -1,0 +1,118 @@
+"""Training of the judge (`reasonray.mini.judge`): what stands in a box, or that nothing does.
+
+It never sees a painted picture: only boxes of true scenes, moved and resized a little, half of
+them softened, and boxes of background, of parts of objects, and of objects blurred beyond
+recognition, for which the right answer is "none".
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import ResNetConfig, ResNetForImageClassification
+
+from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini.judge import NONE, crop, to_tensor
+from reasonray.mini.training.loop import Schedule, fit
+from reasonray.mini.training.softening import soften
+from reasonray.mini.world import (
+    HELD_OUT_SEED,
+    IMAGE_SIZE,
+    MAX_SIDE,
+    MIN_SIDE,
+    Scene,
+    render,
+    sample_scene,
+)
+
+SCENES = 28
+"""A step's; each gives all its objects and one box without a whole object."""
+
+SCHEDULE = Schedule(num_steps=800, learning_rate=2e-3, num_warmup_steps=100)
+LABELS = (*sorted(CATEGORIES), NONE)
+
+Box = tuple[float, float, float, float]
+
+
+def build() -> ResNetForImageClassification:
+    """The untrained classifier: crops -1..1 BCHW to a logit for each of `LABELS`."""
+    config = ResNetConfig(
+        embedding_size=32,
+        hidden_sizes=[48, 96, 128],
+        depths=[1, 1, 1],
+        layer_type="basic",
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: i for i, label in enumerate(LABELS)},
+    )
+    return ResNetForImageClassification(config)
+
+
+def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
+    """Train (or continue) and save the model to `folder`, which is returned."""
+    torch.manual_seed(0)
+    model = build()
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        crops, labels = batch(step, SCENES)
+        logits = model(crops).logits
+        right = (logits.argmax(-1) == labels).float().mean()
+        return F.cross_entropy(logits, labels, label_smoothing=0.05), {"right": right.item()}
+
+    fit("classifier", model, loss, schedule, workdir)
+    save(model, folder)
+    return folder
+
+
+def save(model: ResNetForImageClassification, folder: Path) -> None:
+    """Write float16 weights; the model itself becomes float16."""
+    model.half().save_pretrained(folder)
+
+
+def batch(step: int, num_scenes: int) -> tuple[Tensor, Tensor]:
+    """Crops -1..1 BCHW and labels of a step."""
+    rng = np.random.default_rng((step, 0xC1A55))
+    crops, labels = [], []
+    for seed in rng.integers(HELD_OUT_SEED, size=num_scenes):
+        scene = sample_scene(int(seed))
+        image = soften(render(scene), scene, rng)
+        for item in scene.objects:
+            view = crop(image, _jittered(item.box, rng))
+            lost = rng.random() < 0.03
+            crops.append(_blurred(view, rng) if lost else view)
+            labels.append(LABELS.index(NONE if lost else item.category))
+        crops.append(crop(image, _empty_box(scene, rng)))
+        labels.append(LABELS.index(NONE))
+    return to_tensor(np.stack(crops)), torch.tensor(labels)
+
+
+def _jittered(box: tuple[int, int, int, int], rng: np.random.Generator) -> Box:
+    """The box moved by up to a tenth of its side and up to a tenth smaller or larger."""
+    left, top, right, bottom = box
+    side = right - left
+    half = side / 2 * rng.uniform(0.9, 1.12)
+    x, y = (np.array([left + right, top + bottom]) / 2 + side * rng.uniform(-0.1, 0.1, 2)).tolist()
+    return x - half, y - half, x + half, y + half
+
+
+def _empty_box(scene: Scene, rng: np.random.Generator) -> Box:
+    """A box that holds less than a third of every object."""
+    while True:
+        side = float(rng.uniform(MIN_SIDE, MAX_SIDE))
+        left, top = rng.uniform(0, IMAGE_SIZE - side, 2).tolist()
+        shares = [
+            max(0.0, min(left + side, item.box[2]) - max(left, item.box[0]))
+            * max(0.0, min(top + side, item.box[3]) - max(top, item.box[1]))
+            / item.side**2
+            for item in scene.objects
+        ]
+        if max(shares) < 1 / 3:
+            return left, top, left + side, top + side
+
+
+def _blurred(view: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    blur = ImageFilter.GaussianBlur(rng.uniform(5, 9))
+    return np.asarray(Image.fromarray(view).filter(blur))

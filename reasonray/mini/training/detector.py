@@ -1,0 +1,317 @@
+"""The zoo's detector: a tiny Grounding DINO that finds the phrases of a prompt in a scene.
+
+Trained on prompts of one to eight phrases, most of them not in the picture. Loss: the paper's set
+loss on every decoder layer (focal on the tokens of the matched phrase, L1 and GIoU on boxes), and
+on the encoder a dense one, a peak at each object's centre, because the library's own encoder loss
+does not reach the scores by which its queries are chosen.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import (
+    BertConfig,
+    BertTokenizer,
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    GroundingDinoProcessor,
+    SwinConfig,
+)
+from transformers.models.grounding_dino import GroundingDinoImageProcessor
+
+from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini.training.loop import Schedule, fit
+from reasonray.mini.training.softening import soften
+from reasonray.mini.training.vocabulary import OTHER_NOUNS, PIECES, WORDS
+from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
+
+BATCH = 32
+SCHEDULE = Schedule(num_steps=2200, learning_rate=1e-3, num_warmup_steps=200)
+MAX_PHRASES = 8
+MAX_TEXT_LEN = 64
+MEAN, STD = 127.5, 127.5
+"""Of the picture's values 0..255."""
+
+RESERVED = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 1012: ".", 1029: "?"}
+"""Token ids that the library's phrase boundaries rely on."""
+
+LEVELS = (12, 6)
+"""Sides of the feature maps of a scene."""
+
+
+def build() -> GroundingDinoForObjectDetection:
+    """The untrained detector."""
+    backbone = SwinConfig(
+        image_size=IMAGE_SIZE,
+        embed_dim=32,
+        depths=[1, 2, 2],
+        num_heads=[2, 4, 8],
+        window_size=6,
+        mlp_ratio=2.0,
+        drop_path_rate=0.0,
+    )
+    backbone.set_output_features_output_indices(out_features=["stage2", "stage3"], out_indices=None)
+    text = BertConfig(
+        vocab_size=len(_vocabulary()),
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=MAX_TEXT_LEN,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    config = GroundingDinoConfig(
+        backbone_config=backbone,
+        text_config=text,
+        d_model=64,
+        num_feature_levels=len(LEVELS),
+        num_queries=16,
+        encoder_layers=2,
+        encoder_ffn_dim=128,
+        encoder_attention_heads=4,
+        encoder_n_points=4,
+        decoder_layers=3,
+        decoder_ffn_dim=128,
+        decoder_attention_heads=4,
+        decoder_n_points=4,
+        dropout=0.0,
+        fusion_droppath=0.0,
+        max_text_len=MAX_TEXT_LEN,
+        two_stage=True,
+        embedding_init_target=True,
+    )
+    return GroundingDinoForObjectDetection(config)
+
+
+def build_processor() -> GroundingDinoProcessor:
+    """Resizes the shorter side to a scene's, scales to -1..1; BERT tokens."""
+    images = GroundingDinoImageProcessor(
+        size={"shortest_edge": IMAGE_SIZE, "longest_edge": 2 * IMAGE_SIZE},
+        image_mean=[MEAN / 255] * 3,
+        image_std=[STD / 255] * 3,
+    )
+    return GroundingDinoProcessor(images, _tokenizer())
+
+
+def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
+    """Train (or continue) and save model and processor to `folder`, which is returned."""
+    torch.manual_seed(0)
+    model = build()
+    tokenizer = _tokenizer()
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        return _loss(model, batch(step, BATCH, tokenizer))
+
+    fit("detector", model, loss, schedule, workdir)
+    save(model, folder)
+    return folder
+
+
+def save(model: GroundingDinoForObjectDetection, folder: Path) -> None:
+    """Write float16 weights and the processor; the model itself becomes float16."""
+    model.half().save_pretrained(folder)
+    build_processor().save_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training pictures with prompts (B pictures, T tokens, up to three targets each).
+
+    Attributes:
+        pixels: float BCHW -1..1.
+        tokens, mask: int64 and bool [B, T].
+        boxes: per picture [N, 4], cxcywh 0..1.
+        positives: per picture [N, T] bool, the tokens of each target's phrase.
+    """
+
+    pixels: Tensor
+    tokens: Tensor
+    mask: Tensor
+    boxes: list[Tensor]
+    positives: list[Tensor]
+
+
+def batch(step: int, size: int, tokenizer: BertTokenizer) -> Batch:
+    """The batch of a step."""
+    rng = np.random.default_rng((step, 0xDE7EC7))
+    images, prompts, boxes = [], [], []
+    for seed in rng.integers(HELD_OUT_SEED, size=size):
+        scene = sample_scene(int(seed))
+        images.append(soften(render(scene), scene, rng))
+        phrases = _phrases(scene.categories, rng)
+        prompts.append(phrases)
+        boxes.append(
+            {
+                phrases.index(item.category): torch.tensor(
+                    [item.left + item.side / 2, item.top + item.side / 2, item.side, item.side]
+                )
+                / IMAGE_SIZE
+                for item in scene.objects
+                if item.category in phrases
+            }
+        )
+    tokens, owners = _tokenize(prompts, tokenizer)
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().sub(MEAN).div(STD)
+    return Batch(
+        pixels,
+        tokens,
+        tokens != 0,
+        [torch.stack(list(found.values())) if found else torch.zeros(0, 4) for found in boxes],
+        [
+            owner == torch.tensor(list(found))[:, None]
+            for owner, found in zip(owners, boxes, strict=True)
+        ],
+    )
+
+
+def _phrases(present: tuple[str, ...], rng: np.random.Generator) -> list[str]:
+    """One to eight phrases in any order; each present object is asked for two times out of three.
+
+    Others are absent categories, now and then a noun of no scene.
+    """
+    asked = [name for name in present if rng.random() < 0.67]
+    count = max(int(rng.integers(1, MAX_PHRASES + 1)), len(asked))
+    absent = [name for name in CATEGORIES if name not in present]
+    others = [str(name) for name in rng.permutation(absent)]
+    if rng.random() < 0.3:
+        others.insert(0, str(rng.choice(OTHER_NOUNS)))
+    phrases = asked + others[: count - len(asked)]
+    return [phrases[i] for i in rng.permutation(len(phrases))]
+
+
+def _tokenize(prompts: list[list[str]], tokenizer: BertTokenizer) -> tuple[Tensor, Tensor]:
+    """Token ids [B, T], and [B, T] which phrase each token belongs to (-1: none)."""
+    known: dict[str, list[int]] = {}
+    rows, owners = [], []
+    for phrases in prompts:
+        row, owner = [101], [-1]
+        for i, phrase in enumerate(phrases):
+            if phrase not in known:
+                known[phrase] = tokenizer(phrase, add_special_tokens=False)["input_ids"]
+            row += [*known[phrase], 1012]
+            owner += [i] * len(known[phrase]) + [-1]
+        rows.append(torch.tensor([*row, 102]))
+        owners.append(torch.tensor([*owner, -1]))
+    pad = torch.nn.utils.rnn.pad_sequence
+    return pad(rows, batch_first=True), pad(owners, batch_first=True, padding_value=-1)
+
+
+def _loss(model: GroundingDinoForObjectDetection, data: Batch) -> tuple[Tensor, dict[str, float]]:
+    num_boxes = max(1, sum(len(boxes) for boxes in data.boxes))
+    inner = model.model(
+        pixel_values=data.pixels, input_ids=data.tokens, attention_mask=data.mask.long()
+    )
+    width = data.tokens.shape[1]
+    text = inner.encoder_last_hidden_state_text.transpose(1, 2)
+    dense = _dense_loss(
+        inner.enc_outputs_class[..., :width].float(),
+        inner.enc_outputs_coord_logits,
+        data,
+        num_boxes,
+    )
+    total = dense
+    figures = {"dense": dense.item()}
+    references = [inner.init_reference_points, *inner.intermediate_reference_points.unbind(1)]
+    for layer, hidden in enumerate(inner.intermediate_hidden_states.unbind(1)):
+        reference = torch.special.logit(references[layer], eps=1e-5)
+        boxes = (model.bbox_embed[layer](hidden) + reference).float().sigmoid()
+        value, figures["layer"] = _set_loss((hidden @ text).float(), boxes, data, num_boxes)
+        total = total + value
+    return total, figures
+
+
+def _set_loss(logits: Tensor, boxes: Tensor, data: Batch, num_boxes: int) -> tuple[Tensor, float]:
+    """Hungarian matching of queries [B, Q] to targets; each unmatched query matches no token."""
+    targets = torch.zeros_like(logits)
+    found, wanted = [], []
+    probabilities = logits.detach().sigmoid()
+    for i, (truth, positives) in enumerate(zip(data.boxes, data.positives, strict=True)):
+        if not len(truth):
+            continue
+        share = positives / positives.sum(dim=1, keepdim=True)
+        p = probabilities[i]
+        gain = 0.25 * (1 - p) ** 2 * -(p + 1e-8).log() - 0.75 * p**2 * -(1 - p + 1e-8).log()
+        predicted = boxes[i].detach()
+        cost = (
+            2 * gain @ share.T
+            + 5 * torch.cdist(predicted, truth, p=1)
+            - 2 * _giou(predicted[:, None], truth[None])
+        )
+        queries, chosen = linear_sum_assignment(cost.numpy())
+        targets[i, queries] = positives[chosen].float()
+        found.append(boxes[i, queries])
+        wanted.append(truth[chosen])
+    focal = _focal(logits, targets)[data.mask[:, None, :].expand_as(logits)].sum() / num_boxes
+    if not found:
+        return 2 * focal, 0.0
+    return 2 * focal + _box_loss(torch.cat(found), torch.cat(wanted), num_boxes), focal.item()
+
+
+def _dense_loss(logits: Tensor, box_logits: Tensor, data: Batch, num_boxes: int) -> Tensor:
+    """A peak at the cell of each object's centre, on every level; nearby cells weigh less."""
+    targets, weights = torch.zeros_like(logits), torch.ones_like(logits)
+    rows, cells, wanted = [], [], []
+    offset = 0
+    for side in LEVELS:
+        centres = (torch.arange(side) + 0.5) / side
+        for i, (truth, positives) in enumerate(zip(data.boxes, data.positives, strict=True)):
+            for box, tokens in zip(truth, positives, strict=True):
+                near = -((centres - box[:2, None]) / (0.3 * box[2:, None])).square()
+                heat = torch.exp(near[1][:, None] + near[0][None]).flatten()
+                cell = int(heat.argmax())
+                row = slice(offset, offset + side * side)
+                weights[i, row] = torch.where(tokens, (1 - heat[:, None]) ** 2, weights[i, row])
+                targets[i, offset + cell] = tokens.float()
+                weights[i, offset + cell] = 1.0
+                rows.append(i)
+                cells.append(offset + cell)
+                wanted.append(box)
+        offset += side * side
+    valid = data.mask[:, None, :].expand_as(logits)
+    focal = (_focal(logits, targets) * weights)[valid].sum() / (len(LEVELS) * num_boxes)
+    if not rows:
+        return 2 * focal
+    boxes = box_logits[rows, cells].float().sigmoid()
+    return 2 * focal + _box_loss(boxes, torch.stack(wanted), len(LEVELS) * num_boxes)
+
+
+def _focal(logits: Tensor, targets: Tensor) -> Tensor:
+    """Focal loss of each token, alpha 0.25, gamma 2; padding (-inf) gives no gradient."""
+    logits = logits.clamp(min=-50)
+    p = logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    distance = p * (1 - targets) + (1 - p) * targets
+    return (0.25 * targets + 0.75 * (1 - targets)) * entropy * distance**2
+
+
+def _box_loss(boxes: Tensor, truth: Tensor, num_boxes: int) -> Tensor:
+    return (5 * (boxes - truth).abs().sum() + 2 * (1 - _giou(boxes, truth)).sum()) / num_boxes
+
+
+def _giou(a: Tensor, b: Tensor) -> Tensor:
+    """Generalised IoU of cxcywh boxes, broadcast."""
+    a_low, a_high = a[..., :2] - a[..., 2:] / 2, a[..., :2] + a[..., 2:] / 2
+    b_low, b_high = b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2
+    overlap = (torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)).clamp(min=0).prod(-1)
+    hull = (torch.maximum(a_high, b_high) - torch.minimum(a_low, b_low)).prod(-1)
+    union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - overlap
+    return overlap / (union + 1e-7) - (hull - union) / (hull + 1e-7)
+
+
+def _vocabulary() -> list[str]:
+    """Token strings by id, with the reserved ones at their places."""
+    words = iter([*WORDS, *PIECES, *(f"##{piece}" for piece in PIECES)])
+    words = iter(dict.fromkeys(w for w in words if w not in RESERVED.values()))
+    size = max(RESERVED) + 1
+    return [RESERVED.get(i) or next(words, f"[unused{i}]") for i in range(size)]
+
+
+def _tokenizer() -> BertTokenizer:
+    vocabulary = {token: i for i, token in enumerate(_vocabulary())}
+    return BertTokenizer(vocab=vocabulary, model_max_length=MAX_TEXT_LEN)

@@ -1,0 +1,194 @@
+"""Grounding DINO, batched: the boxes of each picture's own phrases.
+
+Knows nothing of rows or stages. A picture's result does not depend on what else is in the batch:
+only pictures of equal size after preprocessing share a forward pass, because the model's group
+norms look at padding too; prompts are padded, which its masks hide.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import PIL.Image
+import torch
+from torch import Tensor
+from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+
+from reasonray.models.weights import device, dtype, resolve
+from reasonray.recipe import ModelConfig
+
+Box = tuple[float, float, float, float]
+"""xyxy, pixels."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a phrase was found: a box in pixels of the picture, and its score 0..1."""
+
+    phrase: str
+    box: Box
+    score: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All that the model says of one phrase in one picture.
+
+    Attributes:
+        phrase: as asked.
+        boxes: float32 [Q, 4], xyxy in pixels of the picture, not clipped to it.
+        scores: float32 [Q], 0..1, of the phrase alone; the mean over its tokens.
+    """
+
+    phrase: str
+    boxes: Tensor
+    scores: Tensor
+
+    def best(self) -> Found | None:
+        """The box of the highest score; None for a phrase without any token."""
+        if not len(self.scores):
+            return None
+        index = int(self.scores.argmax())
+        left, top, right, bottom = self.boxes[index].tolist()
+        return Found(self.phrase, (left, top, right, bottom), float(self.scores[index]))
+
+    def score_in(self, region: Sequence[float]) -> float:
+        """The highest score of a box that fits the region (IoU of a half or more); 0 if none.
+
+        Args:
+            region: xyxy, pixels.
+        """
+        fits = _iou(self.boxes, torch.tensor(region, dtype=torch.float32)) >= 0.5
+        return float(self.scores[fits].max()) if fits.any() else 0.0
+
+
+class Detector:
+    """A Grounding DINO checkpoint.
+
+    Args:
+        config: which weights, and where they run.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        source = resolve(config)
+        self._device, self._dtype = device(config), dtype(config)
+        self._processor = AutoProcessor.from_pretrained(source, revision=config.revision or "main")
+        model = AutoModelForZeroShotObjectDetection.from_pretrained(
+            source, revision=config.revision or "main", dtype=self._dtype
+        )
+        self._model = model.eval().to(device=self._device)
+        tokenizer = self._processor.tokenizer
+        self._start, self._end = tokenizer.cls_token_id, tokenizer.sep_token_id
+        self._stop = tokenizer.convert_tokens_to_ids(".")
+        self._pad = tokenizer.pad_token_id
+        self._max_tokens = min(
+            model.config.max_text_len, model.config.text_config.max_position_embeddings
+        )
+
+    def detect(
+        self, images: Sequence[PIL.Image.Image], phrases: Sequence[Sequence[str]]
+    ) -> list[list[Found]]:
+        """The best box of each phrase, whatever its score.
+
+        Args:
+            images: RGB, of any sizes.
+            phrases: for each picture its own, any number; those without a letter or digit are
+                left out of the result.
+        """
+        return [
+            [found for answers in row if (found := answers.best()) is not None]
+            for row in self.ask(images, phrases)
+        ]
+
+    @torch.inference_mode()
+    def ask(
+        self, images: Sequence[PIL.Image.Image], phrases: Sequence[Sequence[str]]
+    ) -> list[list[Answers]]:
+        """Everything the model says of each picture's phrases, in their order."""
+        answers: list[dict[int, Answers]] = [{} for _ in images]
+        groups: dict[tuple[int, ...], list[_Prompt]] = defaultdict(list)
+        for index, (image, wanted) in enumerate(zip(images, phrases, strict=True)):
+            pixels = self._pixels(image) if wanted else None
+            for spans, tokens in self._prompts(wanted, answers[index]):
+                assert pixels is not None
+                prompt = _Prompt(index, image.size, pixels, tokens, spans)
+                groups[tuple(pixels.shape)].append(prompt)
+        for prompts in groups.values():
+            self._run(prompts, phrases, answers)
+        return [[found[i] for i in range(len(found))] for found in answers]
+
+    def _pixels(self, image: PIL.Image.Image) -> Tensor:
+        """CHW, as the checkpoint wants it."""
+        encoded = self._processor.image_processor(images=[image], return_tensors="pt")
+        pixels: Tensor = encoded["pixel_values"][0]
+        return pixels
+
+    def _prompts(
+        self, phrases: Sequence[str], empty: dict[int, Answers]
+    ) -> Iterator[tuple[dict[int, slice], list[int]]]:
+        """Prompts "[CLS] phrase . phrase . [SEP]", each within the model's length.
+
+        Yields where each phrase's tokens are, and all tokens. Phrases without tokens get their
+        empty answer here.
+        """
+        spans: dict[int, slice] = {}
+        tokens = [self._start]
+        for index, phrase in enumerate(phrases):
+            # A full stop or question mark inside a phrase would end it for the model.
+            text = phrase.lower().replace(".", " ").replace("?", " ")
+            ids = self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids = ids[: self._max_tokens - 3]
+            if not ids or not any(letter.isalnum() for letter in text):
+                empty[index] = Answers(phrase, torch.zeros(0, 4), torch.zeros(0))
+                continue
+            if len(tokens) + len(ids) + 2 > self._max_tokens:
+                yield spans, [*tokens, self._end]
+                spans, tokens = {}, [self._start]
+            spans[index] = slice(len(tokens), len(tokens) + len(ids))
+            tokens += [*ids, self._stop]
+        if spans:
+            yield spans, [*tokens, self._end]
+
+    def _run(
+        self,
+        prompts: list["_Prompt"],
+        phrases: Sequence[Sequence[str]],
+        answers: list[dict[int, Answers]],
+    ) -> None:
+        pixels = torch.stack([prompt.pixels for prompt in prompts])
+        length = max(len(prompt.tokens) for prompt in prompts)
+        rows = [p.tokens + [self._pad] * (length - len(p.tokens)) for p in prompts]
+        mask = [[1] * len(p.tokens) + [0] * (length - len(p.tokens)) for p in prompts]
+        outputs = self._model(
+            pixel_values=pixels.to(self._device, self._dtype),
+            input_ids=torch.tensor(rows, device=self._device),
+            attention_mask=torch.tensor(mask, device=self._device),
+        )
+        probabilities = outputs.logits.float().sigmoid().cpu()
+        centres, sizes = outputs.pred_boxes.float().cpu().split(2, dim=-1)
+        boxes = torch.cat([centres - sizes / 2, centres + sizes / 2], dim=-1)
+        for i, prompt in enumerate(prompts):
+            scaled = boxes[i] * torch.tensor(prompt.size * 2)
+            for index, span in prompt.spans.items():
+                scores = probabilities[i, :, span].mean(dim=-1)
+                answers[prompt.image][index] = Answers(phrases[prompt.image][index], scaled, scores)
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """One picture with one text; `spans` says which of the picture's phrases have which tokens."""
+
+    image: int
+    size: tuple[int, int]
+    pixels: Tensor
+    tokens: list[int]
+    spans: dict[int, slice]
+
+
+def _iou(boxes: Tensor, region: Tensor) -> Tensor:
+    """Of boxes [Q, 4] with a region [4], xyxy."""
+    low = torch.maximum(boxes[:, :2], region[:2])
+    high = torch.minimum(boxes[:, 2:], region[2:])
+    overlap = (high - low).clamp(min=0).prod(dim=1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) + (region[2:] - region[:2]).prod()
+    return overlap / (areas - overlap).clamp(min=1e-6)

@@ -1,0 +1,78 @@
+"""Stage `ground`: a box in the input image for each candidate category (Eq. 5)."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from reasonray.images import decode
+from reasonray.models.detector import Detector, Found
+from reasonray.recipe import GroundConfig
+from reasonray.record import Detection, Image, Row, reject
+from reasonray.stages.stage import Stage
+
+MIN_VISIBLE = 0.5
+"""Least part of a box that lies within the picture."""
+
+
+class Ground(Stage):
+    """Grounding DINO's best box for each category of `S`: `DINO(S, x)`, Eq. 5 of the paper."""
+
+    name = "ground"
+    parts = ("II", "III")
+    reads = {"input_image": "encoded picture", "categories": "phrases, lower case"}
+    writes = {"detections": "category, box (xyxy pixels of the picture), score 0..1"}
+    rejects = {"no_object": "no category has a box of sufficient score and fitting size"}
+
+    def __init__(self, config: GroundConfig, *, seed: int) -> None:
+        self.config = config
+        self.models = [
+            {"stage": self.name, "name": config.model.name, "revision": config.model.revision}
+        ]
+        self.prompts = []
+        self.detector = Detector(config.model)
+
+    def process(self, rows: list[Row]) -> None:
+        """Write `detections`, in the order of the categories."""
+        images = [decode(cast(Image, row["input_image"])) for row in rows]
+        categories = [list(row.get("categories") or []) for row in rows]
+        found = self.detector.detect(images, categories)
+        for row, image, boxes in zip(rows, images, found, strict=True):
+            row["detections"] = offered(boxes, image.size, self.config)
+            if not row["detections"]:
+                reject(row, self.name, "no_object", why_none(boxes, self.config))
+
+
+def offered(found: Sequence[Found], size: tuple[int, int], config: GroundConfig) -> list[Detection]:
+    """The boxes that may be repainted, clipped to the picture.
+
+    Args:
+        found: the best box of each category.
+        size: width and height of the picture, pixels.
+        config: thresholds.
+    """
+    detections: list[Detection] = []
+    width, height = size
+    for item in found:
+        left, top, right, bottom = item.box
+        box = [max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)]
+        area = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+        whole = (right - left) * (bottom - top)
+        fits = config.min_area <= area / (width * height) <= config.max_area
+        if item.score >= config.box_threshold and fits and area >= MIN_VISIBLE * whole > 0:
+            detections.append({"category": item.phrase, "box": box, "score": item.score})
+    return detections
+
+
+def why_none(found: Sequence[Found], config: GroundConfig) -> str:
+    """One sentence on the most promising category of a picture without any offered box."""
+    if not found:
+        return "there is no category to look for"
+    best = max(found, key=lambda item: item.score)
+    if best.score < config.box_threshold:
+        return (
+            f"the best score, {best.score:.2f} for {best.phrase!r}, is below box_threshold "
+            f"{config.box_threshold}"
+        )
+    return (
+        f"the box of {best.phrase!r} is out of the picture, or its area not within "
+        f"{config.min_area}..{config.max_area} of the picture's"
+    )

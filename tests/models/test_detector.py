@@ -1,0 +1,116 @@
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from reasonray.mini.world import HELD_OUT_SEED, Scene, render, sample_scene
+from reasonray.models.detector import Answers, Detector, Found
+from reasonray.recipe import ModelConfig
+
+SCENES = [sample_scene(HELD_OUT_SEED + 700_000 + i) for i in range(8)]
+ABSENT = "dragon"
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector(ModelConfig(name="package:reasonray/mini/zoo/detector"))
+
+
+def picture(scene: Scene, size: tuple[int, int] | None = None) -> PIL.Image.Image:
+    image = PIL.Image.fromarray(render(scene))
+    return image.resize(size) if size else image
+
+
+def same(a: Sequence[Found], b: Sequence[Found]) -> bool:
+    return [x.phrase for x in a] == [y.phrase for y in b] and all(
+        np.allclose(x.box, y.box, atol=1e-2) and abs(x.score - y.score) < 1e-4
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_the_objects_of_a_scene_are_found_where_they_are(detector: Detector) -> None:
+    found = detector.detect(
+        [picture(scene) for scene in SCENES], [scene.categories for scene in SCENES]
+    )
+    distances = [
+        np.abs(np.subtract(answer.box, item.box)).max()
+        for scene, answers in zip(SCENES, found, strict=True)
+        for answer, item in zip(answers, scene.objects, strict=True)
+    ]
+    assert np.median(distances) < 5
+
+
+def test_a_batch_gives_what_its_pictures_give_one_by_one(detector: Detector) -> None:
+    sizes = [None, None, (192, 96), (96, 128), None, (192, 192), (192, 96), None]
+    images = [picture(scene, size) for scene, size in zip(SCENES, sizes, strict=True)]
+    phrases = [
+        [ABSENT, *scene.categories, "a very long phrase of many unknown words"][i % 3 :]
+        for i, scene in enumerate(SCENES)
+    ]
+    together = detector.detect(images, phrases)
+    alone = [detector.detect([i], [p])[0] for i, p in zip(images, phrases, strict=True)]
+    assert all(same(a, b) for a, b in zip(together, alone, strict=True))
+
+
+def test_a_picture_may_come_without_phrases(detector: Detector) -> None:
+    images = [picture(scene) for scene in SCENES[:2]]
+    assert [len(row) for row in detector.detect(images, [[], ["cat"]])] == [0, 1]
+    assert detector.detect([], []) == []
+
+
+def test_boxes_are_in_pixels_of_the_original_picture(detector: Detector) -> None:
+    scene = SCENES[0]
+    small, large = (
+        detector.detect([picture(scene, size)], [scene.categories])[0][0]
+        for size in ((96, 96), (480, 480))
+    )
+    assert np.allclose(np.multiply(small.box, 5), large.box, atol=25)
+
+
+def test_the_order_of_the_phrases_changes_nothing(detector: Detector) -> None:
+    image = picture(SCENES[1])
+    phrases = [*SCENES[1].categories, "light bulb", ABSENT]
+    forward = detector.detect([image], [phrases])[0]
+    backward = detector.detect([image], [phrases[::-1]])[0][::-1]
+    assert same(forward, backward)
+
+
+def test_a_score_is_of_its_own_phrase_only(detector: Detector) -> None:
+    scene = SCENES[2]
+    name = scene.categories[0]
+    scores = {f.phrase: f.score for f in detector.detect([picture(scene)], [[ABSENT, name]])[0]}
+    assert scores[name] > 0.5 > scores[ABSENT]
+
+
+def test_more_phrases_than_the_model_can_read_are_asked_in_several_prompts(
+    detector: Detector,
+) -> None:
+    scene = SCENES[3]
+    crowd = [f"unknown thing number {i}" for i in range(30)]
+    phrases = [*crowd, *scene.categories]
+    found = detector.detect([picture(scene)], [phrases])[0]
+    assert [item.phrase for item in found] == phrases
+    best = sorted(found, key=lambda item: -item.score)[: len(scene.categories)]
+    assert {item.phrase for item in best} == set(scene.categories)
+
+
+def test_a_phrase_longer_than_the_model_is_cut(detector: Detector) -> None:
+    found = detector.detect([picture(SCENES[0])], [["supercalifragilistic " * 30, "cat"]])[0]
+    assert len(found) == 2
+
+
+def test_full_stops_do_not_break_a_phrase_and_empty_ones_are_left_out(detector: Detector) -> None:
+    name = SCENES[0].categories[0]
+    found = detector.detect([picture(SCENES[0])], [[f"{name}.", "", " . ", name.upper()]])[0]
+    assert [item.phrase for item in found] == [f"{name}.", name.upper()]
+    assert found[0].score == pytest.approx(found[1].score, abs=0.05)
+
+
+def test_a_score_in_a_region_is_of_boxes_that_fit_it() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 96, 96]])
+    answers = Answers("cat", boxes, torch.tensor([0.2, 0.5, 0.9]))
+    assert answers.score_in([21, 21, 41, 41]) == pytest.approx(0.5)
+    assert answers.score_in([0, 0, 9, 9]) == pytest.approx(0.2)
+    assert answers.score_in([60, 0, 80, 20]) == 0
