@@ -1,5 +1,6 @@
 """A mini world made on the spot, in both formats of the paper; the two readers do the rest."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -18,8 +19,8 @@ def make(source: SourceConfig, workdir: Path) -> list[SourceConfig]:
     Raises:
         UserError: COUNT or SEED is no number, or the drawing packages are not installed.
     """
-    count, _, seed = source.path.partition("@")
-    if not count.isdecimal() or int(count) < 1 or (seed and not seed.isdecimal()):
+    match = re.fullmatch(r"([1-9][0-9]*)(?:@([0-9]+))?", source.path)
+    if match is None:
         raise UserError(f"source mini={source.path}: expected COUNT or COUNT@SEED, e.g. mini=48")
     try:
         from reasonray.mini.formats import LICENSE, write_instructpix2pix, write_v3det
@@ -27,13 +28,14 @@ def make(source: SourceConfig, workdir: Path) -> list[SourceConfig]:
     except ImportError as error:
         raise UserError(f"source mini: {error}; pip install 'reasonray[mini]'") from error
 
-    first_seed = int(seed) if seed else HELD_OUT_SEED
+    count = int(match[1])
+    first_seed = int(match[2]) if match[2] else HELD_OUT_SEED
     world = workdir / "mini" / f"{count}@{first_seed}"
     if not world.exists():
         partial = world.with_name(f"{world.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        write_instructpix2pix(partial / "instructpix2pix", int(count), first_seed)
-        write_v3det(partial / "v3det", int(count), first_seed + int(count))
+        write_instructpix2pix(partial / "instructpix2pix", count, first_seed)
+        write_v3det(partial / "v3det", count, first_seed + count)
         partial.rename(world)
     license = source.license or LICENSE
     return [

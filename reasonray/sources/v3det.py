@@ -73,7 +73,7 @@ def _annotation_file(folder: Folder, source: SourceConfig) -> str:
 @contextmanager
 def _text(folder: Folder, name: str) -> Iterator[IO[str]]:
     with folder.filesystem.open(folder.path(name), "rb") as opened:
-        yield io.TextIOWrapper(cast(IO[bytes], opened), encoding="utf-8")
+        yield io.TextIOWrapper(cast(IO[bytes], opened), encoding="utf-8-sig")
 
 
 def _license(key: object, licenses: dict[Any, str | None]) -> str | None:

@@ -1,0 +1,102 @@
+import json
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from reasonray.errors import UserError
+from reasonray.recipe import SourceConfig
+from reasonray.sources.folder import read
+from reasonray.sources.item import Item
+
+
+def items(folder: Path | str) -> list[Item]:
+    return list(read(SourceConfig(format="folder", path=str(folder))))
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"image")
+
+
+def captions(folder: Path, *lines: object) -> None:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (folder / "metadata.jsonl").write_text(text)
+
+
+def test_all_images_below_are_found_and_nothing_else(tmp_path: Path) -> None:
+    touch(tmp_path, "b.JPG", "a.png", "sub/c.webp", "sub/deep/d.jpeg", "e f.tiff")
+    touch(tmp_path, "notes.txt", ".hidden.jpg", "__MACOSX/x.jpg", ".git/y.png")
+    found = items(tmp_path)
+    assert [item.source_id for item in found] == [
+        "a.png",
+        "b.JPG",
+        "e f.tiff",
+        "sub/c.webp",
+        "sub/deep/d.jpeg",
+    ]
+    assert found[-1].input_uri == str(tmp_path / "sub/deep/d.jpeg")
+    assert found[0].input_caption is None
+
+
+def test_linked_files_and_folders_are_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.jpg")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/linked").symlink_to(tmp_path / "real")
+    (tmp_path / "data/b.jpg").symlink_to(tmp_path / "real/a.jpg")
+    assert [item.source_id for item in items(tmp_path / "data")] == ["b.jpg", "linked/a.jpg"]
+
+
+def test_captions_are_read_as_datasets_has_them(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "sub/c.jpg")
+    captions(
+        tmp_path,
+        {"file_name": "sub/c.jpg", "text": "a cat"},
+        {"file_name": "./b.jpg", "caption": " a bee "},
+        {"file_name": "gone.jpg", "text": "a ghost"},
+        {"file_name": "a.jpg", "text": ""},
+    )
+    found = {item.source_id: item.input_caption for item in items(tmp_path)}
+    assert found == {"a.jpg": None, "b.jpg": "a bee", "sub/c.jpg": "a cat", "gone.jpg": "a ghost"}
+    assert list(found)[-1] == "gone.jpg"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["{"], "line 1, column 2: not JSON"),
+        ([{"file_name": "a.jpg"}, {"file": "b"}], "line 2: expected an object with file_name"),
+        ([{"file_name": "a.jpg", "text": 3}], "line 1: the caption of a.jpg is no text: 3"),
+        ([{"file_name": "a.jpg"}] * 2, "line 2: a.jpg is listed twice"),
+        ([{"file_name": "../a.jpg"}], "leads out of the folder"),
+    ],
+)
+def test_malformed_metadata_is_named_with_its_line(
+    tmp_path: Path, lines: list[object], message: str
+) -> None:
+    touch(tmp_path, "a.jpg")
+    captions(tmp_path, *lines)
+    with pytest.raises(UserError, match=message):
+        items(tmp_path)
+
+
+def test_a_folder_without_images_says_what_was_found(tmp_path: Path) -> None:
+    touch(tmp_path, "a.txt")
+    with pytest.raises(UserError, match=r"expected images \(.jpg.*found a.txt"):
+        items(tmp_path)
+
+
+def test_it_reads_from_any_fsspec_filesystem() -> None:
+    fsspec.filesystem("memory").pipe({"/photos/a.jpg": b"1", "/photos/sub/b.png": b"2"})
+    found = items("memory://photos")
+    assert [item.source_id for item in found] == ["a.jpg", "sub/b.png"]
+
+
+def test_an_unknown_filesystem_is_the_user_s_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="nope"):
+        items("nope://bucket/photos")
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
+    with pytest.raises(UserError, match="s3fs"):
+        items("s3://bucket/photos")

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from reasonray.errors import UserError
+from reasonray.recipe import SourceConfig
+from reasonray.sources import read_bytes
+from reasonray.sources.instructpix2pix_parquet import read
+from reasonray.sources.item import Item
+
+
+def write(path: Path, count: int, *, first: int = 0, row_group_size: int = 3) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numbers = range(first, first + count)
+    table = pa.table(
+        {
+            "original_prompt": [f"before {n}" for n in numbers],
+            "original_image": [{"bytes": b"in%d" % n, "path": None} for n in numbers],
+            "edit_prompt": [f"edit {n}" for n in numbers],
+            "edited_prompt": [f"after {n}" for n in numbers],
+            "edited_image": [{"bytes": b"out%d" % n, "path": "x.jpg"} for n in numbers],
+        }
+    )
+    pq.write_table(table, path, row_group_size=row_group_size)
+
+
+def items(path: Path) -> list[Item]:
+    return list(read(SourceConfig(format="instructpix2pix-parquet", path=str(path))))
+
+
+def test_every_cell_is_found_again_across_files_and_row_groups(tmp_path: Path) -> None:
+    write(tmp_path / "data/train-00000-of-00002.parquet", 7)
+    write(tmp_path / "data/train-00001-of-00002.parquet", 4, first=7)
+    found = items(tmp_path)
+    assert len({item.source_id for item in found}) == 11
+    assert found[8].source_id == "data/train-00001-of-00002/1"
+    for number, item in enumerate(found):
+        assert item.edited_uri is not None
+        assert read_bytes(item.input_uri) == b"in%d" % number
+        assert read_bytes(item.edited_uri) == b"out%d" % number
+        assert item.input_caption == f"before {number}"
+        assert item.direct_instruction == f"edit {number}"
+        assert item.edited_caption == f"after {number}"
+
+
+def test_one_file_can_be_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", 2)
+    write(tmp_path / "b.parquet", 3)
+    assert [item.source_id for item in items(tmp_path / "b.parquet")] == ["b/0", "b/1", "b/2"]
+
+
+def test_plain_binary_columns_and_absent_captions_will_do(tmp_path: Path) -> None:
+    table = pa.table({"original_image": [b"1"], "edited_image": [b"2"], "edit_prompt": ["x"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (item,) = items(tmp_path)
+    assert read_bytes(item.input_uri) == b"1"
+    assert item.input_caption is None
+
+
+def test_a_null_cell_is_a_missing_image(tmp_path: Path) -> None:
+    cells = pa.array([None], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    table = pa.table({"original_image": cells, "edited_image": cells, "edit_prompt": ["x"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (item,) = items(tmp_path)
+    with pytest.raises(FileNotFoundError, match="original_image"):
+        read_bytes(item.input_uri)
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"expected .parquet files.*found an empty folder"):
+        items(tmp_path)
+    pq.write_table(pa.table({"image": [b""], "edit_prompt": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(
+        UserError, match=r"a.parquet: no column original_image, edited_image .it has image, edit"
+    ):
+        items(tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        items(tmp_path / "gone.parquet")
+    write(tmp_path / "a.parquet", 9)
+    content = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"a.parquet: cannot be read as Parquet"):
+        items(tmp_path)

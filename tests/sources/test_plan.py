@@ -1,0 +1,173 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from reasonray import recipe as recipes
+from reasonray.errors import RunError, UserError
+from reasonray.mini.formats import LICENSE, write_instructpix2pix, write_v3det
+from reasonray.record import PLAN_SCHEMA, Row, to_rows, to_table
+from reasonray.sources import files, plan, read_bytes
+
+
+def recipe(*sources: dict[str, Any], **changes: Any) -> recipes.Recipe:
+    content = recipes.load("mini").model_dump()
+    return recipes.parse({**content, "sources": list(sources), **changes}, name="test")
+
+
+def photos(folder: Path, *names: str) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"")
+    return {"format": "folder", "path": str(folder)}
+
+
+def rows(made: recipes.Recipe, workdir: Path) -> list[Row]:
+    listed = list(plan(made, workdir))
+    assert len({row["id"] for row in listed}) == len(listed)
+    return listed
+
+
+def test_pairs_feed_part_one_and_their_inputs_part_two(tmp_path: Path) -> None:
+    write_instructpix2pix(tmp_path / "pairs", 2)
+    source = {"format": "instructpix2pix", "path": str(tmp_path / "pairs"), "license": "mine"}
+    listed = rows(recipe(source), tmp_path)
+    first, second = listed[:2]
+    assert [row["part"] for row in listed] == ["I", "II"] * 3
+    assert first["id"] == "I/instructpix2pix/0000000/1000000/0"
+    assert first["edited_uri"]
+    assert first["direct_instruction"]
+    assert first["edited_caption"]
+    assert second["input_uri"] == first["input_uri"]
+    assert second["input_caption"] == first["input_caption"]
+    assert second["edited_uri"] is second["edited_caption"] is second["direct_instruction"] is None
+    assert {row["license"] for row in listed} == {"mine"}
+
+
+def test_a_photo_s_own_licence_comes_before_the_recipe_s(tmp_path: Path) -> None:
+    write_v3det(tmp_path / "photos", 2)
+    source = {"format": "v3det", "path": str(tmp_path / "photos"), "license": "mine"}
+    assert {row["license"] for row in rows(recipe(source), tmp_path)} == {LICENSE}
+
+
+def test_variations_are_rows_with_ids_of_their_own(tmp_path: Path) -> None:
+    listed = rows(recipe(photos(tmp_path / "a", "x.jpg", "y.jpg"), variations=3), tmp_path)
+    assert [row["id"] for row in listed[:4]] == [
+        "III/folder/x.jpg/0",
+        "III/folder/x.jpg/1",
+        "III/folder/x.jpg/2",
+        "III/folder/y.jpg/0",
+    ]
+    assert [row["variation"] for row in listed] == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_limit_counts_inputs_of_each_source(tmp_path: Path) -> None:
+    sources = [photos(tmp_path / "a", *"12345"), photos(tmp_path / "b", "1.jpg", "2.jpg", "3.jpg")]
+    photos(tmp_path / "a", "1.jpg", "2.jpg", "3.jpg")
+    assert len(rows(recipe(*sources, limit=2, variations=2), tmp_path)) == 8
+
+
+def test_two_sources_of_one_format_never_share_an_id(tmp_path: Path) -> None:
+    sources = [photos(tmp_path / "a", "x.jpg"), photos(tmp_path / "b", "x.jpg")]
+    names = [row["source"] for row in rows(recipe(*sources), tmp_path)]
+    assert all(name.startswith("folder-") for name in names)
+    # The order of the sources does not decide about the names.
+    swapped = [row["source"] for row in rows(recipe(*reversed(sources)), tmp_path)]
+    assert swapped == names[::-1]
+    with pytest.raises(UserError, match="listed twice"):
+        rows(recipe(sources[0], sources[0]), tmp_path)
+
+
+def test_splits_of_v3det_are_different_sources(tmp_path: Path) -> None:
+    write_v3det(tmp_path / "v", 5)
+    sources = [
+        {"format": "v3det", "path": str(tmp_path / "v"), "split": s} for s in ("train", "test")
+    ]
+    assert {row["source"] for row in rows(recipe(*sources), tmp_path)} == {
+        "v3det-train",
+        "v3det-test",
+    }
+
+
+def test_an_id_that_occurs_twice_in_a_source_is_the_user_s_mistake(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]
+    (tmp_path / "annotations/x_train.json").write_text(json.dumps({"images": images}))
+    with pytest.raises(UserError, match=r"the id 1 occurs twice, again at .*b\.jpg"):
+        rows(recipe({"format": "v3det", "path": str(tmp_path)}), tmp_path)
+
+
+def test_nothing_to_do_is_the_user_s_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no source"):
+        rows(recipe(), tmp_path)
+    with pytest.raises(UserError, match="folder have no inputs for parts I, II"):
+        rows(recipe(photos(tmp_path / "a", "x.jpg"), parts=["I", "II"]), tmp_path)
+
+
+def test_a_mini_world_is_drawn_once_and_feeds_all_parts(tmp_path: Path) -> None:
+    made = recipe({"format": "mini", "path": "4"})
+    first = rows(made, tmp_path)
+    # Four pairs and one without images for each of two parts, four photos.
+    assert [sum(row["part"] == part for row in first) for part in ("I", "II", "III")] == [5, 5, 4]
+    drawn = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg"))
+    assert rows(made, tmp_path) == first
+    assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")) == drawn
+    assert {row["license"] for row in first} == {LICENSE}
+    other = rows(recipe({"format": "mini", "path": "4@7"}), tmp_path)
+    assert other[0]["source_id"] == "0000000/7"
+
+
+def test_a_mini_world_left_half_drawn_is_drawn_again(tmp_path: Path) -> None:
+    (tmp_path / "mini/4@1000000.partial/v3det").mkdir(parents=True)
+    assert len(rows(recipe({"format": "mini", "path": "4"}), tmp_path)) == 14
+
+
+@pytest.mark.parametrize("path", ["", "x", "0", "-3", "4@", "4@x"])
+def test_a_mini_world_is_a_count_and_a_seed(tmp_path: Path, path: str) -> None:
+    with pytest.raises(UserError, match="expected COUNT or COUNT@SEED"):
+        rows(recipe({"format": "mini", "path": path}), tmp_path)
+
+
+def test_the_plan_is_written_as_it_is_read(tmp_path: Path) -> None:
+    listed = rows(recipe({"format": "mini", "path": "2"}), tmp_path)
+    table = to_table(listed, PLAN_SCHEMA)
+    assert table.schema.equals(PLAN_SCHEMA)
+    names = set(PLAN_SCHEMA.names)
+    again = [{k: v for k, v in row.items() if k in names} for row in to_rows(table)]
+    assert again == listed
+
+
+def test_bytes_are_read_from_wherever_they_lie(tmp_path: Path) -> None:
+    odd = tmp_path / "a#0 b.jpg"
+    odd.write_bytes(b"1")
+    assert read_bytes(str(odd)) == b"1"
+    fsspec.filesystem("memory").pipe("/bytes/a.jpg", b"2")
+    assert read_bytes("memory://bytes/a.jpg") == b"2"
+    with pytest.raises(FileNotFoundError):
+        read_bytes("memory://bytes/gone.jpg")
+    with pytest.raises(FileNotFoundError):
+        read_bytes(str(tmp_path / "gone.jpg"))
+
+
+def test_a_remote_store_is_asked_again_and_then_stops_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, "_FIRST_WAIT_S", 0.001)
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe("/flaky/a.jpg", b"3")
+    failures = [ConnectionResetError("reset")] * (files.NUM_ATTEMPTS - 1)
+    cat = type(filesystem).cat_file
+
+    def flaky(self: object, path: str, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return cat(self, path, **options)
+
+    monkeypatch.setattr(type(filesystem), "cat_file", flaky)
+    assert read_bytes("memory://flaky/a.jpg") == b"3"
+    failures += [ConnectionResetError("reset")] * files.NUM_ATTEMPTS
+    with pytest.raises(RunError, match=r"memory://flaky/a.jpg: cannot be read after 4 attempts"):
+        read_bytes("memory://flaky/a.jpg")
+    assert not failures

@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from reasonray.errors import UserError
+from reasonray.recipe import SourceConfig
+from reasonray.sources.item import Item
+from reasonray.sources.v3det import read
+
+
+def items(folder: Path | str, split: str = "train") -> list[Item]:
+    return list(read(SourceConfig(format="v3det", path=str(folder), split=split)))
+
+
+def annotate(folder: Path, name: str, **content: Any) -> None:
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / "annotations" / name).write_text(json.dumps(content))
+
+
+IMAGES = [
+    {"id": 3, "file_name": "images/n1/a.jpg", "license": 1},
+    {"id": 1, "file_name": "images/n2/b.jpg"},
+]
+
+
+def test_images_are_read_in_the_file_s_order_with_their_licences(tmp_path: Path) -> None:
+    # The licences may stand behind the images, and the huge list before both.
+    annotate(
+        tmp_path,
+        "v3det_2023_v1_train.json",
+        annotations=[{"image_id": 3, "bbox": [1, 2, 3, 4], "note": '}]{[\\"'}] * 50,
+        images=IMAGES,
+        licenses=[{"id": 1, "name": "CC BY 2.0", "url": "u"}],
+    )
+    first, second = items(tmp_path)
+    assert (first.source_id, second.source_id) == ("3", "1")
+    assert first.input_uri == str(tmp_path / "images/n1/a.jpg")
+    assert (first.license, second.license) == ("CC BY 2.0", None)
+    assert not first.is_pair
+
+
+def test_each_split_has_its_file_and_the_test_split_is_image_information(tmp_path: Path) -> None:
+    annotate(tmp_path, "v3det_2023_v1_train.json", images=IMAGES)
+    annotate(tmp_path, "v3det_2023_v1_val.json", images=IMAGES[:1])
+    annotate(
+        tmp_path,
+        "v3det_2023_v1_test_image_info.json",
+        images=[{"id": 1, "file_name": "test/c.jpg"}],
+    )
+    assert [len(items(tmp_path, split)) for split in ("train", "val", "test")] == [2, 1, 1]
+    assert items(tmp_path, "test")[0].input_uri == str(tmp_path / "test/c.jpg")
+
+
+def test_it_reads_from_any_fsspec_filesystem() -> None:
+    files = fsspec.filesystem("memory")
+    content = json.dumps({"images": IMAGES}).encode()
+    files.pipe("/v3det/annotations/v3det_2023_v1_train.json", content)
+    assert items("memory://v3det")[0].input_uri == "memory:///v3det/images/n1/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": [{"id": 1,, "file_name": "a"}]}', "character 12: not JSON"),
+        ('{"images": [{"id": 1}]}', r"images\[0\]: expected an object with file_name"),
+        ('{"images": [{"file_name": "a"}', "not JSON"),
+        ("[]", "expected '{', found '\\['"),
+        ('{"info": {}}', "no images in it"),
+        ('{"images": [{"file_name": "../../etc/passwd"}]}', "leads out of the folder"),
+    ],
+)
+def test_a_malformed_annotation_file_is_named_with_its_place(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    annotate(tmp_path, "v3det_2023_v1_train.json")
+    (tmp_path / "annotations/v3det_2023_v1_train.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        items(tmp_path)
+
+
+def test_a_wrong_folder_or_split_says_what_was_expected_and_found(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match=r"expected one annotations/.*_train.json.*found photos/"):
+        items(tmp_path)
+    annotate(tmp_path, "v3det_2023_v1_val.json", images=IMAGES)
+    with pytest.raises(UserError, match=r"found annotations/v3det_2023_v1_val.json"):
+        items(tmp_path)
+    with pytest.raises(UserError, match="split tests: one of train, val, test"):
+        items(tmp_path, "tests")
