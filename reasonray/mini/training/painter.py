@@ -1,0 +1,297 @@
+"""The zoo's painter: a tiny GLIGEN inpainter that puts any category into any object's box.
+
+Learned on latents of the frozen VAE, which are made once: each scene with one of its objects in
+several categories, so that every pair of them is an edit. The text encoder is learned with the
+UNet. Shapes as in `reasonray.models.painter`, whose inputs the model sees here exactly.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from diffusers.pipelines.deprecated.stable_diffusion_gligen import StableDiffusionGLIGENPipeline
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini.training.loop import Schedule, fit, mixed_precision
+from reasonray.mini.training.vocabulary import OTHER_NOUNS, WORDS
+from reasonray.mini.world import (
+    HELD_OUT_SEED,
+    IMAGE_SIZE,
+    Scene,
+    caption,
+    render,
+    replaced,
+    sample_scene,
+)
+from reasonray.models.painter import MAX_OBJECTS, outside_mask
+
+BATCH = 32
+SCHEDULE = Schedule(num_steps=4000, learning_rate=1e-3, cooldown=0.35)
+OUTSIDE_WEIGHT = 0.1
+"""Of the loss in cells that keep the source, which sampling overwrites."""
+
+NO_CONDITION, NO_PROMPT = 0.1, 0.1
+"""Parts of the samples without any condition (for guidance), or with the grounding alone."""
+
+JITTER = 2
+"""A detector's box is off by up to so many pixels on each side."""
+
+NUM_SCENES, NUM_VARIANTS = 6000, 4
+SHARD = 500
+FACTOR = 8
+WIDTH = 128
+MAX_TOKENS = 24
+
+
+class Taught(nn.Module):
+    """All that is trained together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        tokenizer = build_tokenizer()
+        self.unet = UNet2DConditionModel(
+            sample_size=IMAGE_SIZE // FACTOR,
+            in_channels=17,
+            out_channels=8,
+            block_out_channels=(80, 128),
+            layers_per_block=1,
+            # Six by six cells are enough to say what goes where; convolutions draw the detail.
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=WIDTH,
+            attention_head_dim=4,
+            norm_num_groups=16,
+            attention_type="gated",
+        )
+        # The fused attention's backward pass takes half a step's time on a CPU.
+        self.unet.set_attn_processor(AttnProcessor())
+        self.unet.to(memory_format=torch.channels_last)
+        self.text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=WIDTH,
+                intermediate_size=2 * WIDTH,
+                projection_dim=WIDTH,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=MAX_TOKENS,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                attn_implementation="eager",
+            )
+        )
+
+
+def build_tokenizer() -> CLIPTokenizer:
+    """CLIP's tokenizer with the world's words whole; any other text falls into byte pairs."""
+    specials = ["<|startoftext|>", "<|endoftext|>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = sorted({word for text in (*WORDS, *OTHER_NOUNS) for word in text.split()})
+    learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learned.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
+        vocab_size=10_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False
+    )
+    learned.train_from_iterator(words, trainer)
+    merges = json.loads(learned.to_str())["model"]["merges"]
+    tokens = [*specials, *letters, *(f"{letter}</w>" for letter in letters)]
+    tokens += ["".join(pair) for pair in merges]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(
+        vocab=vocabulary,
+        merges=[(left, right) for left, right in merges],
+        model_max_length=MAX_TOKENS,
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """v-prediction from pure noise, so that the painted colours are free of the noise's mean."""
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=False,
+        rescale_betas_zero_snr=True,
+    )
+
+
+def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
+    """Train (or continue) and save the whole painter to `folder`, which is returned.
+
+    The VAE is taken from `workdir`/vae, where `training.vae` leaves it.
+    """
+    torch.manual_seed(0)
+    vae = AutoencoderKL.from_pretrained(workdir / "vae")
+    data = Data(latents(vae, workdir / "painter-latents") * vae.config.scaling_factor)
+    taught, tokenizer, scheduler = Taught(), build_tokenizer(), build_scheduler()
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        batch = data.batch(step, BATCH, tokenizer)
+        generator = torch.Generator().manual_seed(step)
+        noise = torch.randn(batch.clean.shape, generator=generator)
+        times = torch.randint(scheduler.config.num_train_timesteps, (BATCH,), generator=generator)
+        noisy = scheduler.add_noise(batch.clean, noise, times)
+        with mixed_precision():
+            predicted = predict(taught, batch, noisy, times)
+        error = (predicted.float() - scheduler.get_velocity(batch.clean, noise, times)).square()
+        weight = 1 - (1 - OUTSIDE_WEIGHT) * batch.keep
+        inside = (error * (1 - batch.keep)).sum() / (1 - batch.keep).sum() / error.shape[1]
+        total = (error * weight).sum() / weight.sum() / error.shape[1]
+        return total, {"inside": inside.item()}
+
+    fit("painter", taught, loss, schedule, workdir)
+    save(taught, vae, folder)
+    return folder
+
+
+def save(taught: Taught, vae: AutoencoderKL, folder: Path) -> None:
+    """Write a diffusers GLIGEN folder, float16; the models themselves become float16."""
+    StableDiffusionGLIGENPipeline(
+        vae=vae.half(),
+        text_encoder=taught.text_encoder.half(),
+        tokenizer=build_tokenizer(),
+        unet=taught.unet.half(),
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's samples.
+
+    Attributes:
+        clean: BCHW, the source's latents around the box, the target's in it.
+        source: BCHW, the source's latents.
+        keep: B1HW, 1 where the source is kept.
+        boxes: B4, xyxy, 0..1.
+        prompts, phrases: tokens of the edited caption and of the target, int64 [B, T].
+        grounded: float [B], 0 for samples without any condition.
+    """
+
+    clean: Tensor
+    source: Tensor
+    keep: Tensor
+    boxes: Tensor
+    prompts: Tensor
+    phrases: Tensor
+    grounded: Tensor
+
+
+class Data:
+    """Edits between the variants of each scene.
+
+    Args:
+        latents: scaled, [NUM_SCENES, NUM_VARIANTS, C, H, W].
+    """
+
+    def __init__(self, latents: Tensor) -> None:
+        self.latents = latents
+
+    def batch(self, step: int, size: int, tokenizer: CLIPTokenizer) -> Batch:
+        """The samples of a step, which follow from it alone."""
+        rng = np.random.default_rng((step, 0x9A17))
+        sources, targets, boxes, prompts, phrases, grounded = [], [], [], [], [], []
+        for number in rng.integers(NUM_SCENES, size=size):
+            scene, index, names = variants(int(number))
+            source, target = rng.choice(NUM_VARIANTS, size=2, replace=False)
+            sources.append(self.latents[number, source])
+            targets.append(self.latents[number, target])
+            boxes.append(jittered(scene.objects[index].box, rng))
+            category = CATEGORIES[names[target]]
+            phrases.append(category.phrase if rng.random() < 0.3 else category.name)
+            draw = rng.random()
+            blind = draw < NO_CONDITION + NO_PROMPT
+            prompts.append("" if blind else caption(replaced(scene, index, category.name)))
+            grounded.append(float(draw >= NO_CONDITION))
+        boxes_B4 = torch.tensor(np.array(boxes), dtype=torch.float32) / IMAGE_SIZE
+        source_BCHW = torch.stack(sources).float()
+        keep = outside_mask(boxes_B4, source_BCHW.shape[-2:])
+        return Batch(
+            clean=source_BCHW * keep + torch.stack(targets).float() * (1 - keep),
+            source=source_BCHW,
+            keep=keep,
+            boxes=boxes_B4,
+            prompts=_tokens(tokenizer, prompts),
+            phrases=_tokens(tokenizer, phrases),
+            grounded=torch.tensor(grounded),
+        )
+
+
+def predict(taught: Taught, batch: Batch, noisy: Tensor, times: Tensor) -> Tensor:
+    """The UNet's velocity for noisy latents BCHW at timesteps [B]."""
+    size = len(noisy)
+    texts = torch.cat([batch.prompts, batch.phrases])
+    encoded = taught.text_encoder(texts)
+    hidden, pooled = encoded.last_hidden_state[:size], encoded.pooler_output[size:]
+    boxes = noisy.new_zeros(size, MAX_OBJECTS, 4)
+    masks = noisy.new_zeros(size, MAX_OBJECTS)
+    boxes[:, 0], masks[:, 0] = batch.boxes, batch.grounded
+    embeddings = nn.functional.pad(pooled[:, None], (0, 0, 0, MAX_OBJECTS - 1))
+    gligen = {"boxes": boxes, "masks": masks, "positive_embeddings": embeddings}
+    inputs = torch.cat([noisy, batch.source * batch.keep, batch.keep], dim=1)
+    predicted: Tensor = taught.unet(
+        inputs.contiguous(memory_format=torch.channels_last),
+        times,
+        encoder_hidden_states=hidden,
+        cross_attention_kwargs={"gligen": gligen},
+    ).sample
+    return predicted
+
+
+def variants(number: int) -> tuple[Scene, int, list[str]]:
+    """A training scene, the index of one object, and the categories that object is drawn in."""
+    rng = np.random.default_rng((number, 0xED17))
+    scene = sample_scene(int(rng.integers(HELD_OUT_SEED)))
+    index = int(rng.integers(len(scene.objects)))
+    others = [name for name in CATEGORIES if name not in scene.categories]
+    drawn = rng.choice(others, size=NUM_VARIANTS - 1, replace=False)
+    return scene, index, [scene.categories[index], *(str(name) for name in drawn)]
+
+
+def latents(vae: AutoencoderKL, folder: Path) -> Tensor:
+    """Unscaled latents of all variants, float16; made once, in shards, so that a kill costs one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = []
+    for first in range(0, NUM_SCENES, SHARD):
+        path = folder / f"{first:06d}.pt"
+        if not path.exists():
+            made = torch.stack([_encode(vae, n) for n in range(first, first + SHARD)])
+            torch.save(made, path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").replace(path)
+        shards.append(torch.load(path, weights_only=True))
+    return torch.cat(shards)
+
+
+@torch.inference_mode()
+def _encode(vae: AutoencoderKL, number: int) -> Tensor:
+    scene, index, names = variants(number)
+    images = np.stack([render(replaced(scene, index, name)) for name in names])
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with mixed_precision():
+        encoded: Tensor = vae.encode(pixels).latent_dist.mode()
+    return encoded.half()
+
+
+def jittered(box: Sequence[int], rng: np.random.Generator) -> NDArray[np.float64]:
+    """The box as a detector might give it, within the picture; xyxy pixels."""
+    moved = np.array(box) + rng.uniform(-JITTER, JITTER, size=4)
+    return np.clip(moved, 0, IMAGE_SIZE)
+
+
+def _tokens(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
+    encoded = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
+    tokens: Tensor = encoded["input_ids"]
+    return tokens

@@ -1,0 +1,388 @@
+"""The batched grounded inpainter (GLIGEN): repaints a box of each picture with what a phrase says.
+
+The sampler of diffusers' `StableDiffusionGLIGENPipeline`, for a batch whose samples each have
+their own picture, box, phrase, prompt and seed. Pictures may have any size: each is painted in a
+square window around its box, and only the box is taken over, with a soft edge inside it.
+
+Shapes: B samples, C latent channels, H x W latent cells, T text tokens, D text width.
+Pictures are RGB; inside, pixels are -1..1 and latents scaled to unit variance.
+"""
+
+import inspect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ConfigMixin, UNet2DConditionModel
+from diffusers.models.attention import GatedSelfAttentionDense
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from reasonray.errors import UserError
+from reasonray.models import weights
+from reasonray.recipe import ModelConfig
+
+MAX_OBJECTS = 30
+"""Grounding tokens of a picture; GLIGEN is trained with this many, null ones included."""
+
+Box = Sequence[float]
+"""xyxy, pixels."""
+
+
+class Painter:
+    """A GLIGEN inpainting model and its sampler.
+
+    Args:
+        vae, unet, text_encoder, tokenizer, scheduler: `AutoencoderKL`, `UNet2DConditionModel`,
+            `CLIPTextModel`, `CLIPTokenizer` and any diffusers scheduler; the UNet gated, its
+            input the noisy latents, the masked latents and the mask.
+
+    Raises:
+        ValueError: the UNet is not such a one.
+    """
+
+    # Any: the libraries' classes are untyped where it matters (configs, lazily made attributes).
+    def __init__(
+        self, vae: Any, unet: Any, text_encoder: Any, tokenizer: Any, scheduler: Any
+    ) -> None:
+        self.vae, self.unet, self.text_encoder = vae.eval(), unet.eval(), text_encoder.eval()
+        self.tokenizer, self.scheduler = tokenizer, scheduler
+        kind = self.unet.config.attention_type
+        channels = self.unet.conv_in.in_channels
+        expected = 2 * self.vae.config.latent_channels + 1
+        if kind != "gated" or channels != expected:
+            raise ValueError(
+                f"the UNet is no GLIGEN inpainter: attention_type {kind} (gated is needed), "
+                f"{channels} input channels ({expected} are needed)"
+            )
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.image_size: int = self.unet.config.sample_size * factor
+        """Side of the square picture the model paints, pixels."""
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> "Painter":
+        """Load a GLIGEN inpainting model, diffusers layout.
+
+        Raises:
+            UserError: the model is of another kind, or its `package:` folder is missing.
+        """
+        source, revision = weights.resolve(config), config.revision
+        device, dtype = weights.device(config), weights.dtype(config)
+        classes: dict[str, Any] = {
+            "vae": AutoencoderKL,
+            "unet": UNet2DConditionModel,
+            "text_encoder": CLIPTextModel,
+        }
+        parts: dict[str, Any] = {
+            part: kind.from_pretrained(
+                source, subfolder=part, revision=revision, torch_dtype=dtype
+            ).to(device)
+            for part, kind in classes.items()
+        }
+        tokenizers: Any = CLIPTokenizer
+        parts["tokenizer"] = tokenizers.from_pretrained(
+            source, subfolder="tokenizer", revision=revision
+        )
+        scheduler = ConfigMixin.load_config(source, subfolder="scheduler", revision=revision)
+        parts["scheduler"] = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
+        try:
+            return cls(**parts)
+        except ValueError as error:
+            raise UserError(f"model {config.name}: {error}") from error
+
+    @torch.inference_mode()
+    def paint(
+        self,
+        images: Sequence[Image.Image],
+        boxes: Sequence[Box],
+        phrases: Sequence[str],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        scheduled_sampling_beta: float = 0.3,
+        feather: float = 0.05,
+    ) -> list[Image.Image | None]:
+        """Repaint one box of each picture; all sequences have one item a sample.
+
+        A sample's result follows from its own items alone, up to the rounding of batched sums.
+
+        Args:
+            images: RGB, of any sizes.
+            boxes: xyxy in pixels of its picture; what lies outside the picture is cut off.
+            phrases: what is painted into the box, e.g. "an egg".
+            prompts: caption of the whole picture after the edit.
+            seeds: of all noise of the sample, 0..2^63-1.
+            num_inference_steps: denoising steps.
+            guidance_scale: classifier-free guidance; 1 switches it off.
+            scheduled_sampling_beta: GLIGEN's tau, the first part of the steps, 0..1, in which the
+                gated layers see box and phrase.
+            feather: soft edge inside the box, a fraction of its shorter side.
+
+        Returns:
+            RGB pictures of the inputs' sizes, equal to them outside the boxes; None where the
+            model gave no finite picture (float16 overflow).
+
+        Raises:
+            ValueError: a box has no area within its picture.
+        """
+        kept = [_within(box, image.size) for box, image in zip(boxes, images, strict=True)]
+        windows = [square_window(image.size, box) for image, box in zip(images, kept, strict=True)]
+        views = [
+            window.view(image, self.image_size)
+            for window, image in zip(windows, images, strict=True)
+        ]
+        relative = [window.normalised(box) for window, box in zip(windows, kept, strict=True)]
+        decoded = self._sample(
+            _to_pixels(views),
+            torch.tensor(relative),
+            phrases,
+            prompts,
+            [torch.Generator().manual_seed(seed) for seed in seeds],
+            num_inference_steps,
+            guidance_scale,
+            scheduled_sampling_beta,
+        )
+        return [
+            composite(image, window.back(_to_image(painted)), window, box, feather)
+            if bool(painted.isfinite().all())
+            else None
+            for image, painted, window, box in zip(images, decoded, windows, kept, strict=True)
+        ]
+
+    def _sample(
+        self,
+        pixels_B3XX: Tensor,
+        boxes_B4: Tensor,
+        phrases: Sequence[str],
+        prompts: Sequence[str],
+        generators: list[torch.Generator],
+        num_inference_steps: int,
+        guidance_scale: float,
+        scheduled_sampling_beta: float,
+    ) -> Tensor:
+        """The denoising loop: float32 pictures on the CPU, B3XX, -1..1; boxes are 0..1."""
+        device, dtype = self.unet.device, self.unet.dtype
+        guided = guidance_scale > 1
+        source_BCHW = self._encode(pixels_B3XX.to(device, dtype))
+        keep_B1HW = outside_mask(boxes_B4, source_BCHW.shape[-2:]).to(device, dtype)
+        extra_BCHW = torch.cat([source_BCHW * keep_B1HW, keep_B1HW], dim=1)
+        prompt_BTD = self._tokens(prompts)
+        grounding = self._grounding(boxes_B4.to(device, dtype), phrases)
+        if guided:
+            # The unconditional half comes first, and sees neither prompt nor grounding.
+            extra_BCHW = torch.cat([extra_BCHW] * 2)
+            prompt_BTD = torch.cat([self._tokens([""]).expand_as(prompt_BTD), prompt_BTD])
+            nothing = torch.zeros_like(grounding["masks"])
+            grounding = {name: torch.cat([value] * 2) for name, value in grounding.items()}
+            grounding["masks"][: len(nothing)] = nothing
+
+        def noise() -> Tensor:
+            drawn = [torch.randn(source_BCHW.shape[1:], generator=g) for g in generators]
+            return torch.stack(drawn).to(device, dtype)
+
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        timesteps = self.scheduler.timesteps
+        step_options: dict[str, Any] = {}
+        if "generator" in inspect.signature(self.scheduler.step).parameters:
+            step_options["generator"] = generators
+        num_grounding_steps = int(scheduled_sampling_beta * len(timesteps))
+        latents_BCHW = noise() * self.scheduler.init_noise_sigma
+        for index, timestep in enumerate(timesteps):
+            self._set_grounding(index < num_grounding_steps)
+            # Around the box stands the source at this step's noise level, drawn anew each time.
+            around = self.scheduler.add_noise(source_BCHW, noise(), timestep[None])
+            latents_BCHW = around * keep_B1HW + latents_BCHW * (1 - keep_B1HW)
+            noisy = torch.cat([latents_BCHW] * 2) if guided else latents_BCHW
+            noisy = self.scheduler.scale_model_input(noisy, timestep)
+            predicted = self.unet(
+                torch.cat([noisy, extra_BCHW], dim=1),
+                timestep,
+                encoder_hidden_states=prompt_BTD,
+                cross_attention_kwargs={"gligen": dict(grounding)},
+            ).sample
+            if guided:
+                free, conditioned = predicted.chunk(2)
+                predicted = free + guidance_scale * (conditioned - free)
+            latents_BCHW = self.scheduler.step(
+                predicted, timestep, latents_BCHW, **step_options
+            ).prev_sample
+        scaled = latents_BCHW / self.vae.config.scaling_factor
+        decoded: Tensor = self.vae.decode(scaled).sample
+        return decoded.float().cpu()
+
+    def _encode(self, pixels_B3XX: Tensor) -> Tensor:
+        latents: Tensor = self.vae.encode(pixels_B3XX).latent_dist.mode()
+        scale: float = self.vae.config.scaling_factor
+        return latents * scale
+
+    def _tokens(self, texts: Sequence[str]) -> Tensor:
+        """Hidden states of the text encoder, BTD, of texts padded to its full length."""
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, return_tensors="pt"
+        )
+        ids = tokens.input_ids.to(self.text_encoder.device)
+        hidden: Tensor = self.text_encoder(ids).last_hidden_state
+        return hidden.to(self.unet.dtype)
+
+    def _grounding(self, boxes_B4: Tensor, phrases: Sequence[str]) -> dict[str, Tensor]:
+        """One grounding token a sample, the others null: boxes, phrase embeddings, masks."""
+        tokens = self.tokenizer(list(phrases), padding=True, truncation=True, return_tensors="pt")
+        embedded_BD = self.text_encoder(**tokens.to(self.text_encoder.device)).pooler_output
+        size, width = embedded_BD.shape
+        boxes = boxes_B4.new_zeros(size, MAX_OBJECTS, 4)
+        embeddings = boxes_B4.new_zeros(size, MAX_OBJECTS, width)
+        masks = boxes_B4.new_zeros(size, MAX_OBJECTS)
+        boxes[:, 0], embeddings[:, 0], masks[:, 0] = boxes_B4, embedded_BD.to(boxes.dtype), 1
+        return {"boxes": boxes, "positive_embeddings": embeddings, "masks": masks}
+
+    def _set_grounding(self, enabled: bool) -> None:
+        for module in self.unet.modules():
+            if isinstance(module, GatedSelfAttentionDense):
+                module.enabled = enabled
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of a picture, pixels; it may reach beyond the picture."""
+
+    left: int
+    top: int
+    side: int
+
+    def view(self, image: Image.Image, size: int) -> Image.Image:
+        """The window at `size` pixels; beyond the picture its edge pixels are repeated."""
+        columns = np.clip(np.arange(self.left, self.left + self.side), 0, image.width - 1)
+        rows = np.clip(np.arange(self.top, self.top + self.side), 0, image.height - 1)
+        inside = image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+        pixels = np.asarray(inside)[rows[:, None] - rows[0], columns[None] - columns[0]]
+        return _resized(Image.fromarray(pixels), size)
+
+    def back(self, painted: Image.Image) -> Image.Image:
+        """A painted view at the window's own size."""
+        return _resized(painted, self.side)
+
+    def normalised(self, box: Box) -> tuple[float, float, float, float]:
+        """A box of the picture as fractions of the window, xyxy."""
+        left, top, right, bottom = box
+        return (
+            (left - self.left) / self.side,
+            (top - self.top) / self.side,
+            (right - self.left) / self.side,
+            (bottom - self.top) / self.side,
+        )
+
+
+def square_window(size: tuple[int, int], box: Box) -> Window:
+    """The square that a picture is painted in: as large as the picture has, the box in its middle.
+
+    Its side is the picture's shorter side, or the box's longer one if that is more; it is moved
+    into the picture as far as it fits.
+
+    Args:
+        size: width and height of the picture.
+        box: xyxy within it, pixels.
+    """
+    left, top, right, bottom = box
+    length = max(math.ceil(right) - math.floor(left), math.ceil(bottom) - math.floor(top))
+    side = max(min(size), length)
+
+    def start(low: float, high: float, available: int) -> int:
+        if side >= available:
+            return -((side - available) // 2)
+        centred = math.floor((low + high - side) / 2)
+        # Rounding must not push the box's own edge out of the window.
+        covering = min(max(centred, math.ceil(high) - side), math.floor(low))
+        return min(max(covering, 0), available - side)
+
+    return Window(start(left, right, size[0]), start(top, bottom, size[1]), side)
+
+
+def outside_mask(boxes_B4: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """1 for latent cells that keep the source, 0 for those the box touches; float32 B1HW.
+
+    Args:
+        boxes_B4: xyxy, 0..1.
+        size: latent height and width.
+    """
+    height, width = size
+    mask = torch.ones(len(boxes_B4), 1, height, width)
+    for sample, box in zip(mask, boxes_B4.double().tolist(), strict=True):
+        # A box that ends on a cell's border must not take the next cell by a rounding error.
+        left, top = (
+            math.floor(v * n + 1e-4) for v, n in zip(box[:2], (width, height), strict=True)
+        )
+        right, bottom = (
+            math.ceil(v * n - 1e-4) for v, n in zip(box[2:], (width, height), strict=True)
+        )
+        sample[:, max(top, 0) : bottom, max(left, 0) : right] = 0
+    return mask
+
+
+def composite(
+    image: Image.Image, painted: Image.Image, window: Window, box: Box, feather: float
+) -> Image.Image:
+    """The picture with the box taken from its painted window.
+
+    Args:
+        image: RGB.
+        painted: the window at its own size, RGB.
+        window, box: in pixels of `image`; the box lies within both.
+        feather: width of the ramp inside the box's edge, a fraction of the box's shorter side.
+    """
+    left, top, right, bottom = box
+    x0, y0, x1, y1 = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+    ramp = feather * min(right - left, bottom - top)
+    alpha = np.minimum(
+        _ramp(x0, x1, left, right, ramp)[None], _ramp(y0, y1, top, bottom, ramp)[:, None]
+    )
+    pixels = np.array(image)
+    region = pixels[y0:y1, x0:x1]
+    new = np.asarray(painted)[
+        y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left
+    ]
+    mixed = new * alpha[..., None] + region * (1 - alpha[..., None])
+    pixels[y0:y1, x0:x1] = np.rint(mixed).astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def _ramp(start: int, stop: int, low: float, high: float, width: float) -> NDArray[np.float64]:
+    """Opacity 0..1 of the pixels start..stop-1 of an interval: 0 outside it, 1 from `width` on."""
+    centres = np.arange(start, stop) + 0.5
+    depth = np.minimum(centres - low, high - centres)
+    opacity: NDArray[np.float64] = np.clip(depth / max(width, 1e-6), 0, 1)
+    return opacity
+
+
+def _within(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box
+    kept = (max(left, 0.0), max(top, 0.0), min(right, float(size[0])), min(bottom, float(size[1])))
+    if not (kept[0] < kept[2] and kept[1] < kept[3]):
+        raise ValueError(f"box {list(box)} has no area in a picture of {size[0]}x{size[1]} pixels")
+    return kept
+
+
+def _resized(image: Image.Image, side: int) -> Image.Image:
+    return (
+        image
+        if image.size == (side, side)
+        else image.resize((side, side), Image.Resampling.LANCZOS)
+    )
+
+
+def _to_pixels(views: Sequence[Image.Image]) -> Tensor:
+    """float32 B3XX -1..1."""
+    stacked = torch.from_numpy(np.stack([np.asarray(view) for view in views]))
+    return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _to_image(pixels_3XX: Tensor) -> Image.Image:
+    bytes_ = ((pixels_3XX.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return Image.fromarray(bytes_.permute(1, 2, 0).numpy())

@@ -1,0 +1,164 @@
+"""Stage `quality`: what a made pair must satisfy, measured on the pictures themselves.
+
+Near-duplicates need a view of the whole run, which a stage does not have. It writes each edited
+picture's perceptual hash (`image_hash`); whoever holds all rows of an input (its variations) can
+reject those whose hashes differ in few bits, in the order of the plan.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import imagehash
+import numpy as np
+import PIL.Image
+
+from reasonray.images import decode
+from reasonray.models.detector import Detector
+from reasonray.recipe import QualityConfig
+from reasonray.record import Image, Row, Scores, add_scores, reject
+from reasonray.stages.divergence import mean_squared_difference
+from reasonray.stages.stage import Stage
+
+SIZE = 256
+"""Pictures and boxes are compared at this square size for Eq. 1, as Part I's are by default."""
+
+
+class Quality(Stage):
+    """Eq. 1 on every pair; for painted pairs also what Grounding DINO sees in the box (Eq. 5).
+
+    Pairs of Part I have no box: only the pictures' difference is checked.
+    """
+
+    name = "quality"
+    reads = {
+        "input_image": "encoded picture",
+        "edited_image": "encoded picture",
+        "box": "xyxy pixels, or null: a pair that was not painted here",
+        "target_category": "where there is a box",
+        "selected_category": "where there is a box",
+    }
+    writes = {
+        "scores.divergence": "mean squared difference, RGB 0..1, unless already measured",
+        "scores.outside_change": "mean absolute difference outside the box, RGB 0..1",
+        "scores.target_detection": "0..1",
+        "scores.selected_detection": "0..1",
+        "image_hash": "perceptual hash of the edited picture, 16 hexadecimal digits",
+    }
+    rejects = {
+        "unchanged": "the picture (in the box, where there is one) hardly changed",
+        "changed_outside": "the picture changed outside the box",
+        "target_not_found": "the detector does not see the target in the edited box",
+        "selected_still_there": "the detector still sees the selected category in the edited box",
+    }
+
+    def __init__(self, config: QualityConfig, *, seed: int) -> None:
+        self.config = config
+        self.models = []
+        self.prompts = []
+        self.detector: Detector | None = None
+        if config.min_target_score is not None or config.max_selected_score is not None:
+            self.detector = Detector(config.model)
+            self.models = [
+                {"stage": self.name, "name": config.model.name, "revision": config.model.revision}
+            ]
+
+    def process(self, rows: list[Row]) -> None:
+        """Write scores and hash; reject what falls short of a threshold."""
+        pairs = [
+            (decode(cast(Image, row["input_image"])), decode(cast(Image, row["edited_image"])))
+            for row in rows
+        ]
+        painted = [(row, pair) for row, pair in zip(rows, pairs, strict=True) if row.get("box")]
+        for row, (before, after) in painted:
+            add_scores(row, outside_change=outside_change(before, after, _box(row)))
+        if self.detector is not None and painted:
+            answers = self.detector.ask(
+                [after for _, (_, after) in painted],
+                [
+                    (_name(row, "target_category"), _name(row, "selected_category"))
+                    for row, _ in painted
+                ],
+            )
+            for (row, _), (target, selected) in zip(painted, answers, strict=True):
+                region = _box(row)
+                add_scores(
+                    row,
+                    target_detection=target.score_in(region),
+                    selected_detection=selected.score_in(region),
+                )
+        for row, (before, after) in zip(rows, pairs, strict=True):
+            row["image_hash"] = str(imagehash.phash(after))
+            if "divergence" not in (row.get("scores") or {}):
+                add_scores(row, divergence=mean_squared_difference(before, after, SIZE))
+            change = row["scores"]["divergence"]
+            if row.get("box"):
+                # A small box hardly counts in the whole picture, however much it changed.
+                change = mean_squared_difference(
+                    *(image.crop(_pixels(_box(row), before.size)) for image in (before, after)),
+                    SIZE,
+                )
+            fault = shortfall(row["scores"], change, self.config)
+            if fault is not None:
+                reject(row, self.name, *fault)
+
+
+def shortfall(scores: Scores, change: float, config: QualityConfig) -> tuple[str, str] | None:
+    """The first reason and detail for which a pair is rejected; None for a good one.
+
+    Args:
+        scores: what was measured; a score that is missing is not checked.
+        change: mean squared difference, RGB 0..1, of the box or of the whole picture.
+        config: thresholds.
+    """
+    if config.min_divergence is not None and change < config.min_divergence:
+        return "unchanged", f"mean squared difference {change:.6f} is below {config.min_divergence}"
+    outside = scores.get("outside_change")
+    limit = config.max_outside_change
+    if limit is not None and outside is not None and outside > limit:
+        return "changed_outside", f"mean difference outside the box {outside:.4f} is above {limit}"
+    target, least = scores.get("target_detection"), config.min_target_score
+    if least is not None and target is not None and target < least:
+        return "target_not_found", f"the target's score in the box, {target:.2f}, is below {least}"
+    selected, most = scores.get("selected_detection"), config.max_selected_score
+    if most is not None and selected is not None and selected > most:
+        return (
+            "selected_still_there",
+            f"the selected category's score in the box, {selected:.2f}, is above {most}",
+        )
+    return None
+
+
+def outside_change(before: PIL.Image.Image, after: PIL.Image.Image, box: Sequence[float]) -> float:
+    """Mean absolute difference, RGB 0..1, over the pixels that the box does not touch; 0 if none.
+
+    Args:
+        before, after: RGB, of one size.
+        box: xyxy, pixels of `before`.
+    """
+    first, second = (np.asarray(image, dtype=np.int16) for image in (before, after))
+    left, top, right, bottom = _pixels(box, before.size)
+    outside = np.ones(first.shape[:2], dtype=bool)
+    outside[top:bottom, left:right] = False
+    if not outside.any():
+        return 0.0
+    return float(np.abs(first - second)[outside].mean() / 255)
+
+
+def _pixels(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """All pixels a box touches within a picture of this width and height."""
+    left, top, right, bottom = box
+    return (
+        max(math.floor(left), 0),
+        max(math.floor(top), 0),
+        min(math.ceil(right), size[0]),
+        min(math.ceil(bottom), size[1]),
+    )
+
+
+def _box(row: Row) -> list[float]:
+    return cast(list[float], row["box"])
+
+
+def _name(row: Row, field: str) -> str:
+    return cast(str, row[field])  # type: ignore[literal-required]

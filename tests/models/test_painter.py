@@ -1,0 +1,294 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers.models.attention import GatedSelfAttentionDense
+from diffusers.pipelines.deprecated.stable_diffusion_gligen import StableDiffusionGLIGENPipeline
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from reasonray.errors import UserError
+from reasonray.models.painter import Painter, Window, composite, outside_mask, square_window
+from reasonray.recipe import ModelConfig
+
+SIDE = 32
+"""Of the random model's pictures; its latents are 8 x 8 x 4."""
+
+OPTIONS = {"num_inference_steps": 5, "guidance_scale": 3.0, "scheduled_sampling_beta": 0.6}
+
+
+def random_parts(scheduler: str = "DDIMScheduler", *, gated: bool = True) -> dict[str, object]:
+    """A GLIGEN inpainter that was never trained, whose every input still shows in its picture."""
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 8),
+        norm_num_groups=4,
+        sample_size=SIDE,
+        scaling_factor=0.5,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=SIDE // 4,
+        in_channels=9,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        attention_type="gated" if gated else "default",
+    )
+    with torch.no_grad():
+        # Sampling from the posterior, as diffusers does, becomes taking its mode.
+        vae.quant_conv.weight[4:] = 0
+        vae.quant_conv.bias[4:] = -30
+        vae.decoder.conv_out.weight *= 4
+        for module in unet.modules():
+            if isinstance(module, GatedSelfAttentionDense):
+                module.alpha_attn.fill_(3)
+                module.alpha_dense.fill_(3)
+    letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz")]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters]
+    tokenizer = CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=12
+    )
+    text = CLIPTextConfig(
+        vocab_size=len(tokens),
+        hidden_size=16,
+        intermediate_size=16,
+        projection_dim=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=12,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    kinds = {"DDIMScheduler": DDIMScheduler, "PNDMScheduler": PNDMScheduler}
+    return {
+        "vae": vae.eval(),
+        "unet": unet.eval(),
+        "text_encoder": CLIPTextModel(text).eval(),
+        "tokenizer": tokenizer,
+        "scheduler": kinds[scheduler](beta_schedule="scaled_linear"),
+    }
+
+
+@pytest.fixture(scope="module")
+def painter() -> Painter:
+    return Painter(**random_parts())
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Smooth colours, different everywhere."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def pixels(image: Image.Image | None) -> np.ndarray:
+    assert image is not None
+    return np.asarray(image).astype(int)
+
+
+def paint_one(painter: Painter, image: Image.Image, box: tuple[float, ...], **changed: object):
+    sample = {"phrases": ["cat"], "prompts": ["a cat"], "seeds": [7], **OPTIONS, "feather": 0.0}
+    [painted] = painter.paint([image], [box], **(sample | changed))
+    return painted
+
+
+@pytest.mark.filterwarnings("ignore:Accessing config attribute:FutureWarning")
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "PNDMScheduler"])
+def test_a_square_picture_becomes_what_diffusers_pipeline_makes_of_it(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, box = picture(SIDE, SIDE), (8, 4, 24, 28)
+    parts = random_parts(scheduler)
+    ours = paint_one(Painter(**parts), image, box)
+
+    theirs = StableDiffusionGLIGENPipeline(
+        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    theirs.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(7)
+    start = torch.randn(1, 4, SIDE // 4, SIDE // 4, generator=generator)
+    monkeypatch.setattr(torch, "randn_like", lambda x: torch.randn(x.shape, generator=generator))
+    reference = theirs(
+        prompt="a cat",
+        gligen_phrases=["cat"],
+        gligen_boxes=[[v / SIDE for v in box]],
+        gligen_inpaint_image=image,
+        latents=start,
+        num_inference_steps=OPTIONS["num_inference_steps"],
+        guidance_scale=OPTIONS["guidance_scale"],
+        gligen_scheduled_sampling_beta=OPTIONS["scheduled_sampling_beta"],
+    ).images[0]
+
+    inside = np.s_[4:28, 8:24]
+    assert np.abs(pixels(ours)[inside] - pixels(reference)[inside]).mean() < 1
+    assert pixels(reference)[inside].std() > 10, "a flat picture would prove nothing"
+    assert np.abs(pixels(ours)[inside] - pixels(image)[inside]).mean() > 10
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((48, 32), (30.0, 5.0, 44.0, 20.0)),
+        ((30, 70), (3.5, 40.25, 20.0, 60.75)),
+        ((90, 40), (2.0, 10.0, 80.0, 30.0)),
+        ((50, 33), (-4.0, 20.0, 20.0, 40.0)),
+        ((64, 64), (0.0, 0.0, 64.0, 64.0)),
+    ],
+    ids=["wide", "tall", "longer than the short side", "beyond the edge", "everything"],
+)
+def test_the_painted_region_of_a_picture_of_any_shape_is_the_box(
+    painter: Painter, size: tuple[int, int], box: tuple[float, ...]
+) -> None:
+    image = picture(*size)
+    painted = paint_one(painter, image, box)
+    assert painted.size == size
+    changed = (pixels(painted) != pixels(image)).any(axis=2)
+    centres_x, centres_y = np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5
+    inside = ((centres_x > box[0]) & (centres_x < box[2]))[None] & (
+        (centres_y > box[1]) & (centres_y < box[3])
+    )[:, None]
+    assert not changed[~inside].any()
+    assert changed[inside].mean() > 0.9
+
+
+def test_a_sample_does_not_depend_on_its_batch_mates(painter: Painter) -> None:
+    sizes = [(32, 32), (50, 40), (33, 61), (96, 96), (32, 32), (40, 90), (64, 48), (32, 32)]
+    images = [picture(*size, seed=i) for i, size in enumerate(sizes)]
+    boxes = [(4.0 + i, 5.0, 20.0 + i, 27.0 - i) for i in range(8)]
+    phrases, prompts = [*"abcdefgh"], [f"{word} on a wall" for word in "abcdefgh"]
+    seeds = list(range(8))
+    together = painter.paint(images, boxes, phrases, prompts, seeds, **OPTIONS)
+    for i in range(8):
+        [alone] = painter.paint(
+            [images[i]], [boxes[i]], [phrases[i]], [prompts[i]], [seeds[i]], **OPTIONS
+        )
+        assert np.abs(pixels(together[i]) - pixels(alone)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"phrases": ["dog"]}, {"prompts": ["a dog"]}, {"seeds": [8]}, {"guidance_scale": 1.0}],
+    ids=["phrase", "prompt", "seed", "guidance"],
+)
+def test_each_input_shows_in_the_picture(painter: Painter, changed: dict[str, object]) -> None:
+    image, box = picture(SIDE, SIDE), (8, 4, 24, 28)
+    assert paint_one(painter, image, box) == paint_one(painter, image, box)
+    assert paint_one(painter, image, box, **changed) != paint_one(painter, image, box)
+
+
+def test_the_phrase_is_heard_only_in_the_scheduled_part_of_the_steps(painter: Painter) -> None:
+    image, box = picture(SIDE, SIDE), (8, 4, 24, 28)
+    deaf = [
+        paint_one(painter, image, box, phrases=[word], scheduled_sampling_beta=0.0)
+        for word in ("cat", "dog")
+    ]
+    assert deaf[0] == deaf[1]
+
+
+def test_a_picture_that_is_not_finite_is_none() -> None:
+    parts = random_parts()
+    with torch.no_grad():
+        parts["vae"].decoder.conv_out.bias[0] = math.inf
+    assert paint_one(Painter(**parts), picture(SIDE, SIDE), (8, 4, 24, 28)) is None
+
+
+def test_a_box_without_area_in_the_picture_is_an_error(painter: Painter) -> None:
+    with pytest.raises(ValueError, match="no area in a picture of 32x32"):
+        paint_one(painter, picture(SIDE, SIDE), (40, 0, 50, 10))
+
+
+def test_a_folder_that_is_no_grounded_inpainter_is_the_users_mistake(tmp_path: Path) -> None:
+    for name, part in random_parts(gated=False).items():
+        part.save_pretrained(tmp_path / name)
+    with pytest.raises(UserError, match=r"no GLIGEN inpainter.*attention_type default"):
+        Painter.from_config(ModelConfig(name=str(tmp_path)))
+
+
+def test_a_saved_folder_paints_as_its_parts_do(tmp_path: Path, painter: Painter) -> None:
+    for name, part in random_parts().items():
+        part.save_pretrained(tmp_path / name)
+    loaded = Painter.from_config(ModelConfig(name=str(tmp_path)))
+    image, box = picture(SIDE, SIDE), (8, 4, 24, 28)
+    assert paint_one(loaded, image, box) == paint_one(painter, image, box)
+
+
+SIZES = st.integers(32, 400)
+
+
+@given(st.data(), SIZES, SIZES)
+def test_the_window_is_square_holds_the_box_and_stays_in_the_picture_if_it_can(
+    data: st.DataObject, width: int, height: int
+) -> None:
+    left, right = sorted(data.draw(st.tuples(*[st.floats(0, width)] * 2)))
+    top, bottom = sorted(data.draw(st.tuples(*[st.floats(0, height)] * 2)))
+    window = square_window((width, height), (left, top, right, bottom))
+    assert window.left <= left
+    assert right <= window.left + window.side
+    assert window.top <= top
+    assert bottom <= window.top + window.side
+    assert min(width, height) <= window.side <= max(width, height)
+    if window.side == min(width, height):
+        assert 0 <= window.left <= width - window.side
+        assert 0 <= window.top <= height - window.side
+
+
+@given(SIZES, SIZES, st.integers(-50, 100), st.integers(-50, 100), st.integers(120, 300))
+def test_a_window_that_nobody_painted_gives_the_picture_back(
+    width: int, height: int, left: int, top: int, side: int
+) -> None:
+    image, window = picture(width, height), Window(left, top, side)
+    box = (
+        max(left, 0) + 0.3,
+        max(top, 0) + 0.6,
+        min(left + side, width) - 0.2,
+        min(top + side, height) - 0.5,
+    )
+    if box[0] < box[2] and box[1] < box[3]:
+        back = window.back(window.view(image, side))
+        assert composite(image, back, window, box, 0.0) == image
+
+
+def test_beyond_the_picture_its_edge_is_repeated() -> None:
+    image = picture(40, 20)
+    view = np.asarray(Window(0, -10, 40).view(image, 40))
+    source = np.asarray(image)
+    assert (view[:10] == source[0]).all()
+    assert (view[10:30] == source).all()
+    assert (view[30:] == source[-1]).all()
+
+
+def test_the_box_is_mapped_with_its_window() -> None:
+    window = square_window((100, 40), (70, 10, 90, 30))
+    assert window == Window(60, 0, 40)
+    assert window.normalised((70, 10, 90, 30)) == (0.25, 0.25, 0.75, 0.75)
+
+
+def test_the_mask_covers_every_cell_the_box_touches() -> None:
+    boxes = torch.tensor([[0.24, 0.25, 0.51, 0.5], [0.25, 0.25, 0.5, 0.5], [0.9, 0.0, 1.0, 0.01]])
+    masks = outside_mask(boxes, (8, 8))
+    covered = [[tuple(axis) for axis in np.nonzero(mask[0].numpy() == 0)] for mask in masks]
+    spans = [(min(x), max(x), min(y), max(y)) for y, x in covered]
+    assert spans == [(1, 4, 2, 3), (2, 3, 2, 3), (7, 7, 0, 0)]
+
+
+def test_the_edge_is_soft_inside_the_box_and_nothing_shows_outside() -> None:
+    black, white = Image.new("RGB", (40, 40)), Image.new("RGB", (40, 40), "white")
+    mixed = pixels(composite(black, white, Window(0, 0, 40), (10, 10, 30, 30), 0.25))[..., 0]
+    assert mixed[20, 9:16].tolist() == [0, 26, 76, 128, 178, 230, 255]
+    assert mixed[20, 15:25].tolist() == [255] * 10
+    assert mixed[20, 24:31].tolist() == [255, 230, 178, 128, 76, 26, 0]
+    assert not mixed[:10].any()
+    assert not mixed[30:].any()
