@@ -17,7 +17,7 @@ from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
 CROP = 64
 BATCH = 24
 SCHEDULE = Schedule(num_steps=3000, learning_rate=1e-3, cooldown=0.45)
-DECODER_SCHEDULE = Schedule(num_steps=1000, learning_rate=5e-4, cooldown=0.7)
+DECODER_SCHEDULE = Schedule(num_steps=400, learning_rate=5e-4, cooldown=0.7)
 
 
 def build() -> AutoencoderKL:
