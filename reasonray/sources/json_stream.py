@@ -96,8 +96,9 @@ class _Text:
             except json.JSONDecodeError as error:
                 problem = error.msg
             else:
-                # A number at the window's edge may go on behind it.
-                if end < len(self._window) or not self._more():
+                # A number near the window's edge may go on behind it: "1" of "1e-5".
+                is_number = isinstance(value, int | float)
+                if not is_number or end + 3 <= len(self._window) or not self._more():
                     self._at = end
                     return value
                 continue
