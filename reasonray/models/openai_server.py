@@ -10,11 +10,10 @@ import os
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import openai
 from openai.types.chat import ChatCompletion
 
@@ -76,7 +75,8 @@ class OpenAIServer:
             # Servers that need no key still want the header.
             api_key=self.key or "none",
             base_url=self.base_url,
-            timeout=self.config.timeout_s,
+            # Connecting fails first, so that a server out of reach is told from a slow prompt.
+            timeout=openai.Timeout(self.config.timeout_s, connect=self.config.timeout_s / 2),
             max_retries=0,
         ) as client:
             tasks = [asyncio.create_task(self._one(client, limit, item)) for item in requests]
@@ -131,7 +131,7 @@ class OpenAIServer:
                         f"({_said(error)}). Raise it, {RESUME}"
                     ) from error
                 detail, blame_server = "it answers 429, too many requests", True
-                wait = _retry_after(error.response)
+                wait = _retry_after(error.response.headers)
                 if wait is not None:
                     # Everyone waits: requests sent meanwhile would only be refused as well.
                     self._not_before = max(self._not_before, time.monotonic() + wait)
@@ -151,10 +151,10 @@ class OpenAIServer:
                     return ReplyFailure(f"The server refused the prompt: {_said(error)}.")
                 detail = f"the server answered {error.status_code} each time ({_said(error)})"
                 blame_server = False
-                wait = _retry_after(error.response)
+                wait = _retry_after(error.response.headers)
             except (TimeoutError, openai.APITimeoutError) as error:
                 detail = f"no reply within {self.config.timeout_s:g} s"
-                blame_server = isinstance(error.__cause__, httpx.ConnectTimeout)
+                blame_server = type(error.__cause__).__name__ == "ConnectTimeout"
             except openai.APIConnectionError as error:
                 detail, blame_server = f"it cannot be reached ({error.__cause__ or error})", True
             except (openai.APIError, ValueError) as error:
@@ -236,16 +236,16 @@ class OpenAIServer:
 
 def _backoff(failures: int, waits: random.Random) -> float:
     """Seconds: doubling, with jitter so that requests refused together do not return together."""
-    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (failures - 1)) * waits.uniform(0.5, 1)
+    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (failures - 1)) * waits.uniform(0.5, 1)
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds the server asks to wait: a number or an HTTP date; None if it asks for nothing.
 
     Raises:
         RunError: it asks for longer than a run should sleep.
     """
-    text = response.headers.get("retry-after")
+    text = headers.get("retry-after")
     if text is None:
         return None
     try:

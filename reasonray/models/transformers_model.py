@@ -8,6 +8,7 @@ Shapes: B rows, T tokens of the longest question, V words.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import (
@@ -49,7 +50,8 @@ class TransformersModel:
         model = AutoModelForCausalLM.from_pretrained(
             where, revision=config.model.revision, dtype=weights.dtype(config.model)
         )
-        self.model = model.to(self.device).eval()
+        self.model = model.eval()
+        self.model.to(device=self.device)  # type: ignore[call-arg]
         asked = self.model.generation_config.to_diff_dict()
         self.top_k: int | None = asked.get("top_k")
         self.top_p: float | None = asked.get("top_p")
@@ -80,12 +82,11 @@ class TransformersModel:
         return replies
 
     def _ids(self, request: Request) -> list[int]:
+        messages: Any = [dict(message) for message in request.messages]
         text = self.tokenizer.apply_chat_template(
-            [dict(message) for message in request.messages],
-            tokenize=False,
-            add_generation_prompt=True,
+            messages, tokenize=False, add_generation_prompt=True
         )
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(str(text), add_special_tokens=False)["input_ids"]
         return ids
 
     @torch.inference_mode()
@@ -135,7 +136,7 @@ class TransformersModel:
             ids_BT = token_B[:, None].to(self.device)
             mask_BT = torch.cat([mask_BT, torch.ones_like(ids_BT)], dim=1)
             position_BT = position_BT[:, -1:] + 1
-        return [self.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in said]
+        return [str(self.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in said]
 
     def _sample(
         self, logits_BV: torch.Tensor, temperature_B: torch.Tensor, chance_B: torch.Tensor

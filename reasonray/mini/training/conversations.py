@@ -6,6 +6,7 @@ parser says what is wrong with a bad reply before the question is asked again.
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,8 +59,8 @@ class _Edit:
 
     @property
     def after(self) -> str:
-        phrases = (CATEGORIES[name].phrase for name in (self.selected, self.target))
-        return self.before.replace(*phrases, 1)
+        old, new = CATEGORIES[self.selected].phrase, CATEGORIES[self.target].phrase
+        return self.before.replace(old, new, 1)
 
 
 def conversation(seed: int, *, scene_seeds: range) -> Conversation:
@@ -193,7 +194,7 @@ def _spoil(spoilt: dict[str, Any], content: dict[str, Any], rng: random.Random) 
     return broken if spoilt == content or rng.random() < 0.25 else json.dumps(spoilt)
 
 
-def _refusal(parse: Any) -> str:
+def _refusal(parse: Callable[[], object]) -> str:
     try:
         parse()
     except ReplyError as error:

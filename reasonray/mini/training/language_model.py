@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -17,7 +18,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from reasonray.mini.training.conversations import Conversation, conversation
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
 from reasonray.mini.world import HELD_OUT_SEED
-from reasonray.prompts.template import load
+from reasonray.prompts.template import Message, load
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -124,7 +125,7 @@ def train(workdir: Path, schedule: Schedule = SCHEDULE) -> LlamaForCausalLM:
 
 
 def save(model: LlamaForCausalLM, workdir: Path, folder: Path) -> None:
-    """Write weights (float16), tokenizer and generation settings as `from_pretrained` wants them."""
+    """Write weights (float16), tokenizer and generation settings for `from_pretrained`."""
     tokenizer = load_tokenizer(workdir)
     model.generation_config = GenerationConfig(
         do_sample=True,
@@ -132,7 +133,7 @@ def save(model: LlamaForCausalLM, workdir: Path, folder: Path) -> None:
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    model.to(torch.float16).save_pretrained(folder)
+    model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -141,7 +142,8 @@ def load_tokenizer(workdir: Path) -> PreTrainedTokenizerFast:
     folder = workdir / "language_model_tokenizer"
     if not (folder / "tokenizer.json").exists():
         build_tokenizer().save_pretrained(folder)
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    return tokenizer
 
 
 def batch(
@@ -152,22 +154,23 @@ def batch(
     for index in range(size):
         seed = step * size + index
         said = conversation(seed, scene_seeds=range(HELD_OUT_SEED))
-        messages = _with_lines_dropped(said, random.Random(seed))
+        messages: Any = _with_lines_dropped(said, random.Random(seed))
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        asked.append((_ids(tokenizer, text), _ids(tokenizer, said.reply + END)))
+        asked.append((_ids(tokenizer, str(text)), _ids(tokenizer, said.reply + END)))
     return asked
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
-def _with_lines_dropped(said: Conversation, rng: random.Random) -> list[dict[str, str]]:
+def _with_lines_dropped(said: Conversation, rng: random.Random) -> list[Message]:
     """The messages; in one of three conversations some lines of the fixed prompt are missing.
 
     So that the model still answers when someone rewords a line of it.
     """
-    messages = [dict(message) for message in said.messages]
+    messages = [message.copy() for message in said.messages]
     if messages[0]["role"] == "system" and rng.random() < 0.33:
         lines = messages[0]["content"].split("\n")
         kept = [line for line in lines if rng.random() >= DROPPED_LINES]

@@ -1,0 +1,164 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from reasonray.errors import UserError
+from reasonray.models.language_model import ReplyFailure, Request, load_language_model
+from reasonray.models.transformers_model import TransformersModel
+from reasonray.prompts.replies import parse_choice, parse_replacement
+from reasonray.prompts.template import load
+from reasonray.recipe import LanguageModelConfig, ModelConfig
+
+ZOO = LanguageModelConfig(
+    backend="transformers", model=ModelConfig(name="package:reasonray/mini/zoo/language_model")
+)
+
+CAPTIONS = {
+    "a bee on a white background": ["bee"],
+    "a cat, some milk and a light bulb on a blue background": ["cat", "milk", "light bulb"],
+    "a seedling and a car on a pink background": ["car", "seedling"],
+    "some yarn on a green background": ["yarn"],
+    "a horse, a key and an egg on a gray background": ["horse", "key", "egg"],
+    "a candle and a teapot on a brown background": ["candle", "teapot"],
+    "a caterpillar and a bone on a yellow background": ["caterpillar", "bone"],
+    "a motorcycle on a purple background": ["motorcycle"],
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> TransformersModel:
+    torch.set_num_threads(1)
+    loaded = load_language_model(ZOO)
+    assert isinstance(loaded, TransformersModel)
+    return loaded
+
+
+def ask(caption: str, seed: int = 0, temperature: float = 1.0, max_tokens: int = 160) -> Request:
+    categories = ", ".join(CAPTIONS[caption])
+    messages = load("replace").messages(caption=caption, categories=categories)
+    return Request(messages, None, seed, temperature, max_tokens)
+
+
+def test_the_zoo_s_model_answers_the_shipped_prompt(model: TransformersModel) -> None:
+    replies = model.reply([ask(caption, seed=5) for caption in CAPTIONS])
+    for (caption, categories), reply in zip(CAPTIONS.items(), replies, strict=True):
+        assert isinstance(reply, str)
+        parsed = parse_replacement(reply, caption=caption, categories=categories)
+        assert parsed.target_category not in categories
+
+
+def test_neither_batch_mates_nor_padding_change_a_reply(model: TransformersModel) -> None:
+    requests = [ask(caption, seed=i) for i, caption in enumerate(CAPTIONS)]
+    together = model.reply(requests)
+    assert [model.reply([request])[0] for request in requests] == together
+    assert model.reply(requests[::-1]) == together[::-1]
+
+
+def test_requests_of_different_temperature_and_length_share_a_batch(
+    model: TransformersModel,
+) -> None:
+    first, second = list(CAPTIONS)[:2]
+    greedy, warm = ask(first, temperature=0), ask(second, seed=3, max_tokens=9)
+    alone = [model.reply([greedy])[0], model.reply([warm])[0]]
+    assert model.reply([greedy, warm]) == alone
+
+
+def test_greedy_replies_are_those_of_transformers_own_generation(
+    model: TransformersModel,
+) -> None:
+    request = ask("a cat, some milk and a light bulb on a blue background", temperature=0)
+    text = model.tokenizer.apply_chat_template(
+        request.messages, tokenize=False, add_generation_prompt=True
+    )
+    asked = model.tokenizer(text, add_special_tokens=False, return_tensors="pt")
+    theirs = model.model.generate(**asked, do_sample=False, min_p=None, max_new_tokens=160)
+    said = theirs[0, asked["input_ids"].shape[1] :]
+    assert model.reply([request]) == [model.tokenizer.decode(said, skip_special_tokens=True)]
+
+
+def test_a_seed_repeats_its_reply_and_others_differ(model: TransformersModel) -> None:
+    caption = "a seedling and a car on a pink background"
+    replies = model.reply([ask(caption, seed=seed) for seed in [1, 1, *range(2, 10)]])
+    assert replies[0] == replies[1]
+    assert len(set(replies)) >= 8
+
+
+def test_sampled_tokens_have_the_frequencies_of_the_logits(model: TransformersModel) -> None:
+    logits_V = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
+    chance_B = (torch.arange(4000) + 0.5) / 4000
+    min_p, model.min_p = model.min_p, None
+    try:
+        tokens = model._sample(logits_V.expand(4000, 4), torch.ones(4000), chance_B.double())
+    finally:
+        model.min_p = min_p
+    counts = Counter(tokens.tolist())
+    assert [round(counts[i] / 4000, 3) for i in range(4)] == [0.5, 0.3, 0.15, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("cut", "value", "left"), [("min_p", 0.4, 2), ("top_k", 3, 3), ("top_p", 0.7, 2)]
+)
+def test_a_model_s_own_cut_offs_hold(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch, cut: str, value: float, left: int
+) -> None:
+    monkeypatch.setattr(model, "min_p", None)
+    monkeypatch.setattr(model, cut, value)
+    logits_V = torch.log(torch.tensor([0.05, 0.5, 0.15, 0.3]))
+    chance_B = ((torch.arange(1000) + 0.5) / 1000).double()
+    tokens = model._sample(logits_V.expand(1000, 4), torch.ones(1000), chance_B)
+    assert set(tokens.tolist()) == set([1, 3, 2, 0][:left])
+
+
+def test_a_question_that_does_not_fit_fails_alone(model: TransformersModel) -> None:
+    long = Request([{"role": "user", "content": "word " * 3000}], None, 0, 1.0, 10)
+    good = ask("a bee on a white background")
+    failed, fine = model.reply([long, good])
+    assert isinstance(failed, ReplyFailure)
+    assert "tokens" in failed.detail
+    assert [fine] == model.reply([good])
+
+
+def test_no_requests_give_no_replies(model: TransformersModel) -> None:
+    assert model.reply([]) == []
+
+
+def test_the_tokenizer_gives_any_text_back(model: TransformersModel) -> None:
+    for text in ('Ünï ✓ 数\t{"x": 1}  two spaces\n\nend ', load("gen").system, "a bee's <b>"):
+        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert model.tokenizer.decode(ids) == text
+
+
+def test_every_fixed_line_of_the_shipped_prompts_is_one_token(model: TransformersModel) -> None:
+    # A reworded prompt is no longer what the zoo's model was trained on: train it again.
+    for name in ("gen", "select", "replace"):
+        system = load(name).system
+        ids = model.tokenizer(system, add_special_tokens=False)["input_ids"]
+        assert len(ids) == len(system.splitlines())
+
+
+def test_select_gets_an_answer_from_the_zoo_s_model(model: TransformersModel) -> None:
+    messages = load("select").messages(
+        input_caption="a bee on a white background",
+        edited_caption="some honey on a white background",
+        direct_instruction="Turn the bee into some honey",
+        candidates="1. Show what it makes instead.\n2. Put some honey there.",
+    )
+    reply = model.reply([Request(messages, None, 0, 0.0, 48)])[0]
+    assert isinstance(reply, str)
+    assert parse_choice(reply, num_candidates=2).index == 0
+    assert json.loads(reply)["reason"]
+
+
+def test_a_model_without_a_chat_template_is_the_user_s_mistake(
+    model: TransformersModel, tmp_path: Path
+) -> None:
+    model.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    AutoModelForCausalLM.from_config(model.model.config).save_pretrained(tmp_path)
+    config = LanguageModelConfig(backend="transformers", model=ModelConfig(name=str(tmp_path)))
+    with pytest.raises(UserError, match="chat template"):
+        TransformersModel(config)
