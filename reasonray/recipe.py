@@ -175,7 +175,7 @@ class LanguageModelConfig(Config):
         "openai", description="An OpenAI-compatible server, vLLM's engine in the actors, or "
         "transformers in the actors"
     )  # fmt: skip
-    model: ModelConfig = ModelConfig(name="gpt-4.1-mini")
+    model: ModelConfig = ModelConfig(name="gpt-6-luna")
     base_url: str | None = Field(
         None, description="openai: the server's /v1 URL; null: OPENAI_BASE_URL or OpenAI itself"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from reasonray import dataset, progress, stages
+from reasonray import dataset, progress, report, stages
 from reasonray.card import write_card
 from reasonray.errors import UserError
 from reasonray.pool import Build
@@ -53,7 +53,9 @@ def generate(
         content["parts"] = list(parts)
     if limit is not None:
         content["limit"] = limit
-    return run(parse(content, name="recipe"), output)
+    manifest = run(parse(content, name="recipe"), output)
+    report.write(output)
+    return manifest
 
 
 def run(
@@ -68,14 +70,13 @@ def run(
         plan: gives the rows to do; the recipe's sources by default.
     """
     workspace = Workspace(output)
-    finished = dataset.manifest(workspace.output)
-    if finished is not None:
-        _refuse_another(recipe, finished.recipe, workspace.output)
-        _say(f"{output}: complete with {finished.accepted} accepted rows, nothing to do")
+    if finished := _finished(recipe, workspace.output):
         return finished
     try:
         with workspace.locked():
-            return _run(recipe, workspace, build, plan)
+            # Another run may have finished it between the two lines above.
+            finished = _finished(recipe, workspace.output)
+            return finished or _run(recipe, workspace, build, plan)
     except OSError as error:
         check_space(error, workspace.output)
         raise
@@ -132,6 +133,15 @@ def _publish(
     write_file(workspace.output / dataset.MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     workspace.remove()
     return manifest
+
+
+def _finished(recipe: Recipe, output: Path) -> dataset.Manifest | None:
+    """The manifest, if there is nothing left to do."""
+    finished = dataset.manifest(output)
+    if finished is not None:
+        _refuse_another(recipe, finished.recipe, output)
+        _say(f"{output}: complete with {finished.accepted} accepted rows, nothing to do")
+    return finished
 
 
 def _refuse_another(recipe: Recipe, before: dict[str, object], output: Path) -> None:

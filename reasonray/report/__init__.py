@@ -24,7 +24,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 SAMPLES_EACH_PART = 12
 REJECTIONS_EACH_REASON = 4
 MAX_REJECTIONS = 48
-MAX_REPLACEMENTS = 20
+MAX_REPLACEMENTS = 16
 SAME_WORDS = 3
 
 # With these the page stays below 5 MB even if every picture were noise.
@@ -210,6 +210,8 @@ def _histograms(survey: Survey) -> list[tuple[str, Any]]:
     for name in survey.score_names():
         section, key = _LIMITS[name]
         limit = survey.recipe["stages"][section].get(key)
+        if name == "divergence" and limit is None:
+            limit = survey.divergence_threshold
         accepted, rejected = (survey.score(name, kind) for kind in KINDS)
         charts.append((_SCORES[name], histogram(accepted, rejected, limit)))
     return charts

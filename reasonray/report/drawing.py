@@ -63,13 +63,14 @@ def thumbnail(image: Image | None, side: int, max_bytes: int) -> Thumbnail | Non
 def histogram(
     accepted: NDArray[np.float64], rejected: NDArray[np.float64], limit: float | None
 ) -> Markup:
-    """An SVG histogram: accepted below, rejected on top of it, a line at the recipe's limit."""
+    """An SVG histogram: accepted below, rejected on top of it, a line at the recipe's limit.
+
+    Args:
+        accepted, rejected: values of at least zero, together at least one.
+        limit: shown as a dashed line.
+    """
     values = np.concatenate([accepted, rejected])
-    low, high = float(values.min()), float(values.max())
-    if limit is not None:
-        low, high = min(low, limit), max(high, limit)
-    if high <= low:
-        low, high = low - 0.5, high + 0.5
+    low, high = 0.0, max(float(values.max()), limit or 0.0) or 1.0
     below, _ = np.histogram(accepted, BINS, (low, high))
     above, _ = np.histogram(rejected, BINS, (low, high))
     scale = (_HEIGHT - _FOOT - 8) / (below + above).max()

@@ -53,6 +53,7 @@ class Survey:
         seconds: wall time so far.
         version, recipe_hash: None while the run is going.
         distinct_instructions: likewise.
+        divergence_threshold: likewise; what the rank form of Eq. 1 came to.
     """
 
     def __init__(self, output: str | Path) -> None:
@@ -66,17 +67,18 @@ class Survey:
         manifest = dataset.manifest(self.folder) if self.folder.is_dir() else None
         self.planned: int | None = None
         self.version = self.recipe_hash = self.distinct_instructions = None
+        self.divergence_threshold: float | None = None
         if manifest is not None:
             self.files = {kind: sorted((self.folder / kind).glob("*.parquet")) for kind in KINDS}
             self.recipe = manifest.recipe
-            self.timings = {
-                name: Timing(each.rows, each.seconds) for name, each in manifest.stages.items()
-            }
+            timings = {n: Timing(each.rows, each.seconds) for n, each in manifest.stages.items()}
             self.seconds = manifest.seconds
             self.version, self.recipe_hash = manifest.reasonray, manifest.recipe_hash
             self.distinct_instructions = manifest.distinct_instructions
+            self.divergence_threshold = manifest.divergence_threshold
         else:
-            self._read_unfinished()
+            timings = self._read_unfinished()
+        self.timings = {name: timings[name] for name in self.stages if name in timings}
         try:
             self._groups = {kind: _row_groups(self.files[kind]) for kind in KINDS}
             self.index = {kind: _index(self.files[kind]) for kind in KINDS}
@@ -162,7 +164,7 @@ class Survey:
                 places.setdefault(target, int(place))
         return self._rows("accepted", _draw(np.array(list(places.values())), count))
 
-    def _read_unfinished(self) -> None:
+    def _read_unfinished(self) -> dict[str, Timing]:
         workspace = Workspace(self.folder)
         recipe = workspace.recipe() if workspace.plan_folder.exists() else None
         if recipe is None:
@@ -179,11 +181,7 @@ class Survey:
         self.seconds = 0.0
         if (workspace.folder / "progress").is_dir():
             counts, self.seconds = progress.read_all(workspace.folder / "progress")
-        self.timings = {
-            name: Timing(counts[name].worked, counts[name].seconds)
-            for name in self.stages
-            if name in counts
-        }
+        return {name: Timing(each.worked, each.seconds) for name, each in counts.items()}
 
     def _rows(self, kind: Kind, places: Sequence[int]) -> list[Row]:
         """Whole rows by their places, in the order asked for; each row group is read once."""

@@ -1,0 +1,54 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+import reasonray
+
+HEAVY = ("torch", "ray", "transformers", "diffusers", "spacy", "pyarrow", "pydantic", "numpy")
+
+
+def modules_after(code: str) -> set[str]:
+    """What a fresh Python has imported after running the code."""
+    script = f"import sys, json\n{code}\nprint(json.dumps(list(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_exported_names_are_these() -> None:
+    assert sorted(reasonray.__all__) == ["generate", "read"]
+    for name in reasonray.__all__:
+        assert callable(getattr(reasonray, name))
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="genrate"):
+        reasonray.genrate  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import reasonray",
+        "from reasonray.cli import call; assert call(['--help']) == 0",
+        "from reasonray.cli import call; assert call(['generate', '--help']) == 0",
+        "from reasonray.cli import call; assert call(['mini', 'train', '--help']) == 0",
+    ],
+)
+def test_importing_and_helping_load_nothing_heavy(code: str) -> None:
+    assert not modules_after(code) & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import reasonray.record, reasonray.recipe, reasonray.dataset, reasonray.report",
+        "from reasonray.cli import call; assert call(['recipe', 'show', 'mini']) == 0",
+        "import reasonray; reasonray.read",
+    ],
+)
+def test_reading_needs_neither_torch_nor_ray(code: str) -> None:
+    assert not modules_after(code) & {"torch", "ray", "transformers", "diffusers", "spacy"}

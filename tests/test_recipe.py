@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reasonray.errors import UserError
+from reasonray.recipe import RECIPES, load, parse
+from reasonray.reference import commented
+
+NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def message(recipe: str | Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load(recipe, overrides)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def written(folder: Path, content: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(content)
+    return path
+
+
+def test_the_recipes_that_ship_are_valid() -> None:
+    assert NAMES == ["current", "mini", "paper"]
+    for name in NAMES:
+        assert load(name).pools
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shown_recipe_reads_back_as_itself(name: str) -> None:
+    text = commented(load(name))
+    assert parse(yaml.safe_load(text), name="shown") == load(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shown_recipe_explains_each_key(name: str) -> None:
+    lines = commented(load(name)).splitlines()
+    # In a list the first item explains the keys of all.
+    keys = set()
+    for above, line in zip(["", *lines], lines, strict=False):
+        key = line.strip().removeprefix("- ").partition(":")[0]
+        if line.strip() and not line.strip().startswith("#") and key not in keys:
+            keys.add(key)
+            explained = "  # " in line or above.strip().startswith("#")
+            assert explained, line
+    assert max(map(len, lines)) <= 100
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    assert "did you mean mini?" in message("mino")
+    assert "current, mini, paper" in message("nothing_alike")
+
+
+def test_an_unknown_key_names_its_place_and_the_nearest() -> None:
+    text = message("mini", "stages.ground.box_treshold=0.5")
+    assert text == "mini: stages.ground.box_treshold: unknown key (did you mean box_threshold?)"
+
+
+def test_an_unknown_key_in_a_list_is_named_too(tmp_path: Path) -> None:
+    path = written(tmp_path, "pools:\n- {stages: [load], max_actor: 2}\n")
+    text = message(path)
+    assert "pools.0.max_actor: unknown key (did you mean max_actors?)" in text
+
+
+def test_a_wrong_type_shows_the_value() -> None:
+    assert "stages.paint.num_inference_steps" in message(
+        "mini", "stages.paint.num_inference_steps=x"
+    )
+    assert "(got 'x')" in message("mini", "stages.paint.num_inference_steps=x")
+    assert "(got 1.5)" in message("mini", "stages.ground.box_threshold=1.5")
+
+
+def test_pools_must_cover_the_stages_in_order(tmp_path: Path) -> None:
+    assert "in order, load, divergence" in message(
+        written(tmp_path, "pools:\n- {stages: [load, paint]}\n")
+    )
+    assert "max_actors 1 is below min_actors 3" in message("mini", "pools.0.min_actors=3")
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "just words", "a: [", ""])
+def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    assert "mine.yaml" in message(written(tmp_path, content))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert "cannot be read" in message(tmp_path / "none.yaml")
+
+
+def test_settings_reach_into_sections_and_lists() -> None:
+    recipe = load("mini", ["pools.1.batch_size=3", "stages.quality.min_divergence=null", "seed=7"])
+    assert recipe.pools[1].batch_size == 3
+    assert recipe.stages.quality.min_divergence is None
+    assert recipe.seed == 7
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "seed",
+        "=3",
+        "pools.9.batch_size=1",
+        "pools.x.batch_size=1",
+        "seed.deeper=1",
+        "seed=[",
+        "pools.9=1",
+    ],
+)
+def test_a_setting_that_fits_nowhere_is_refused(setting: str) -> None:
+    assert message("mini", setting)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=30))
+def test_any_setting_gives_a_recipe_or_one_line(setting: str) -> None:
+    try:
+        recipe = load("mini", [setting])
+    except UserError as error:
+        lines = str(error).splitlines()
+    else:
+        lines = [recipe.hash()]
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["pools.0.batch_size=3", "pools.1.max_actors=2", "output.block_rows=5",
+     "language_model.max_concurrency=3", "language_model.timeout_s=3"],
+)  # fmt: skip
+def test_what_changes_no_row_leaves_the_hash(setting: str) -> None:
+    assert load("mini", [setting]).hash() == load("mini").hash()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["seed=1", "stages.paint.guidance_scale=5", "stages.ground.box_threshold=0.4",
+     "language_model.model.name=other", "images.min_side=64", "variations=2"],
+)  # fmt: skip
+def test_what_changes_rows_changes_the_hash(setting: str) -> None:
+    assert load("mini", [setting]).hash() != load("mini").hash()
