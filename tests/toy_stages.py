@@ -18,6 +18,7 @@ from reasonray.errors import RunError
 from reasonray.images import decode, encode_png
 from reasonray.recipe import Recipe, StagesConfig, parse
 from reasonray.record import Part, Row, add_scores, reject, sample_id, sample_seed
+from reasonray.stages.divergence import rank_threshold
 from reasonray.stages.stage import Stage
 
 SIDE = 24
@@ -91,12 +92,16 @@ class Paint(Toy):
     name = "paint"
     parts = ("II", "III")
 
+    def __init__(self, recipe: Recipe, delay: float, outages: bool) -> None:
+        super().__init__(recipe, delay)
+        self.outages = outages
+
     def one(self, row: Row) -> None:
         if row["input_caption"] == "poison":
             os._exit(9)
         if row["input_caption"] == "wrong":
             raise ValueError("a wrong row")
-        if row["input_caption"] == "outage":
+        if row["input_caption"] == "outage" and self.outages:
             raise RunError("the server is gone; start it and run the same command again")
         row["edited_image"] = encode_png(self.picture(row))
         row["box"] = [1.0, 2.0, 3.0, 4.0]
@@ -121,6 +126,7 @@ class Build:
 
     delay: float = 0.0
     broken: str = ""
+    outages: bool = True
 
     def __call__(self, name: str, recipe: Recipe, threshold: float | None) -> Stage:
         if name == self.broken:
@@ -133,7 +139,7 @@ class Build:
             case "propose":
                 return Propose(recipe, self.delay)
             case "paint":
-                return Paint(recipe, self.delay)
+                return Paint(recipe, self.delay, self.outages)
             case "quality":
                 return Quality(recipe, self.delay)
         idle = Toy(recipe, 0.0)
@@ -179,3 +185,22 @@ def recipe(**changes: object) -> Recipe:
         "output": {"block_rows": 8, "stall_timeout_s": 120},
     }
     return parse({**content, **changes}, name="toy")
+
+
+def sequential(recipe: Recipe, build: Build, plan: Plan) -> dict[str, Row]:
+    """What a run must come to, without Ray, files or batches of more than one row."""
+    rows = {row["id"]: row for row in plan(recipe, Path())}
+    measured = [build(name, recipe, None) for name in ("load", "divergence")]
+    values = []
+    for row in rows.values():
+        for stage in measured:
+            [row] = stage([row])
+        if row["part"] == "I" and row["variation"] == 0:
+            values.append(row["scores"]["divergence"])
+    fraction = recipe.stages.divergence.worst_fraction
+    threshold = rank_threshold(values, fraction) if fraction else None
+    for name in [name for pool in recipe.pools for name in pool.stages]:
+        stage = build(name, recipe, threshold)
+        for row_id, row in rows.items():
+            [rows[row_id]] = stage([row])
+    return rows

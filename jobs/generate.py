@@ -1,0 +1,13 @@
+"""The entry point of a job: `reasonray generate` on the cluster it is submitted to.
+
+ray job submit --working-dir . -- python jobs/generate.py mini --output /shared/demo
+
+Submitted again after `ray job stop` or a failure, it goes on where it was.
+"""
+
+import sys
+
+from reasonray.cli import call
+
+if __name__ == "__main__":
+    sys.exit(call(["generate", *sys.argv[1:]]))

@@ -1,0 +1,270 @@
+"""The whole pipeline on a real Ray, with the toy stages: what is lost, doubled or hangs."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from toy_stages import Build, Plan, recipe, sequential
+
+from reasonray.dataset import KINDS, manifest
+from reasonray.errors import RunError, UserError
+from reasonray.record import is_rejected
+from reasonray.run import run
+from reasonray.workspace import Workspace
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
+
+HERE = Path(__file__).parent
+DRIVER = HERE / "toy_driver.py"
+
+
+@pytest.fixture(scope="module")
+def ray_session() -> Iterator[None]:
+    """One Ray for the tests that need not kill it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
+        import ray
+
+        ray.init(
+            address="local", num_cpus=8, include_dashboard=False, object_store_memory=500_000_000
+        )
+        yield
+        ray.shutdown()
+
+
+def rows(output: Path) -> dict[str, dict[str, object]]:
+    """Everything published, by id."""
+    found: dict[str, dict[str, object]] = {}
+    for kind in KINDS:
+        for row in pq.read_table(output / kind).to_pylist():
+            assert row["id"] not in found
+            found[row["id"]] = {"kind": kind, **row}
+    return found
+
+
+def assert_same(output: Path, plan: Plan, build: Build, **changes: object) -> None:
+    """The published rows are those of the plain loop, ids, texts and images."""
+    expected = sequential(recipe(**changes), build, plan)
+    found = rows(output)
+    assert found.keys() == expected.keys()
+    for row_id, row in found.items():
+        want = expected[row_id]
+        assert row["kind"] == ("rejected" if is_rejected(want) else "accepted"), row_id
+        for name in ("instruction", "input_image", "edited_image", "candidates"):
+            assert row[name] == want.get(name), (row_id, name)
+
+
+def test_a_run_equals_the_plain_loop(ray_session: None, tmp_path: Path) -> None:
+    plan = Plan(20)
+    made = run(recipe(), tmp_path / "out", build=Build(), plan=plan)
+    assert (made.inputs, made.rejections["divergence"]) == (60, {"unchanged": 2})
+    assert made.divergence_threshold is not None
+    assert made.stages["paint"].rows == 40
+    assert_same(tmp_path / "out", plan, Build())
+    assert not (tmp_path / "out/.run").exists()
+
+
+@pytest.mark.parametrize(("batch_size", "num_actors"), [(1, 1), (8, 2)])
+def test_batch_and_pool_sizes_change_nothing(
+    ray_session: None, tmp_path: Path, batch_size: int, num_actors: int
+) -> None:
+    content = recipe().model_dump()
+    for pool in content["pools"]:
+        pool |= {"batch_size": batch_size, "min_actors": num_actors, "max_actors": num_actors}
+        pool["num_cpus"] = 0.5
+    plan = Plan(10)
+    run(recipe(pools=content["pools"]), tmp_path / "out", build=Build(), plan=plan)
+    assert_same(tmp_path / "out", plan, Build())
+
+
+def test_a_row_that_kills_its_process_is_rejected_alone(ray_session: None, tmp_path: Path) -> None:
+    made = run(
+        recipe(parts=["II"]),
+        tmp_path / "out",
+        build=Build(),
+        plan=Plan(20, ((4, "poison"), (5, "poison"), (6, "wrong"))),
+    )
+    assert made.inputs == 20
+    assert made.rejections == {
+        "paint": {"crashed": 2, "error": 1},
+        "quality": {"target_missing": 4},
+    }
+    crashed = [i for i, row in rows(tmp_path / "out").items() if row.get("reason") == "crashed"]
+    assert crashed == ["II/toy/0004/0", "II/toy/0005/0"]
+
+
+def test_a_failure_outside_the_rows_stops_the_run_which_goes_on_later(
+    ray_session: None, tmp_path: Path
+) -> None:
+    made = recipe(parts=["II"])
+    with pytest.raises(RunError, match=r"^the server is gone; start it and run the same .* again$"):
+        run(made, tmp_path / "out", build=Build(), plan=Plan(40, ((39, "outage"),)))
+    workspace = Workspace(tmp_path / "out")
+    with workspace.locked():
+        assert 0 < workspace.open_work().num_committed() < 40
+    with pytest.raises(RunError, match="the server is gone"):
+        run(made, tmp_path / "out", build=Build(), plan=Plan(40))
+    # The server is back: the row no longer fails.
+    run(made, tmp_path / "out", build=Build(outages=False), plan=Plan(40))
+    assert_same(tmp_path / "out", Plan(40), Build(), parts=["II"])
+
+
+def test_a_stage_that_cannot_be_loaded_ends_the_run_at_once(
+    ray_session: None, tmp_path: Path
+) -> None:
+    build = Build(broken="paint")
+    with pytest.raises(RunError, match="^stage paint: could not be loaded: RuntimeError: no wei"):
+        run(recipe(), tmp_path / "out", build=build, plan=Plan(3))
+
+
+def test_a_cluster_too_small_is_refused_before_the_start_and_before_a_resume(
+    ray_session: None, tmp_path: Path
+) -> None:
+    content = recipe().model_dump()
+    content["pools"][1] |= {"min_actors": 5, "max_actors": 5}
+    large = recipe(pools=content["pools"])
+    wanted = "needs at least 9 CPUs, the cluster has 8 CPUs"
+    with pytest.raises(UserError, match=wanted):
+        run(large, tmp_path / "out", build=Build(), plan=Plan(3))
+    with pytest.raises(RunError):
+        run(recipe(), tmp_path / "out", build=Build(), plan=Plan(3, ((2, "outage"),)))
+    with pytest.raises(UserError, match=wanted):
+        run(large, tmp_path / "out", build=Build(), plan=Plan(3))
+
+
+def test_another_recipe_is_refused_with_the_keys_that_differ(
+    ray_session: None, tmp_path: Path
+) -> None:
+    run(recipe(), tmp_path / "out", build=Build(), plan=Plan(3))
+    for changes, key in (({"seed": 8}, "seed"), ({"limit": 2}, "limit"), ({"sources": []}, "sou")):
+        with pytest.raises(UserError, match=f"another recipe; different: {key}"):
+            run(recipe(**changes), tmp_path / "out", build=Build(), plan=Plan(3))
+    content = recipe().model_dump()
+    content["pools"][0]["batch_size"] = 2
+    again = run(recipe(pools=content["pools"]), tmp_path / "out", build=Build(), plan=Plan(3))
+    assert again == manifest(tmp_path / "out")
+
+
+def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, str(DRIVER), *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def num_committed(output: Path) -> int:
+    """Rows that count, seen from outside while the run goes on."""
+    count = 0
+    for path in (output / ".run").glob("work-*/checkpoint/*.parquet"):
+        if not path.stem.endswith(".pending"):
+            with contextlib.suppress(OSError):
+                count += pq.read_metadata(path).num_rows
+    return count
+
+
+def kill_at(driver: "subprocess.Popen[str]", output: Path, rows: int, deadline_s: float) -> int:
+    """SIGKILL as soon as so many rows are committed; gives how many were."""
+    deadline = time.monotonic() + deadline_s
+    while (count := num_committed(output)) < rows or not (output / ".run/plan").exists():
+        if driver.poll() is not None:
+            pytest.fail(f"the run ended before {rows} rows: {driver.communicate()[1]}")
+        if time.monotonic() > deadline:
+            driver.kill()
+            pytest.fail(f"{count} of {rows} rows after {deadline_s} s")
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    return count
+
+
+def test_a_run_killed_five_times_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    output, num, delay = tmp_path / "out", 24, 0.05
+    total = 3 * num
+    middle = sorted(random.sample(range(8, total - 16), 3))
+    # Before the first block, three times between, and within the last block.
+    for rows_before in [0, *middle, total - 8]:
+        seen = kill_at(start(output, num, delay), output, rows_before, 120)
+        assert seen < total
+    last = start(output, num, 0.0)
+    _, errors = last.communicate(timeout=120)
+    assert last.returncode == 0, errors
+    assert f"of {total} rows are done" in errors
+    assert_same(output, Plan(num), Build())
+    again = time.monotonic()
+    assert start(output, num, 0.0).wait(timeout=60) == 0
+    assert time.monotonic() - again < 60
+    made = manifest(output)
+    assert made is not None
+    # What was in flight was done again, no more: four blocks of eight for each kill at most.
+    assert made.stages["load"].rows <= total + 5 * 32
+
+
+def test_two_runs_at_once_end_with_the_second_saying_so(tmp_path: Path) -> None:
+    first = start(tmp_path / "out", 8, 0.05)
+    while not (tmp_path / "out/.run/plan").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = start(tmp_path / "out", 8, 0.05)
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert f"another run is writing here (process {first.pid} on" in errors
+    _, errors = first.communicate(timeout=120)
+    assert first.returncode == 0, errors
+
+
+def test_sigterm_stops_cleanly_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    driver = start(output, 24, 0.05)
+    while num_committed(output) < 8:
+        assert driver.poll() is None
+        time.sleep(0.05)
+    driver.terminate()
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 1
+    assert "stopped by SIGTERM; start the same command again to go on" in errors
+    assert "Traceback" not in errors
+    last = start(output, 24, 0.0)
+    _, errors = last.communicate(timeout=120)
+    assert last.returncode == 0, errors
+    assert_same(output, Plan(24), Build())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 150 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=150k", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, check=False, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if done.returncode:
+        pytest.skip(f"no small disk: {done.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_says_so_and_nothing_is_lost_once_there_is_space(
+    ray_session: None, small_disk: Path
+) -> None:
+    output, plan = small_disk / "out", Plan(40)
+    with pytest.raises(RunError, match="no space left; free some and start the same command"):
+        run(recipe(), output, build=Build(), plan=plan)
+    larger = ["mount", "-o", "remount,size=64m", str(small_disk)]
+    subprocess.run(larger, check=True)
+    made = run(recipe(), output, build=Build(), plan=plan)
+    assert made.inputs == 120
+    assert_same(output, plan, Build())

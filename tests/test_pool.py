@@ -1,0 +1,135 @@
+import dataclasses
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from toy_stages import Build, Plan, recipe
+
+from reasonray.errors import RunError
+from reasonray.pool import MAX_LOSSES, Journal, Pool, PoolSpec
+from reasonray.progress import read_counts
+from reasonray.record import WORKING_SCHEMA, Row, to_rows, to_table
+
+
+def spec(folder: Path, pool: int = 0, **changes: object) -> PoolSpec:
+    for name in ("attempts", "progress"):
+        (folder / name).mkdir(exist_ok=True)
+    made = recipe()
+    plain = PoolSpec(
+        config=made.pools[pool],
+        recipe=made,
+        build=Build(),
+        divergence_threshold=None,
+        attempts=folder / "attempts",
+        progress=folder / "progress",
+        is_first=pool == 0,
+        is_last=pool == 1,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def batch(num_rows: int, *captions: tuple[int, str]) -> pa.Table:
+    rows = list(Plan(num_rows, captions)(recipe(parts=["II"]), Path()))
+    return to_table(rows)
+
+
+def ids(num_rows: int) -> list[str]:
+    return [str(i) for i in batch(num_rows)["id"].to_pylist()]
+
+
+def test_a_batch_passes_through_all_stages_one_to_one(tmp_path: Path) -> None:
+    first, last = Pool(spec(tmp_path), "a"), Pool(spec(tmp_path, 1), "b")
+    middle = first(batch(4))
+    assert middle.schema == WORKING_SCHEMA
+    done = last(middle)
+    assert done["id"].to_pylist() == ids(4)
+    assert done["status"].to_pylist() == ["accepted"] * 3 + ["rejected"]
+    provenance = to_rows(done)[0]["provenance"]
+    assert provenance["recipe_hash"] == recipe().hash()
+    assert provenance["seed"] == 7
+
+
+def test_counts_are_shown_after_each_batch_and_kept_by_a_successor(tmp_path: Path) -> None:
+    Pool(spec(tmp_path, 1), "b")(Pool(spec(tmp_path), "a")(batch(4)))
+    Pool(spec(tmp_path), "a")(batch(2))
+    counts = read_counts(tmp_path / "progress")
+    assert (counts["load"].passed, counts["load"].worked) == (6, 6)
+    assert counts["divergence"].worked == 0
+    assert (counts["quality"].worked, counts["quality"].rejected) == (4, 1)
+
+
+def test_nothing_is_in_hand_after_a_batch(tmp_path: Path) -> None:
+    Pool(spec(tmp_path), "a")(batch(4))
+    assert (tmp_path / "attempts" / "a.journal").read_text() == ""
+
+
+def die(folder: Path, rows: list[str], stage: str = "paint") -> None:
+    """What a process leaves that ends in the middle of a batch."""
+    journal = Journal(folder / "attempts" / "a.journal")
+    journal.note(rows=rows)
+    journal.note(stage=stage)
+
+
+def working(num_rows: int) -> pa.Table:
+    rows: list[Row] = to_rows(batch(num_rows))
+    for row in rows:
+        row["instruction"] = "what comes of it"
+    return to_table(rows)
+
+
+def test_rows_of_a_batch_that_killed_are_run_alone(tmp_path: Path) -> None:
+    made = spec(tmp_path, 1)
+    die(tmp_path, ids(3))
+    pool = Pool(made, "a")
+    sizes = []
+    paint = pool._stages[0]
+    process = paint.process
+    paint.process = lambda rows: (sizes.append(len(rows)), process(rows))[1]  # type: ignore[method-assign, func-returns-value]
+    assert pool(working(3))["status"].to_pylist() == ["accepted"] * 3
+    assert sizes == [1, 1, 1]
+
+
+def test_the_row_that_kills_alone_is_rejected_at_its_third_sight(tmp_path: Path) -> None:
+    made = spec(tmp_path, 1)
+    die(tmp_path, ids(3))
+    die(tmp_path, ids(3)[1:2])
+    assert Journal(tmp_path / "attempts" / "a.journal").losses()[ids(3)[1]].num == MAX_LOSSES
+    rows = to_rows(Pool(made, "a")(working(3)))
+    assert [row["reason"] for row in rows] == [None, "crashed", None]
+    assert rows[1]["stage"] == "paint"
+
+
+def test_a_batch_lost_twice_as_a_whole_costs_no_row(tmp_path: Path) -> None:
+    made = spec(tmp_path, 1)
+    die(tmp_path, ids(3))
+    die(tmp_path, ids(3))
+    assert Pool(made, "a")(working(3))["status"].to_pylist() == ["accepted"] * 3
+
+
+def test_a_journal_cut_off_in_a_line_is_read(tmp_path: Path) -> None:
+    spec(tmp_path)
+    die(tmp_path, ids(2), stage="quality")
+    with (tmp_path / "attempts" / "a.journal").open("a") as file:
+        file.write('{"sta')
+    loss = Journal(tmp_path / "attempts" / "a.journal").losses()[ids(2)[0]]
+    assert (loss.num, loss.num_alone, loss.stage) == (1, 0, "quality")
+
+
+def test_an_error_while_loading_is_raised_by_the_first_call(tmp_path: Path) -> None:
+    pool = Pool(spec(tmp_path, build=Build(broken="load")), "a")
+    with pytest.raises(RunError, match="stage load: could not be loaded: .* no weights there"):
+        pool(batch(1))
+
+
+def test_a_process_that_ends_while_loading_is_not_loaded_for_ever(tmp_path: Path) -> None:
+    made = spec(tmp_path)
+    for _ in range(MAX_LOSSES):
+        Journal(tmp_path / "attempts" / "a.journal").note(loading="load")
+    with pytest.raises(RunError, match="stage load: its process ended 2 times while loading"):
+        Pool(made, "a")(batch(1))
+
+
+def test_an_output_that_a_machine_does_not_see_is_named(tmp_path: Path) -> None:
+    made = dataclasses.replace(spec(tmp_path), attempts=tmp_path / "elsewhere" / "a" / "b")
+    with pytest.raises(RunError, match="storage that all nodes mount"):
+        Pool(made, "a")(batch(1))
