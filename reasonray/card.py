@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reasonray.dataset import Manifest
-from reasonray.record import ACCEPTED_SCHEMA
+from reasonray.record import ACCEPTED_SCHEMA, DESCRIPTIONS
 from reasonray.workspace import write_file
 
 _HEAD = """\
@@ -22,29 +22,6 @@ tags:
 - reasoning
 ---
 """
-
-_FIELDS = {
-    "id": "stable, from the source's own ids",
-    "part": "I: an existing pair with a new instruction; II, III: a pair painted here",
-    "source": "where the input comes from",
-    "source_id": "its id there",
-    "input_image": "the input, its bytes as the source has them",
-    "edited_image": "the answer",
-    "input_caption": "what the input shows",
-    "edited_caption": "what the answer shows",
-    "instruction": "the reasoning instruction: it never names the target",
-    "direct_instruction": "the same edit, said directly",
-    "rationale": "one sentence that leads from the instruction to the target",
-    "reasoning_type": "knowledge, causal, temporal, spatial, logical or cultural",
-    "candidates": "Part I: the instructions that were chosen from",
-    "categories": "Parts II and III: what could have been replaced",
-    "selected_category": "what is replaced",
-    "target_category": "by what",
-    "box": "where: x0, y0, x1, y1 in pixels of the input, EXIF orientation applied",
-    "scores": "what was measured of the pair",
-    "provenance": "models, prompts, recipe and seed: enough to make the row again",
-    "license": "of the source",
-}
 
 
 def write_card(output: Path, manifest: Manifest, licenses: Mapping[str, int]) -> None:
@@ -77,7 +54,7 @@ def write_card(output: Path, manifest: Manifest, licenses: Mapping[str, int]) ->
         "",
         "## Fields",
         "",
-        *(f"- `{name}`: {_FIELDS[name]}" for name in ACCEPTED_SCHEMA.names),
+        *(f"- `{name}`: {DESCRIPTIONS[name]}" for name in ACCEPTED_SCHEMA.names),
         "",
         "## Licences of the inputs",
         "",

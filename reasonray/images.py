@@ -25,10 +25,10 @@ REJECTS = {
 }
 """Reasons of the `RowError`s of `decode`."""
 
-# Only raster formats: Pillow would hand an EPS to Ghostscript. HEIF needs a plugin of the user's.
+# Only raster formats: Pillow would hand an EPS to Ghostscript.
 _FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF"),
-    *("AVIF", "HEIF", "JPEG2000", "PPM", "TGA"),
+    *("AVIF", "JPEG2000", "PPM", "TGA"),
 )
 
 _ORIENTATION = 0x0112

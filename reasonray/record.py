@@ -202,6 +202,38 @@ ACCEPTED_SCHEMA = pa.schema([*_KEYS, *_SAMPLE])
 REJECTED_SCHEMA = pa.schema([*_KEYS, *_REJECTION, *_SAMPLE])
 """A rejection keeps all that was known of the row when it was rejected."""
 
+DESCRIPTIONS = {
+    "id": "stable, from the source's own ids: part/source/source_id/variation",
+    "part": "I: an existing pair with a new instruction; II, III: a pair painted here",
+    "source": "where the input comes from",
+    "source_id": "its id there",
+    "stage": "the stage that rejected the row",
+    "reason": "a short code",
+    "detail": "one sentence that names the file or value",
+    "input_image": "the input, its bytes as the source has them",
+    "edited_image": "the answer",
+    "input_caption": "what the input shows",
+    "edited_caption": "what the answer shows",
+    "instruction": "the reasoning instruction: it never names the target",
+    "direct_instruction": "the same edit, said directly",
+    "rationale": "one sentence that leads from the instruction to the target",
+    "reasoning_type": "knowledge, causal, temporal, spatial, logical or cultural",
+    "candidates": "Part I: the instructions that were chosen from",
+    "categories": "Parts II and III: what could have been replaced",
+    "selected_category": "what is replaced",
+    "target_category": "by what",
+    "box": "where: x0, y0, x1, y1 in pixels of the input, EXIF orientation applied",
+    "scores": "what was measured of the pair; null where a part does not measure it",
+    "scores.divergence": "Eq. 1: mean squared difference of RGB 0..1",
+    "scores.detection": "Grounding DINO's score of the selected category in the input, 0..1",
+    "scores.target_detection": "its score of the target in the edited box, 0..1",
+    "scores.selected_detection": "its score of the selected category left there, 0..1",
+    "scores.outside_change": "mean absolute RGB difference 0..1 outside the box",
+    "provenance": "models, prompts, recipe and seed: enough to make the row again",
+    "license": "of the source",
+}
+"""What each published field, and each score, holds."""
+
 
 def reject(row: Row, stage: str, reason: str, detail: str) -> None:
     """Mark a row as rejected, in place; the first rejection stands."""

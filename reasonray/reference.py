@@ -1,20 +1,24 @@
-"""What the recipe and the command line say of themselves, as text: made from the code, never stale.
+"""What recipe, command line and record say of themselves, as text: made from the code, never stale.
 
-`python -m reasonray.reference docs` writes `docs/cli.md` and `docs/recipe.md`; a test compares.
+`python -m reasonray.reference docs` writes `docs/cli.md`, `docs/recipe.md` and `docs/record.md`; a
+test compares.
 """
 
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+import pyarrow as pa
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from reasonray.recipe import Recipe
+from reasonray.recipe import Recipe, StagesConfig
+from reasonray.record import DESCRIPTIONS, REJECTED_SCHEMA
 
 WIDTH = 100
 _UNLIMITED = 1_000_000
@@ -22,7 +26,7 @@ _UNLIMITED = 1_000_000
 
 def pages() -> dict[str, str]:
     """File name -> content of every generated page."""
-    return {"cli.md": command_line(), "recipe.md": recipe_keys()}
+    return {"cli.md": command_line(), "recipe.md": recipe_keys(), "record.md": record()}
 
 
 def command_line() -> str:
@@ -62,9 +66,44 @@ def recipe_keys() -> str:
     return "\n".join(lines) + "\n"
 
 
+def record() -> str:
+    """Markdown: every field of a record, and every reason for which a row is rejected."""
+    prose = (Path(__file__).parent / "templates/record.md").read_text(encoding="utf-8")
+    return prose.format(fields=_fields(REJECTED_SCHEMA), rejections=_rejections())
+
+
 def commented(recipe: Recipe) -> str:
     """A recipe as YAML, complete, each key with its description; `recipe.load` reads it back."""
     return "\n".join(_mapping(recipe, "", explain=True)) + "\n"
+
+
+def _fields(schema: pa.Schema) -> str:
+    lines = ["| field | type | |", "|---|---|---|"]
+    for field in schema:
+        lines.append(f"| `{field.name}` | {_arrow_name(field.type)} | {DESCRIPTIONS[field.name]} |")
+        if field.name == "scores":
+            for score in field.type:
+                name = f"scores.{score.name}"
+                lines.append(f"| `{name}` | {_arrow_name(score.type)} | {DESCRIPTIONS[name]} |")
+    return "\n".join(lines)
+
+
+def _arrow_name(kind: pa.DataType) -> str:
+    if pa.types.is_struct(kind):
+        return "struct: " + ", ".join(field.name for field in kind)
+    if pa.types.is_fixed_size_list(kind):
+        return f"list of {kind.list_size} {kind.value_type}"
+    if pa.types.is_list(kind):
+        return f"list of {kind.value_type}"
+    return str(kind)
+
+
+def _rejections() -> str:
+    lines = ["| stage | reason | |", "|---|---|---|"]
+    for name in ("load", *StagesConfig.model_fields):
+        stage = getattr(import_module(f"reasonray.stages.{name}"), name.capitalize())
+        lines += [f"| {name} | `{code}` | {text} |" for code, text in stage.rejects.items()]
+    return "\n".join(lines)
 
 
 def _mapping(section: BaseModel, indent: str, *, explain: bool) -> Iterator[str]:

@@ -62,7 +62,7 @@ def _rows(
     item: Item, name: str, source: SourceConfig, parts: list[Part], variations: int
 ) -> Iterator[Row]:
     for part in parts:
-        if part == "I" and not item.is_pair:
+        if part == "I" and item.edited_uri is None:
             continue
         for variation in range(variations):
             # Parts II and III make an edit of their own: only the input is theirs.

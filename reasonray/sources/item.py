@@ -22,8 +22,3 @@ class Item:
     edited_caption: str | None = None
     direct_instruction: str | None = None
     license: str | None = None
-
-    @property
-    def is_pair(self) -> bool:
-        """Whether Part I can start from it: two pictures and what leads from one to the other."""
-        return self.edited_uri is not None and self.direct_instruction is not None

@@ -49,7 +49,7 @@ def test_a_prompt_with_an_edit_alone_has_no_captions(tmp_path: Path) -> None:
     prompt(tmp_path / "0", {"edit": "make it honey", "output": "  "}, ["1"])
     (item,) = items(tmp_path)
     assert (item.input_caption, item.edited_caption) == (None, None)
-    assert item.is_pair
+    assert item.direct_instruction == "make it honey"
 
 
 def test_a_prompt_without_images_is_one_item_that_names_them(tmp_path: Path) -> None:

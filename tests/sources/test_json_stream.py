@@ -16,7 +16,7 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     content=st.dictionaries(st.text(max_size=4), values, max_size=4),
     elements=st.lists(values, max_size=6),

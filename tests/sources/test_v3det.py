@@ -39,7 +39,7 @@ def test_images_are_read_in_the_file_s_order_with_their_licences(tmp_path: Path)
     assert (first.source_id, second.source_id) == ("3", "1")
     assert first.input_uri == str(tmp_path / "images/n1/a.jpg")
     assert (first.license, second.license) == ("CC BY 2.0", None)
-    assert not first.is_pair
+    assert first.edited_uri is None
 
 
 def test_each_split_has_its_file_and_the_test_split_is_image_information(tmp_path: Path) -> None:

@@ -1,0 +1,174 @@
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import reasonray
+from reasonray.cli import call, cli
+from reasonray.errors import RunError, UserError
+from reasonray.recipe import Recipe, SourceConfig
+from reasonray.reference import pages
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def commands(group: click.Group = cli, path: Sequence[str] = ()) -> list[list[str]]:
+    found = [list(path)]
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += commands(command, [*path, name])
+        else:
+            found.append([*path, name])
+    return found
+
+
+class Ran:
+    """Stands where `generate` does: what it is called with, and what it ends with."""
+
+    recipe: Recipe
+    output: str
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+    def __call__(self, recipe: Recipe, output: str) -> Any:
+        self.recipe, self.output = recipe, output
+        if self.error:
+            raise self.error
+        return type("Manifest", (), {"inputs": 3, "accepted": 2, "rejected": 1})
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
+    stand_in = Ran()
+    monkeypatch.setattr(reasonray, "generate", stand_in, raising=False)
+    return stand_in
+
+
+@pytest.mark.parametrize("page", ["cli.md", "recipe.md", "record.md"])
+def test_the_generated_pages_are_up_to_date(page: str) -> None:
+    assert (DOCS / page).read_text(encoding="utf-8") == pages()[page], "run make docs"
+
+
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_each_help_ends_with_a_line_to_paste(
+    path: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call([*path, "--help"]) == 0
+    last = capsys.readouterr().out.strip().splitlines()[-1].strip()
+    assert last.startswith("Try it: reasonray ")
+    name, *rest = last.removeprefix("Try it: reasonray ").partition(" >")[0].split()
+    command = cli.commands[name]
+    while isinstance(command, click.Group):
+        command, rest = command.commands[rest[0]], rest[1:]
+    command.make_context(name, rest)  # the line itself parses
+
+
+def test_the_help_names_every_source_format(capsys: pytest.CaptureFixture[str]) -> None:
+    call(["generate", "--help"])
+    words = capsys.readouterr().out.replace(",", " ").split()
+    kinds = SourceConfig.model_json_schema()["properties"]["format"]["enum"]
+    assert set(kinds) <= set(words)
+
+
+def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    line = (
+        "generate mini --output out --source v3det=/data/V3Det --source folder=/a=b --parts II,III"
+    )
+    line += " --limit 5 --set sources.0.split=val --set seed=4"
+    assert call(line.split()) == 0
+    assert [(s.format, s.path, s.split) for s in ran.recipe.sources] == [
+        ("v3det", "/data/V3Det", "val"),
+        ("folder", "/a=b", "train"),
+    ]
+    assert ran.recipe.parts == ["II", "III"]
+    assert (ran.recipe.limit, ran.recipe.seed, ran.output) == (5, 4, "out")
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["2 of 3 inputs became samples, 1 were rejected", "out/report.html"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("generate", "RECIPE"),
+        ("generate mini", "--output"),
+        ("generate mini --outptu x", "--output"),
+        ("generate mino --output x", "did you mean mini?"),
+        ("generate mini --output x --parts IV", "parts.0"),
+        ("generate mini --output x --limit 0", "limit"),
+        ("generate mini --output x --limit many", "--limit"),
+        ("generate mini --output x --source v3det", "FORMAT=PATH"),
+        ("generate mini --output x --source v3dt=/a", "v3det"),
+        ("generate mini --output x --set stages.paint.steps=3", "unknown key"),
+        ("recipe show none.yaml", "none.yaml"),
+        ("report nowhere", "nowhere"),
+        ("mini train dectector", "detector"),
+        ("mini world --count 0 --format v3det --output x", "--count"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    line: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert call(line.split()) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert words in said.err
+    assert said.err.startswith("reasonray: ")
+    assert said.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("output x: in\nuse"), 2, "reasonray: output x: in use\n"),
+        (RunError("server gone"), 1, "reasonray: server gone; the same command continues it\n"),
+        (
+            RunError("disk full; start the same command again"),
+            1,
+            "reasonray: disk full; start the same command again\n",
+        ),
+        (KeyboardInterrupt(), 1, "reasonray: stopped; the same command continues it\n"),
+    ],
+    ids=["user", "run", "run with a hint", "ctrl-c"],
+)
+def test_what_ends_a_run_decides_the_exit_code(
+    error: BaseException, code: int, said: str, ran: Ran, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran.error = error
+    assert call(["generate", "mini", "--output", "x"]) == code
+    # After the ^C that a terminal shows comes a new line.
+    assert capsys.readouterr().err.lstrip("\n") == said
+
+
+def test_a_bug_of_ours_shows_its_traceback(ran: Ran) -> None:
+    ran.error = ZeroDivisionError("ours")
+    with pytest.raises(ZeroDivisionError):
+        call(["generate", "mini", "--output", "x"])
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call([]) == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+def test_a_mini_world_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["mini", "world", "--format", "v3det", "--count", "2", "--output", str(tmp_path / "w")]
+    assert call(line) == 0
+    assert len(list((tmp_path / "w/images").rglob("*.jpg"))) == 2
+    assert call(line) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_the_command_is_installed() -> None:
+    command = Path(sys.executable).with_name("reasonray")
+    done = subprocess.run([command, "recipe", "show", "none"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("reasonray: recipe none: ")
