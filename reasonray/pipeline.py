@@ -5,6 +5,7 @@ Data's row-level checkpoint. Everything between is one to one; a killed run goes
 """
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -12,12 +13,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 # Read when Ray is imported or started; what a user has set stays.
@@ -30,13 +31,16 @@ import ray
 import ray.data
 import ray.exceptions
 from ray.data.checkpoint import CheckpointConfig
+from ray.data.exceptions import ExecutionTimeoutError
 
 from reasonray.errors import ReasonrayError, RunError, UserError
 from reasonray.pool import Build, Pool, PoolSpec
 from reasonray.recipe import PoolConfig, Recipe
 from reasonray.record import to_rows
 from reasonray.stages.divergence import rank_threshold
-from reasonray.workspace import Work, Workspace, check_space
+from reasonray.workspace import Work, Workspace, no_space, out_of_space
+
+_T = TypeVar("_T")
 
 SPARE_CPUS = 3
 """For the tasks that read and write, and for the filter of a resumed run: one each. Without
@@ -69,17 +73,13 @@ def connected(recipe: Recipe) -> Iterator[None]:
     _quieten()
     started = not ray.is_initialized()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if not started:
-        _check_resources(recipe)
-    elif os.environ.get("RAY_ADDRESS"):
+    if started and (address := os.environ.get("RAY_ADDRESS")):
         try:
             with _silent():
                 ray.init(address="auto", **quiet)
         except ConnectionError as error:
-            address = os.environ["RAY_ADDRESS"]
             raise UserError(f"RAY_ADDRESS={address}: no cluster answers there") from error
-        _check_resources(recipe)
-    else:
+    elif started:
         cpus = sum(pool.max_actors * pool.num_cpus for pool in recipe.pools)
         with _silent():
             ray.init(
@@ -89,8 +89,8 @@ def connected(recipe: Recipe) -> Iterator[None]:
                 object_store_memory=_OBJECT_STORE_BYTES,
                 **quiet,
             )
-        _check_resources(recipe)
     try:
+        _check_resources(recipe)
         with _stopped_by_sigterm():
             yield
     finally:
@@ -116,13 +116,16 @@ def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> 
         values = [score for r in rows if (score := r["scores"].get("divergence")) is not None]
         return pa.table({"divergence": pa.array(values, pa.float64())})
 
-    with _settings(recipe, workspace.output):
+    def measure_all() -> list[float]:
         dataset = _read_plan(workspace, recipe.output.block_rows).map_batches(
             measure, batch_format="pyarrow", batch_size=None, num_cpus=1
         )
-        found = [batch["divergence"] for batch in dataset.iter_batches(batch_size=None)]
-    values = np.concatenate(found) if found else np.zeros(0)
-    return rank_threshold(values.tolist(), fraction)
+        batches = dataset.iter_batches(batch_size=None)
+        return [value for batch in batches for value in batch["divergence"].tolist()]
+
+    with _settings(recipe):
+        values = _executed(measure_all, workspace.output)
+    return rank_threshold(values, fraction)
 
 
 def run(
@@ -138,7 +141,8 @@ def run(
         id_column="id", checkpoint_path=str(work.checkpoint), delete_checkpoint_on_success=False
     )
     checkpoint.checkpoint_actor_pool_max_size = 1
-    with _settings(recipe, workspace.output, checkpoint):
+
+    def write() -> None:
         dataset = _read_plan(workspace, recipe.output.block_rows)
         for pool in recipe.pools:
             spec = PoolSpec(
@@ -165,6 +169,9 @@ def run(
             )
         dataset.write_parquet(str(work.rows), partition_cols=["status"])
 
+    with _settings(recipe, checkpoint):
+        _executed(write, workspace.output)
+
 
 def _read_plan(workspace: Workspace, block_rows: int) -> ray.data.Dataset:
     files = sorted(str(path) for path in workspace.plan_folder.glob("*.parquet"))
@@ -175,12 +182,12 @@ def _read_plan(workspace: Workspace, block_rows: int) -> ray.data.Dataset:
 
 
 @contextlib.contextmanager
-def _settings(
-    recipe: Recipe, output: Path, checkpoint: CheckpointConfig | None = None
-) -> Iterator[None]:
-    """Ray Data's settings for what is made inside, and its exceptions made ours."""
+def _settings(recipe: Recipe, checkpoint: CheckpointConfig | None = None) -> Iterator[None]:
+    """Ray Data's settings for what is made inside."""
     before = ray.data.DataContext.get_current()
-    context = before.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of settings that nobody touched
+        context = before.copy()
     context.checkpoint_config = checkpoint
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -192,34 +199,55 @@ def _settings(
     ray.data.DataContext._set_current(context)
     try:
         yield
-    except Exception as error:
-        found = _original(error)
-        check_space(found, output)
-        # Ray Data adds advice of its own to every message.
-        message = str(found).partition("\nFailed to ")[0].strip()
-        if isinstance(found, UserError):
-            raise UserError(message) from error
-        if isinstance(found, ReasonrayError):
-            raise RunError(message) from error
-        last_line = message.splitlines()[-1].strip() if message else "no message"
-        raise RunError(
-            f"the run stopped: {type(found).__name__}: {last_line}; "
-            "start the same command again to go on"
-        ) from error
     finally:
         ray.data.DataContext._set_current(before)
 
 
+def _executed(action: Callable[[], _T], output: Path) -> _T:
+    """What the action gives; what Ray raises becomes one of our errors.
+
+    Raises:
+        RunError, UserError: without the original exception, whose frames would keep the pools'
+            actors, and with them their CPUs, alive. Ray Data's log files have its trace.
+    """
+    try:
+        return action()
+    except Exception as error:
+        failure = _failure(_original(error), output)
+    gc.collect()
+    raise failure
+
+
+def _failure(found: BaseException, output: Path) -> ReasonrayError:
+    if out_of_space(found):
+        return no_space(output)
+    # Ray Data adds advice of its own to every message.
+    message = str(found).partition("\nFailed to ")[0].strip()
+    if isinstance(found, UserError):
+        return UserError(message)
+    if isinstance(found, ReasonrayError):
+        return RunError(message)
+    if isinstance(found, ExecutionTimeoutError):
+        message = "nothing moved for output.stall_timeout_s; is a model still loading?"
+    last_line = message.splitlines()[-1].strip() if message else "no message"
+    return RunError(
+        f"the run stopped: {type(found).__name__}: {last_line}; "
+        "start the same command again to go on"
+    )
+
+
 def _original(error: BaseException) -> BaseException:
     """The exception that a process of ours raised, out of what Ray packs around it."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
-        inner = getattr(error, "cause", None) or error.__cause__
-        if not isinstance(inner, BaseException):
+    chain = [error]
+    while (inner := getattr(chain[-1], "cause", None) or chain[-1].__cause__) is not None:
+        if not isinstance(inner, BaseException) or inner in chain:
             break
-        error = inner
-    return error
+        chain.append(inner)
+    for found in chain:
+        if type(found).__module__.startswith(__package__) or out_of_space(found):
+            return found
+    # Ray Data also puts an empty exception below, as a mark.
+    return next((found for found in reversed(chain) if str(found)), error)
 
 
 def _check_resources(recipe: Recipe) -> None:

@@ -13,7 +13,7 @@ from reasonray.errors import UserError
 from reasonray.pool import Build
 from reasonray.recipe import Recipe, SourceConfig, load, parse
 from reasonray.record import Part, Row
-from reasonray.workspace import Work, Workspace, check_space, differing_keys, write_file
+from reasonray.workspace import Work, Workspace, differing_keys, no_space, out_of_space, write_file
 
 Plan = Callable[[Recipe, Path], Iterator[Row]]
 """Gives the rows to do; the path is a folder that stays until the run is finished."""
@@ -54,7 +54,10 @@ def generate(
     if limit is not None:
         content["limit"] = limit
     manifest = run(parse(content, name="recipe"), output)
-    report.write(output)
+    page = Path(output) / report.NAME
+    # One that was written while the run went on is older than the manifest.
+    if not page.exists() or page.stat().st_mtime < (page.parent / dataset.MANIFEST).stat().st_mtime:
+        report.write(output)
     return manifest
 
 
@@ -78,7 +81,8 @@ def run(
             finished = _finished(recipe, workspace.output)
             return finished or _run(recipe, workspace, build, plan)
     except OSError as error:
-        check_space(error, workspace.output)
+        if out_of_space(error):
+            raise no_space(workspace.output) from error
         raise
 
 

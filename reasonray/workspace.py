@@ -387,14 +387,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def check_space(error: BaseException, output: Path) -> None:
-    """Turn a full disk into one message.
-
-    Raises:
-        RunError: `error` says that there is no space.
-    """
-    if out_of_space(error):
-        raise RunError(
-            f"output {output}: no space left; free some and start the same command again, "
-            "finished rows are kept"
-        ) from error
+def no_space(output: Path) -> RunError:
+    """What is said of a full disk."""
+    return RunError(
+        f"output {output}: no space left; free some and start the same command again, "
+        "finished rows are kept"
+    )

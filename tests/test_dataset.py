@@ -101,9 +101,7 @@ def test_row_groups_and_shards_have_the_configured_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["missing", "doubled"])
-def test_a_row_that_is_missing_or_doubled_stops_the_publication(
-    tmp_path: Path, fault: str
-) -> None:
+def test_a_row_that_is_missing_or_doubled_stops_the_publication(tmp_path: Path, fault: str) -> None:
     workspace, work = finished(tmp_path / "out")
     marks = sorted(work.checkpoint.iterdir())
     if fault == "missing":

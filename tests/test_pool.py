@@ -117,7 +117,7 @@ def test_a_journal_cut_off_in_a_line_is_read(tmp_path: Path) -> None:
 
 def test_an_error_while_loading_is_raised_by_the_first_call(tmp_path: Path) -> None:
     pool = Pool(spec(tmp_path, build=Build(broken="load")), "a")
-    with pytest.raises(RunError, match="stage load: could not be loaded: .* no weights there"):
+    with pytest.raises(RunError, match=r"stage load: could not be loaded: .* no weights there"):
         pool(batch(1))
 
 

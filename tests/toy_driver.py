@@ -1,5 +1,6 @@
-"""A driver to be killed: toy_driver.py OUTPUT ROWS DELAY [CAPTION@NUMBER…]"""
+"""A driver to be killed: toy_driver.py OUTPUT ROWS DELAY [--actors N] [CAPTION@NUMBER…]"""
 
+import argparse
 import sys
 
 from toy_stages import Build, Plan, recipe
@@ -7,10 +8,25 @@ from toy_stages import Build, Plan, recipe
 from reasonray.errors import ReasonrayError, UserError
 from reasonray.run import run
 
-output, rows, delay, *marked = sys.argv[1:]
-captions = tuple((int(m.split("@")[1]), m.split("@")[0]) for m in marked)
+parser = argparse.ArgumentParser()
+parser.add_argument("output")
+parser.add_argument("rows", type=int)
+parser.add_argument("delay", type=float)
+parser.add_argument("marked", nargs="*", help="CAPTION@NUMBER")
+parser.add_argument("--actors", type=int, default=1)
+given = parser.parse_args()
+
+pools = recipe().model_dump()["pools"]
+for pool in pools:
+    pool |= {"min_actors": given.actors, "max_actors": given.actors}
+captions = tuple((int(m.split("@")[1]), m.split("@")[0]) for m in given.marked)
 try:
-    run(recipe(), output, build=Build(float(delay)), plan=Plan(int(rows), captions))
+    run(
+        recipe(pools=pools),
+        given.output,
+        build=Build(given.delay),
+        plan=Plan(given.rows, captions),
+    )
 except ReasonrayError as error:
     print(error, file=sys.stderr)
     sys.exit(2 if isinstance(error, UserError) else 1)

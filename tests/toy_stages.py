@@ -43,9 +43,7 @@ class Toy(Stage):
         return np.random.default_rng(sample_seed(self.seed, row["id"], self.name))
 
     def picture(self, row: Row) -> PIL.Image.Image:
-        return PIL.Image.fromarray(
-            self.rng(row).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
-        )
+        return PIL.Image.fromarray(self.rng(row).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8))
 
 
 class Load(Toy):

@@ -1,0 +1,153 @@
+"""Jobs on a cluster of this machine, started as the README says but on ports of its own."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_pipeline import DRIVER, HERE, assert_same, num_committed
+from toy_stages import Build, Plan
+
+from reasonray.dataset import manifest
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
+
+ROOT = HERE.parent
+NUM_CPUS = 6
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address for jobs of `ray start --head`; ended by its own process group alone."""
+    folder = tempfile.mkdtemp(prefix="rr", dir="/tmp")  # socket paths must stay short
+    names = ["port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"]
+    names += ["metrics-export-port", "runtime-env-agent-port", "ray-client-server-port"]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(HERE),
+    }
+    environment.pop("RAY_ADDRESS", None)
+    head = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
+            *("--num-cpus", str(NUM_CPUS), "--temp-dir", folder, "--dashboard-host", "127.0.0.1"),
+            *("--node-ip-address", "127.0.0.1", "--object-store-memory", "500000000"),
+            *(f"--{name}={port}" for name, port in ports.items()),
+        ],
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        yield f"http://127.0.0.1:{ports['dashboard-port']}"
+    head.terminate()
+    try:
+        head.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        head.kill()
+    # Its children have the same group; nobody else is in it.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(head.pid, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class Jobs:
+    """Submits, waits, stops."""
+
+    def __init__(self, address: str) -> None:
+        from ray.job_submission import JobSubmissionClient
+
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                self.client = JobSubmissionClient(address)
+                self.client.list_jobs()
+                break
+            except (ConnectionError, RuntimeError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+
+    def submit(self, *arguments: object) -> str:
+        entrypoint = " ".join(map(str, (sys.executable, *arguments)))
+        return str(self.client.submit_job(entrypoint=entrypoint))
+
+    def is_running(self, job: str) -> bool:
+        return not self.client.get_job_status(job).is_terminal()
+
+    def end(self, job: str, timeout_s: float = 240) -> tuple[str, str]:
+        """Status and log of a job that has ended."""
+        deadline = time.monotonic() + timeout_s
+        while self.is_running(job):
+            assert time.monotonic() < deadline, self.client.get_job_logs(job)
+            time.sleep(0.5)
+        return self.client.get_job_status(job).value, self.client.get_job_logs(job)
+
+
+@pytest.fixture(scope="module")
+def jobs(cluster: str) -> Jobs:
+    return Jobs(cluster)
+
+
+def test_a_job_stopped_in_the_middle_and_submitted_again_loses_and_doubles_nothing(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    output, num = tmp_path / "out", 24
+    job = jobs.submit(DRIVER, output, num, 0.1)
+    while num_committed(output) < 8:
+        assert jobs.is_running(job), jobs.client.get_job_logs(job)
+        time.sleep(0.2)
+    jobs.client.stop_job(job)
+    status, _ = jobs.end(job)
+    assert status == "STOPPED"
+    assert manifest(output) is None
+    status, log = jobs.end(jobs.submit(DRIVER, output, num, 0.0))
+    assert status == "SUCCEEDED", log
+    assert f"of {3 * num} rows are done" in log
+    assert_same(output, Plan(num), Build())
+
+
+def test_too_few_cpus_are_named_in_a_first_run_and_in_a_resumed_one(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    status, log = jobs.end(jobs.submit(DRIVER, output, 4, 0.0, "outage@3"))
+    assert status == "FAILED"
+    assert "the server is gone" in log
+    for folder in (output, tmp_path / "new"):
+        status, log = jobs.end(jobs.submit(DRIVER, folder, 4, 0.0, "--actors", 4))
+        assert status == "FAILED"
+        assert f"needs at least 11 CPUs, the cluster has {NUM_CPUS} CPUs" in log
+
+
+def test_the_job_is_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
+    script = ROOT / "jobs/generate.py"
+    status, log = jobs.end(jobs.submit(script, "minni", "--output", tmp_path / "out"))
+    assert status == "FAILED"
+    assert "recipe minni: not one of" in log
+    assert "did you mean mini?" in log
