@@ -17,7 +17,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import GatedSelfAttentionDense
 from numpy.typing import NDArray
 from PIL import Image
@@ -74,25 +74,30 @@ class Painter:
         """
         source, revision = weights.resolve(config), config.revision
         device, dtype = weights.device(config), weights.dtype(config)
-        classes: dict[str, Any] = {
-            "vae": AutoencoderKL,
-            "unet": UNet2DConditionModel,
-            "text_encoder": CLIPTextModel,
-        }
-        parts: dict[str, Any] = {
-            part: kind.from_pretrained(
-                source, subfolder=part, revision=revision, torch_dtype=dtype
-            ).to(device)
-            for part, kind in classes.items()
-        }
+        # Any: the libraries' typing of these calls is wrong in places.
+        text: Any = CLIPTextModel
         tokenizers: Any = CLIPTokenizer
-        parts["tokenizer"] = tokenizers.from_pretrained(
-            source, subfolder="tokenizer", revision=revision
-        )
-        scheduler = ConfigMixin.load_config(source, subfolder="scheduler", revision=revision)
-        parts["scheduler"] = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
+        models: dict[str, Any] = {
+            "vae": AutoencoderKL.from_pretrained(
+                source, subfolder="vae", revision=revision, torch_dtype=dtype
+            ),
+            "unet": UNet2DConditionModel.from_pretrained(
+                source, subfolder="unet", revision=revision, torch_dtype=dtype
+            ),
+            "text_encoder": text.from_pretrained(
+                source, subfolder="text_encoder", revision=revision, dtype=dtype
+            ),
+        }
+        tokenizer = tokenizers.from_pretrained(source, subfolder="tokenizer", revision=revision)
+        # Any scheduler class reads the file, which says what class it should be.
+        scheduler = DDIMScheduler.load_config(source, subfolder="scheduler", revision=revision)
+        sampler = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
         try:
-            return cls(**parts)
+            return cls(
+                **{name: model.to(device) for name, model in models.items()},
+                tokenizer=tokenizer,
+                scheduler=sampler,
+            )
         except ValueError as error:
             raise UserError(f"model {config.name}: {error}") from error
 

@@ -1,9 +1,11 @@
 """Stage `paint`: the selected category's box repainted as the target (Eq. 7)."""
 
+from typing import cast
+
 from reasonray.images import decode, encode_png
 from reasonray.models.painter import Painter
 from reasonray.recipe import PaintConfig
-from reasonray.record import Row, reject, sample_seed
+from reasonray.record import Image, Row, reject, sample_seed
 from reasonray.stages.stage import Stage
 
 
@@ -33,10 +35,10 @@ class Paint(Stage):
     def process(self, rows: list[Row]) -> None:
         """Write `edited_image`."""
         painted = self.painter.paint(
-            [decode(row["input_image"]) for row in rows],
-            [row["box"] for row in rows],
-            [row["target_category"] for row in rows],
-            [row["edited_caption"] for row in rows],
+            [decode(cast(Image, row["input_image"])) for row in rows],
+            [cast(list[float], row["box"]) for row in rows],
+            [cast(str, row["target_category"]) for row in rows],
+            [cast(str, row["edited_caption"]) for row in rows],
             [sample_seed(self.seed, row["id"], self.name) for row in rows],
             num_inference_steps=self.config.num_inference_steps,
             guidance_scale=self.config.guidance_scale,

@@ -94,10 +94,8 @@ class Quality(Stage):
             change = row["scores"]["divergence"]
             if row.get("box"):
                 # A small box hardly counts in the whole picture, however much it changed.
-                change = mean_squared_difference(
-                    *(image.crop(_pixels(_box(row), before.size)) for image in (before, after)),
-                    SIZE,
-                )
+                cut = _pixels(_box(row), before.size)
+                change = mean_squared_difference(before.crop(cut), after.crop(cut), SIZE)
             fault = shortfall(row["scores"], change, self.config)
             if fault is not None:
                 reject(row, self.name, *fault)

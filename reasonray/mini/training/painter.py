@@ -9,10 +9,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention import GatedSelfAttentionDense
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.pipelines.deprecated.stable_diffusion_gligen import StableDiffusionGLIGENPipeline
 from numpy.typing import NDArray
@@ -45,6 +47,9 @@ NO_CONDITION, NO_PROMPT = 0.1, 0.1
 JITTER = 2
 """A detector's box is off by up to so many pixels on each side."""
 
+OPEN = 0.6
+"""The gates' first value; with 0 the boxes' phrases are not heard for a thousand steps."""
+
 NUM_SCENES, NUM_VARIANTS = 6000, 4
 SHARD = 500
 FACTOR = 8
@@ -58,7 +63,8 @@ class Taught(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         tokenizer = build_tokenizer()
-        self.unet = UNet2DConditionModel(
+        # Any, here and below: diffusers' classes are untyped where it matters.
+        self.unet: Any = UNet2DConditionModel(
             sample_size=IMAGE_SIZE // FACTOR,
             in_channels=17,
             out_channels=8,
@@ -72,6 +78,11 @@ class Taught(nn.Module):
             norm_num_groups=16,
             attention_type="gated",
         )
+        # GLIGEN's gates start shut, so as not to disturb a trained UNet; ours is not trained yet.
+        for module in self.unet.modules():
+            if isinstance(module, GatedSelfAttentionDense):
+                nn.init.constant_(module.alpha_attn, OPEN)
+                nn.init.constant_(module.alpha_dense, OPEN)
         # The fused attention's backward pass takes half a step's time on a CPU.
         self.unet.set_attn_processor(AttnProcessor())
         self.unet.to(memory_format=torch.channels_last)
@@ -87,9 +98,9 @@ class Taught(nn.Module):
                 bos_token_id=tokenizer.bos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
-                attn_implementation="eager",
             )
         )
+        self.text_encoder.set_attn_implementation("eager")
 
 
 def build_tokenizer() -> CLIPTokenizer:
@@ -107,15 +118,16 @@ def build_tokenizer() -> CLIPTokenizer:
     tokens = [*specials, *letters, *(f"{letter}</w>" for letter in letters)]
     tokens += ["".join(pair) for pair in merges]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    pairs: Any = [(left, right) for left, right in merges]
     return CLIPTokenizer(
         vocab=vocabulary,
-        merges=[(left, right) for left, right in merges],
+        merges=pairs,
         model_max_length=MAX_TOKENS,
     )
 
 
-def build_scheduler() -> DDIMScheduler:
-    """v-prediction from pure noise, so that the painted colours are free of the noise's mean."""
+def build_scheduler() -> Any:
+    """A `DDIMScheduler` for v-prediction that starts from pure noise, as sampling does."""
     return DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
@@ -131,7 +143,7 @@ def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
     The VAE is taken from `workdir`/vae, where `training.vae` leaves it.
     """
     torch.manual_seed(0)
-    vae = AutoencoderKL.from_pretrained(workdir / "vae")
+    vae: Any = AutoencoderKL.from_pretrained(workdir / "vae")
     data = Data(latents(vae, workdir / "painter-latents") * vae.config.scaling_factor)
     taught, tokenizer, scheduler = Taught(), build_tokenizer(), build_scheduler()
 
@@ -139,7 +151,10 @@ def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
         batch = data.batch(step, BATCH, tokenizer)
         generator = torch.Generator().manual_seed(step)
         noise = torch.randn(batch.clean.shape, generator=generator)
-        times = torch.randint(scheduler.config.num_train_timesteps, (BATCH,), generator=generator)
+        # More of the noisy end, where it is decided what is drawn.
+        drawn = torch.rand(BATCH, generator=generator).sqrt()
+        last = scheduler.config.num_train_timesteps - 1
+        times = (drawn * (last + 1)).long().clamp(max=last)
         noisy = scheduler.add_noise(batch.clean, noise, times)
         with mixed_precision():
             predicted = predict(taught, batch, noisy, times)
@@ -154,9 +169,9 @@ def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
     return folder
 
 
-def save(taught: Taught, vae: AutoencoderKL, folder: Path) -> None:
+def save(taught: Taught, vae: Any, folder: Path) -> None:
     """Write a diffusers GLIGEN folder, float16; the models themselves become float16."""
-    StableDiffusionGLIGENPipeline(
+    pipeline: Any = StableDiffusionGLIGENPipeline(
         vae=vae.half(),
         text_encoder=taught.text_encoder.half(),
         tokenizer=build_tokenizer(),
@@ -165,7 +180,8 @@ def save(taught: Taught, vae: AutoencoderKL, folder: Path) -> None:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-    ).save_pretrained(folder)
+    )
+    pipeline.save_pretrained(folder)
 
 
 @dataclass(frozen=True)
@@ -261,7 +277,7 @@ def variants(number: int) -> tuple[Scene, int, list[str]]:
     return scene, index, [scene.categories[index], *(str(name) for name in drawn)]
 
 
-def latents(vae: AutoencoderKL, folder: Path) -> Tensor:
+def latents(vae: Any, folder: Path) -> Tensor:
     """Unscaled latents of all variants, float16; made once, in shards, so that a kill costs one."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = []
@@ -276,7 +292,7 @@ def latents(vae: AutoencoderKL, folder: Path) -> Tensor:
 
 
 @torch.inference_mode()
-def _encode(vae: AutoencoderKL, number: int) -> Tensor:
+def _encode(vae: Any, number: int) -> Tensor:
     scene, index, names = variants(number)
     images = np.stack([render(replaced(scene, index, name)) for name in names])
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,62 @@
+"""Does the paint stage put the target into the box, and touch nothing else?"""
+
+from typing import cast
+
+import numpy as np
+
+from reasonray.images import decode
+from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini.evaluation.measurement import Measurement, share
+from reasonray.mini.evaluation.scenes import FIRST_SEED, as_row, held_out
+from reasonray.mini.judge import Judge
+from reasonray.mini.world import Scene, caption, replaced
+from reasonray.recipe import Recipe
+from reasonray.record import Image, Row, is_rejected
+from reasonray.stages.paint import Paint
+from reasonray.stages.quality import Quality, outside_change
+
+BATCH = 8
+
+
+def measure(recipe: Recipe, count: int) -> list[Measurement]:
+    """Over one edit of each of `count` held-out scenes: any object, any category not in it."""
+    paint = Paint(recipe.stages.paint, seed=recipe.seed)
+    quality = Quality(recipe.stages.quality, seed=recipe.seed)
+    rows = [edit(scene, i) for i, scene in enumerate(held_out(count))]
+    painted: list[Row] = []
+    for start in range(0, count, BATCH):
+        painted += paint(rows[start : start + BATCH])
+    done = [row for row in painted if not is_rejected(row)]
+    pictures = [np.asarray(decode(cast(Image, row["edited_image"]))) for row in done]
+    seen = Judge().recognise(pictures, [cast(list[float], row["box"]) for row in done])
+    right = sum(name == row["target_category"] for name, row in zip(seen, done, strict=True))
+    spoiled = sum(_changed_outside(row) for row in done)
+    accepted = sum(not is_rejected(quality([row])[0]) for row in done)
+    return [
+        share("painted object recognised in its box", right, count, 0.95),
+        share("picture changed outside the box", spoiled, count, 0.0, least=False),
+        Measurement(
+            "painted pair accepted by the quality stage", accepted / count, None, True, count
+        ),
+    ]
+
+
+def edit(scene: Scene, index: int) -> Row:
+    """What the paint stage receives for a scene; the same object and target at every evaluation."""
+    rng = np.random.default_rng((FIRST_SEED, index, 1))
+    chosen = int(rng.integers(len(scene.objects)))
+    target = str(rng.choice([name for name in CATEGORIES if name not in scene.categories]))
+    row = as_row(scene, index)
+    row["box"] = [float(v) for v in scene.objects[chosen].box]
+    row["selected_category"] = scene.categories[chosen]
+    row["target_category"] = target
+    row["edited_caption"] = caption(replaced(scene, chosen, target))
+    return row
+
+
+def _changed_outside(row: Row) -> bool:
+    before, after = (
+        decode(cast(Image, row["input_image"])),
+        decode(cast(Image, row["edited_image"])),
+    )
+    return outside_change(before, after, cast(list[float], row["box"])) > 0

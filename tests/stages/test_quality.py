@@ -1,0 +1,153 @@
+import imagehash
+import numpy as np
+import pytest
+from PIL import Image
+
+from reasonray.images import decode, encode_png
+from reasonray.mini.evaluation.scenes import as_row, held_out
+from reasonray.mini.world import render, replaced
+from reasonray.recipe import ModelConfig, QualityConfig
+from reasonray.record import Row, Scores, is_rejected
+from reasonray.stages.quality import Quality, outside_change, shortfall
+
+CONFIG = QualityConfig(model=ModelConfig(name="package:reasonray/mini/zoo/detector"))
+# Scenes of several objects, so that there is an outside to change.
+SCENES = [scene for scene in held_out(20) if len(scene.objects) == 2][:6]
+TARGETS = ("cheese", "bee", "tree", "car", "key", "cow")
+
+
+@pytest.fixture(scope="module")
+def stage() -> Quality:
+    return Quality(CONFIG, seed=0)
+
+
+def row_of(index: int, shown: str | None = None) -> Row:
+    """The first object replaced by `shown`, which is the target unless told otherwise."""
+    scene, target = SCENES[index], TARGETS[index]
+    row = as_row(scene, index)
+    row["box"] = [float(v) for v in scene.objects[0].box]
+    row["selected_category"], row["target_category"] = scene.categories[0], target
+    row["edited_image"] = encode_png(Image.fromarray(render(replaced(scene, 0, shown or target))))
+    return row
+
+
+def test_true_edits_pass_with_every_score(stage: Quality) -> None:
+    done = stage([row_of(i) for i in range(6)])
+    assert sum(not is_rejected(row) for row in done) >= 5, [row.get("detail") for row in done]
+    for row in done:
+        assert set(row["scores"]) == {
+            "divergence",
+            "outside_change",
+            "target_detection",
+            "selected_detection",
+        }
+        assert row["scores"]["outside_change"] == 0
+    good = [row["scores"] for row in done if not is_rejected(row)]
+    assert all(s["target_detection"] > s["selected_detection"] for s in good)
+
+
+def test_the_hash_is_the_edited_pictures(stage: Quality) -> None:
+    [row] = stage([row_of(0)])
+    assert row["image_hash"] == str(imagehash.phash(decode(row["edited_image"])))
+    assert len(row["image_hash"]) == 16
+
+
+def test_an_unchanged_box_is_rejected(stage: Quality) -> None:
+    row = row_of(0)
+    row["edited_image"] = row["input_image"]
+    assert stage([row])[0]["reason"] == "unchanged"
+
+
+def test_a_box_that_shows_something_else_is_rejected(stage: Quality) -> None:
+    wrong = stage([row_of(i, shown="lock") for i in range(6)])
+    assert sum(row["reason"] == "target_not_found" for row in wrong if is_rejected(row)) >= 5
+
+
+def test_another_instance_of_the_selected_category_elsewhere_does_not_count(
+    stage: Quality,
+) -> None:
+    row = row_of(0)
+    scene = replaced(SCENES[0], 1, SCENES[0].categories[0])
+    row["input_image"] = encode_png(Image.fromarray(render(scene)))
+    row["edited_image"] = encode_png(Image.fromarray(render(replaced(scene, 0, TARGETS[0]))))
+    [row] = stage([row])
+    assert not is_rejected(row), row["detail"]
+
+
+def test_a_change_outside_the_box_is_rejected(stage: Quality) -> None:
+    row = row_of(0)
+    picture = np.array(decode(row["edited_image"])).astype(int)
+    left, top, right, bottom = (int(v) for v in row["box"])
+    inside = picture[top:bottom, left:right].copy()
+    picture = np.clip(picture - 20, 0, 255)
+    picture[top:bottom, left:right] = inside
+    row["edited_image"] = encode_png(Image.fromarray(picture.astype(np.uint8)))
+    [row] = stage([row])
+    assert row["reason"] == "changed_outside"
+    assert row["scores"]["outside_change"] == pytest.approx(20 / 255, abs=0.01)
+
+
+def test_a_pair_without_a_box_is_judged_by_its_difference_alone(stage: Quality) -> None:
+    same, other, known = row_of(0), row_of(1), row_of(2)
+    for row in (same, other, known):
+        row["part"] = "I"
+        for field in ("box", "selected_category", "target_category"):
+            row[field] = None
+    same["edited_image"] = same["input_image"]
+    known["scores"] = {"divergence": 0.5}
+    same, other, known = stage([same, other, known])
+    assert same["reason"] == "unchanged"
+    assert not is_rejected(other)
+    assert set(other["scores"]) == {"divergence"}
+    assert known["scores"]["divergence"] == 0.5
+    assert len(other["image_hash"]) == 16
+
+
+def test_checks_that_are_switched_off_load_no_detector_and_reject_nothing() -> None:
+    off = Quality(
+        QualityConfig(
+            min_divergence=None,
+            min_target_score=None,
+            max_selected_score=None,
+            max_outside_change=None,
+            model=ModelConfig(name="no/such-model"),
+        ),
+        seed=0,
+    )
+    row = row_of(0)
+    row["edited_image"] = row["input_image"]
+    [row] = off([row])
+    assert not is_rejected(row)
+    assert off.models == []
+
+
+GOOD: Scores = {
+    "divergence": 0.1,
+    "outside_change": 0.0,
+    "target_detection": 0.9,
+    "selected_detection": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("scores", "change", "reason"),
+    [
+        ({}, 0.1, None),
+        ({}, 0.0005, "unchanged"),
+        ({"outside_change": 0.03}, 0.1, "changed_outside"),
+        ({"target_detection": 0.2}, 0.1, "target_not_found"),
+        ({"selected_detection": 0.6}, 0.1, "selected_still_there"),
+    ],
+)
+def test_each_threshold_has_its_reason(scores: Scores, change: float, reason: str | None) -> None:
+    fault = shortfall({**GOOD, **scores}, change, CONFIG)
+    assert (fault and fault[0]) == reason
+
+
+def test_pixels_that_the_box_only_touches_are_not_outside() -> None:
+    before = Image.new("RGB", (10, 10))
+    after = before.copy()
+    after.paste((255, 255, 255), (2, 2, 6, 6))
+    assert outside_change(before, after, (2.9, 2.9, 5.1, 5.1)) == 0
+    assert outside_change(before, after, (3, 2, 6, 6)) == pytest.approx(4 / (100 - 12))
+    assert outside_change(before, after, (0, 0, 10, 10)) == 0
