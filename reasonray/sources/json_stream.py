@@ -16,7 +16,12 @@ _CHUNK = 1 << 20
 _LONGEST = 1 << 24
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|["\[\]{},]', re.DOTALL)
+_STRING = r'"(?:[^"\\]|\\.)*+"'
+# Whole values up to two brackets deep (an annotation with its box), so that skipping stays in C.
+_FLAT = rf'[\[{{](?:[^"\[\]{{}}]++|{_STRING})*+[\]}}]'
+_NESTED = rf'[\[{{](?:[^"\[\]{{}}]++|{_STRING}|{_FLAT})*+[\]}}]'
+_INSIDE = re.compile(rf'(?:[^"\[\]{{}}]++|{_STRING}|{_NESTED})*+', re.DOTALL)
+_OUTSIDE = re.compile(rf'(?:[^"\[\]{{}},]++|{_STRING})*+', re.DOTALL)
 _DECODER = json.JSONDecoder()
 
 
@@ -110,18 +115,18 @@ class _Text:
         self._skip_space()
         depth = 0
         while True:
-            match = _TOKEN.search(self._window, self._at)
-            token = match.group() if match else ""
-            if match is None or token == '"':  # nothing more here, or a string that goes on
-                self._at = match.start() if match else len(self._window)
+            match = (_INSIDE if depth else _OUTSIDE).match(self._window, self._at)
+            assert match is not None
+            self._at = match.end()
+            character = self._window[self._at : self._at + 1]
+            if character in ("", '"'):  # nothing more here, or a string that goes on
                 if len(self._window) - self._at > _LONGEST or not self._more():
                     self.fail("not JSON (a string or the file ends too early)")
                 continue
-            if depth == 0 and token in ",}]":
-                self._at = match.start()
+            if depth == 0 and character in ",}]":
                 return
-            depth += (token in "[{") - (token in "]}")
-            self._at = match.end()
+            depth += 1 if character in "[{" else -1
+            self._at += 1
 
     def _skip_space(self) -> None:
         while True:
