@@ -275,11 +275,13 @@ def _check_resources(recipe: Recipe) -> None:
                 f"pool {'+'.join(pool.stages)} needs {node_need:g} CPUs on one machine, "
                 f"the largest has {largest:g}"
             )
-    # A run that was just stopped may hold its CPUs for some seconds more.
+    # A run that was just stopped may hold its CPUs for some seconds more; one that failed in this
+    # process until its handles are collected.
     deadline = time.monotonic() + _WAIT_FOR_CPUS_S
     while missing := _missing(needed, free := ray.available_resources()):
         if time.monotonic() > deadline:
             raise UserError(_too_small(recipe, needed, missing, "has now free", free))
+        gc.collect()
         time.sleep(1)
 
 

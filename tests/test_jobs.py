@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_pipeline import DRIVER, HERE, assert_same, num_committed
@@ -76,26 +77,29 @@ def cluster() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def patiently(action: Callable[[], Any], timeout_s: float = 240) -> Any:
+    """Try while the head is still starting: its agent takes jobs later than its dashboard."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return action()
+        except (ConnectionError, RuntimeError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+
+
 class Jobs:
     """Submits, waits, stops."""
 
     def __init__(self, address: str) -> None:
         from ray.job_submission import JobSubmissionClient
 
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                self.client = JobSubmissionClient(address)
-                self.client.list_jobs()
-                break
-            except (ConnectionError, RuntimeError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(1)
+        self.client = patiently(lambda: JobSubmissionClient(address))
 
     def submit(self, *arguments: object) -> str:
         entrypoint = " ".join(map(str, (sys.executable, *arguments)))
-        return str(self.client.submit_job(entrypoint=entrypoint))
+        return str(patiently(lambda: self.client.submit_job(entrypoint=entrypoint)))
 
     def is_running(self, job: str) -> bool:
         return not self.client.get_job_status(job).is_terminal()
