@@ -42,7 +42,7 @@ class Conversation:
 
 
 @dataclass(frozen=True)
-class _Edit:
+class Edit:
     """A scene in words, and what is replaced by what."""
 
     scene: Scene
@@ -51,14 +51,17 @@ class _Edit:
 
     @property
     def others(self) -> list[str]:
+        """What else is in the scene."""
         return [name for name in self.scene.categories if name != self.selected]
 
     @property
     def before(self) -> str:
+        """The scene's caption."""
         return caption(self.scene)
 
     @property
     def after(self) -> str:
+        """The caption after the edit."""
         old, new = CATEGORIES[self.selected].phrase, CATEGORIES[self.target].phrase
         return self.before.replace(old, new, 1)
 
@@ -66,20 +69,21 @@ class _Edit:
 def conversation(seed: int, *, scene_seeds: range) -> Conversation:
     """The conversation of a seed, about a scene with a seed from the range."""
     rng = random.Random(seed)
-    scene = sample_scene(rng.randrange(scene_seeds.start, scene_seeds.stop))
     kind = rng.choices([_replace, _gen, _select], [0.45, 0.33, 0.22])[0]
-    return kind(_edit(scene, rng), rng)
+    return kind(sample_edit(rng, scene_seeds), rng)
 
 
-def _edit(scene: Scene, rng: random.Random) -> _Edit:
+def sample_edit(rng: random.Random, scene_seeds: range) -> Edit:
+    """A scene with a seed from the range, and an edit of it: half of them follow a relation."""
+    scene = sample_scene(rng.randrange(scene_seeds.start, scene_seeds.stop))
     selected = rng.choice(scene.categories)
     pool = [name for name in targets(selected) if name not in scene.categories]
     if not pool or rng.random() < 0.5:
         pool = [name for name in CATEGORIES if name not in scene.categories]
-    return _Edit(scene, selected, rng.choice(pool))
+    return Edit(scene, selected, rng.choice(pool))
 
 
-def _replace(edit: _Edit, rng: random.Random) -> Conversation:
+def _replace(edit: Edit, rng: random.Random) -> Conversation:
     offered = list(edit.scene.categories)
     if rng.random() < 0.4:
         rng.shuffle(offered)
@@ -107,7 +111,7 @@ def _replace(edit: _Edit, rng: random.Random) -> Conversation:
     return Conversation(messages, json.dumps(content))
 
 
-def _gen(edit: _Edit, rng: random.Random) -> Conversation:
+def _gen(edit: Edit, rng: random.Random) -> Conversation:
     count = rng.choices([2, 3, 4, 5], [0.15, 0.6, 0.15, 0.1])[0]
     direct = _direct(edit, rng)
     asked = {
@@ -128,7 +132,7 @@ def _gen(edit: _Edit, rng: random.Random) -> Conversation:
     return Conversation(messages, json.dumps(content))
 
 
-def _select(edit: _Edit, rng: random.Random) -> Conversation:
+def _select(edit: Edit, rng: random.Random) -> Conversation:
     count = rng.choices([2, 3, 4, 5], [0.15, 0.6, 0.15, 0.1])[0]
     num_good = count if rng.random() < 0.5 else rng.randrange(1, count)
     direct = _direct(edit, rng)
@@ -155,7 +159,7 @@ def _select(edit: _Edit, rng: random.Random) -> Conversation:
     return Conversation(messages, json.dumps(content))
 
 
-def _good(edit: _Edit, count: int, rng: random.Random, telling: list[str]) -> list[Candidate]:
+def _good(edit: Edit, count: int, rng: random.Random, telling: list[str]) -> list[Candidate]:
     """So many indirect instructions for the edit, each resting on another idea."""
     found: dict[str, Candidate] = {}
     while len(found) < count:
@@ -172,7 +176,7 @@ def _good(edit: _Edit, count: int, rng: random.Random, telling: list[str]) -> li
     return list(found.values())
 
 
-def _decoy(edit: _Edit, rng: random.Random) -> str:
+def _decoy(edit: Edit, rng: random.Random) -> str:
     """An instruction that names the target or leads to something else."""
     if rng.random() < 0.5:
         return _direct(edit, rng)
@@ -180,7 +184,7 @@ def _decoy(edit: _Edit, rng: random.Random) -> str:
     return indirect(edit.selected, wrong, rng, others=edit.others).instruction
 
 
-def _direct(edit: _Edit, rng: random.Random) -> str:
+def _direct(edit: Edit, rng: random.Random) -> str:
     sentence = rng.choice(DIRECT_TEMPLATES).format(
         selected=edit.selected, target=CATEGORIES[edit.target].phrase
     )

@@ -15,7 +15,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from reasonray.mini.training.conversations import Conversation, conversation
+from reasonray.mini.training.conversations import Conversation, conversation, sample_edit
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
 from reasonray.mini.world import HELD_OUT_SEED
 from reasonray.prompts.template import Message, load
@@ -41,12 +41,15 @@ REPLY_PIECES = (
     ', "reason": "',
 )
 
+Lesson = tuple[list[int], list[int]]
+"""Token ids, and the same where they are taught, -1 elsewhere."""
+
 BATCH = 12
 MICRO_BATCHES = 3
 DROPPED_LINES = 0.1
-NUM_COPIES = 6
-"""Exercises a step in which random tokens come twice, to be said the second time: so the model
-learns soon to copy a caption, which the conversations alone teach slowly."""
+NUM_COPIES = 8
+"""Exercises a step in nothing but picking a category and rewriting the caption: what the
+conversations alone, where it is a tenth of a reply, teach slowly."""
 
 SCHEDULE = Schedule(num_steps=3200, learning_rate=2e-3, cooldown=0.4, ema_decay=0.995)
 
@@ -109,26 +112,27 @@ def train(workdir: Path, schedule: Schedule = SCHEDULE) -> LlamaForCausalLM:
 
     def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         asked = batch(tokenizer, step, BATCH)
-        count = sum(len(reply) for _, reply in asked)
-        asked.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
+        count = sum(label >= 0 for _, labels in asked for label in labels)
+        asked.sort(key=lambda pair: len(pair[0]))
         size = BATCH // MICRO_BATCHES
         total = torch.zeros(())
         for start in range(0, BATCH, size):
             total = total + _loss_sum(model, asked[start : start + size], tokenizer.pad_token_id)
-        copies = _copying_exercises(step, len(tokenizer))
+        copies = _copying_exercises(tokenizer, step)
         copied = _loss_sum(model, copies, tokenizer.pad_token_id)
-        copied = copied / sum(len(reply) for _, reply in copies)
-        return total / count + 0.2 * copied, {"said": total.item() / count}
+        copied = copied / sum(label >= 0 for _, labels in copies for label in labels)
+        return total / count + 0.5 * copied, {
+            "said": total.item() / count,
+            "copied": copied.item(),
+        }
 
     fit("language_model", model, loss, schedule, workdir)
     return model
 
 
-def _loss_sum(
-    model: LlamaForCausalLM, asked: list[tuple[list[int], list[int]]], pad: int
-) -> torch.Tensor:
-    """The cross-entropy of the replies' tokens, summed."""
-    ids_BT, labels_BT = _padded(asked, pad)
+def _loss_sum(model: LlamaForCausalLM, lessons: list[Lesson], pad: int) -> torch.Tensor:
+    """The cross-entropy of the taught tokens, summed."""
+    ids_BT, labels_BT = _padded(lessons, pad)
     with mixed_precision():
         hidden_BTD = model.model(ids_BT, use_cache=False).last_hidden_state
         taught = labels_BT[:, 1:] >= 0
@@ -138,17 +142,32 @@ def _loss_sum(
     )
 
 
-def _copying_exercises(step: int, num_words: int) -> list[tuple[list[int], list[int]]]:
-    """(what is read, what is to be said) in random tokens: the second is part of the first."""
-    rng = random.Random(f"copy {step}")
-    exercises = []
-    for _ in range(NUM_COPIES):
-        read = [rng.randrange(num_words) for _ in range(rng.randrange(16, 40))]
-        start = rng.randrange(len(read) - 12)
-        said = read[start : start + rng.randrange(8, 13)]
-        # The first token says where to begin.
-        exercises.append(([*read, said[0]], said[1:]))
-    return exercises
+def _copying_exercises(tokenizer: PreTrainedTokenizerFast, step: int) -> list[Lesson]:
+    """P_replace's question without its fixed part, and of its reply only what is copied.
+
+    What stands between the copied parts is not taught: it would not be the prompt's form.
+    """
+    lessons = []
+    for index in range(NUM_COPIES):
+        rng = random.Random(f"copy {step} {index}")
+        edit = sample_edit(rng, range(HELD_OUT_SEED))
+        offered = list(edit.scene.categories)
+        rng.shuffle(offered)
+        asked = f"Caption: {edit.before}\nCategories: {', '.join(offered)}\n"
+        parts = [
+            (f"{ROLES[1]}{asked}{ROLES[2]}{REPLY_PIECES[3]}", False),
+            (edit.selected, True),
+            (f"{REPLY_PIECES[4]}{edit.target}{REPLY_PIECES[8]}", False),
+            (f"{edit.after}{REPLY_PIECES[9]}", True),
+        ]
+        ids: list[int] = []
+        labels: list[int] = []
+        for text, taught in parts:
+            piece = _ids(tokenizer, text)
+            ids += piece
+            labels += piece if taught else [-1] * len(piece)
+        lessons.append((ids, labels))
+    return lessons
 
 
 def save(model: LlamaForCausalLM, workdir: Path, folder: Path) -> None:
@@ -173,18 +192,17 @@ def load_tokenizer(workdir: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def batch(
-    tokenizer: PreTrainedTokenizerFast, step: int, size: int
-) -> list[tuple[list[int], list[int]]]:
-    """The (question, reply) token ids of a step."""
-    asked = []
+def batch(tokenizer: PreTrainedTokenizerFast, step: int, size: int) -> list[Lesson]:
+    """The conversations of a step; the replies are taught."""
+    lessons = []
     for index in range(size):
         seed = step * size + index
         said = conversation(seed, scene_seeds=range(HELD_OUT_SEED))
         messages: Any = _with_lines_dropped(said, random.Random(seed))
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        asked.append((_ids(tokenizer, str(text)), _ids(tokenizer, said.reply + END)))
-    return asked
+        question, reply = _ids(tokenizer, str(text)), _ids(tokenizer, said.reply + END)
+        lessons.append(([*question, *reply], [*([-1] * len(question)), *reply]))
+    return lessons
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
@@ -205,18 +223,15 @@ def _with_lines_dropped(said: Conversation, rng: random.Random) -> list[Message]
     return messages
 
 
-def _padded(
-    asked: list[tuple[list[int], list[int]]], pad: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(lessons: list[Lesson], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and labels (-1 where nothing is taught), padded on the right: causal, so no mask."""
-    longest = max(len(question) + len(reply) for question, reply in asked)
-    ids = torch.full((len(asked), longest), pad)
-    labels = torch.full((len(asked), longest), -1)
-    for row, (question, reply) in enumerate(asked):
-        end = len(question) + len(reply)
-        ids[row, :end] = torch.tensor(question + reply)
-        labels[row, len(question) : end] = torch.tensor(reply)
-    return ids, labels
+    longest = max(len(ids) for ids, _ in lessons)
+    ids_BT = torch.full((len(lessons), longest), pad)
+    labels_BT = torch.full((len(lessons), longest), -1)
+    for row, (ids, labels) in enumerate(lessons):
+        ids_BT[row, : len(ids)] = torch.tensor(ids)
+        labels_BT[row, : len(labels)] = torch.tensor(labels)
+    return ids_BT, labels_BT
 
 
 def _fixed_lines() -> list[str]:
