@@ -131,6 +131,10 @@ class PaintConfig(Config):
     scheduled_sampling_beta: Fraction = Field(
         0.3, description="GLIGEN's tau: the gated layers are on for this first part of the steps"
     )
+    margin: Fraction = Field(
+        0.06, description="Boxes are widened on each side by this fraction of their width and "
+        "height: detectors cut tight, and what is left of an object's edge shows"
+    )  # fmt: skip
     feather: Fraction = Field(
         0.05, description="Soft edge of the box inside it, a fraction of its shorter side"
     )

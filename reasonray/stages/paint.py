@@ -1,5 +1,6 @@
 """Stage `paint`: the selected category's box repainted as the target (Eq. 7)."""
 
+from collections.abc import Sequence
 from typing import cast
 
 from reasonray.images import decode, encode_png
@@ -20,7 +21,10 @@ class Paint(Stage):
         "target_category": "what is painted into the box",
         "edited_caption": "what the whole picture shows afterwards",
     }
-    writes = {"edited_image": "PNG of the picture's size, equal to it outside the box"}
+    writes = {
+        "edited_image": "PNG of the picture's size, equal to it outside the box",
+        "box": "the box with its margin: what was repainted",
+    }
     rejects = {"paint_failed": "the model gave no finite picture"}
 
     def __init__(self, config: PaintConfig, *, seed: int) -> None:
@@ -51,3 +55,21 @@ class Paint(Stage):
                 reject(row, self.name, "paint_failed", detail)
             else:
                 row["edited_image"] = encode_png(image)
+
+
+def widened(box: Sequence[float], margin: float, size: tuple[int, int]) -> list[float]:
+    """A box grown on each side by `margin` of its width or height, cut off at the picture.
+
+    Args:
+        box: xyxy, pixels.
+        margin: 0..1.
+        size: width and height of the picture.
+    """
+    left, top, right, bottom = box
+    across, down = margin * (right - left), margin * (bottom - top)
+    return [
+        max(left - across, 0.0),
+        max(top - down, 0.0),
+        min(right + across, float(size[0])),
+        min(bottom + down, float(size[1])),
+    ]

@@ -8,7 +8,7 @@ from reasonray.mini.evaluation.scenes import as_row, held_out
 from reasonray.mini.world import SceneObject, caption, replaced
 from reasonray.recipe import load
 from reasonray.record import Row, is_rejected
-from reasonray.stages.paint import Paint
+from reasonray.stages.paint import Paint, widened
 
 SCENES = held_out(4)
 TARGETS = ("cheese", "bee", "tree", "car")
@@ -96,3 +96,8 @@ def test_a_wide_photograph_keeps_its_size(stage: Paint) -> None:
     assert after.shape == (120, 200, 3)
     assert (after[20:70, 150:190] != before[20:70, 150:190]).any()
     assert (after[:, :150] == before[:, :150]).all()
+
+
+def test_a_box_is_widened_by_its_margin_and_cut_off_at_the_picture() -> None:
+    assert widened([10, 20, 30, 60], 0.1, (100, 61)) == pytest.approx([8, 16, 32, 61])
+    assert widened([10, 20, 30, 60], 0, (100, 100)) == [10, 20, 30, 60]
