@@ -6,6 +6,7 @@ colours of flat areas + a small KL.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
 CROP = 64
 BATCH = 24
 SCHEDULE = Schedule(num_steps=3000, learning_rate=1e-3, cooldown=0.45)
-DECODER_SCHEDULE = Schedule(num_steps=400, learning_rate=5e-4, cooldown=0.7)
+DECODER_SCHEDULE = Schedule(num_steps=700, learning_rate=5e-4, cooldown=0.7)
+DECODER_NOISE = 0.4
+"""Most noise on the latents, in their standard deviations, that the decoder learns to bear."""
 
 
 def build() -> AutoencoderKL:
@@ -34,19 +37,24 @@ def build() -> AutoencoderKL:
     )
 
 
-def train(workdir: Path) -> AutoencoderKL:
+def train(workdir: Path) -> Any:
     """Train (or continue) the whole VAE on crops, then its decoder alone on whole scenes.
 
     The encoder is final after the first phase (`scaling_factor` gives its latents unit variance),
     so that a painter can already learn its latents while the decoder is refined.
     """
-    vae = build().to(memory_format=torch.channels_last)
+    # Any: diffusers leaves the models untyped where it matters.
+    vae: Any = build()
+    vae.to(memory_format=torch.channels_last)
 
-    def loss(step: int, crop: int | None) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(step: int, crop: int | None, noise: float) -> tuple[torch.Tensor, dict[str, float]]:
         images = batch(step, BATCH, crop=crop)
         with mixed_precision():
             posterior = vae.encode(images).latent_dist
-            decoded = vae.decode(posterior.sample()).sample
+            latents = posterior.sample()
+            # A painter's latents are never quite right; most are nearly so.
+            levels = noise * torch.rand(len(latents), 1, 1, 1).square() * latents.detach().std()
+            decoded = vae.decode(latents + levels * torch.randn_like(latents)).sample
         difference = decoded.float() - images
         l1 = difference.abs().mean()
         edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
@@ -56,14 +64,14 @@ def train(workdir: Path) -> AutoencoderKL:
         total = l1 + 2 * difference.square().mean() + 0.5 * edges + 2 * colours + 1e-4 * kl
         return total, {"l1": l1.item() / 2, "kl": kl.item()}
 
-    fit("vae", vae, lambda step: loss(step, CROP), SCHEDULE, workdir)
+    fit("vae", vae, lambda step: loss(step, CROP, 0.0), SCHEDULE, workdir)
     with torch.no_grad():
         latents = vae.encode(batch(SCHEDULE.num_steps, 64, crop=None)).latent_dist.mode()
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     vae.save_pretrained(workdir / "vae")
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
-    fit("vae-decoder", vae, lambda step: loss(step, None), DECODER_SCHEDULE, workdir)
+    fit("vae-decoder", vae, lambda step: loss(step, None, DECODER_NOISE), DECODER_SCHEDULE, workdir)
     vae.save_pretrained(workdir / "vae")
     return vae
 
