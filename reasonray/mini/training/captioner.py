@@ -40,8 +40,8 @@ from reasonray.mini.world import (
 )
 
 BATCH = 32
-SCHEDULE = Schedule(num_steps=4500, learning_rate=1e-3, num_warmup_steps=300, weight_decay=0.02)
-PATCHES_ALONE = 0.35
+SCHEDULE = Schedule(num_steps=6000, learning_rate=1e-3, num_warmup_steps=300, weight_decay=0.02)
+PATCHES_ALONE = 0.26
 """The first part of the steps trains the vision tower only."""
 
 PATCH = 12
