@@ -113,6 +113,8 @@ class Progress:
 
     def line(self, counts: dict[str, StageCounts]) -> str:
         """One plain line: rows through the last stage, rejected, rate, time left, each stage."""
+        if not counts:
+            return f"{self._num_done}/{self._num_rows} rows, loading the models"
         last = counts.get(self._stages[-1], StageCounts())
         rejected = sum(each.rejected for each in counts.values())
         each = " ".join(f"{name} {self._through(counts, name)}" for name in self._stages)

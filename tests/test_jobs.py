@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -26,13 +27,15 @@ NUM_CPUS = 6
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Below the range from which the system, and so Ray's other processes, take theirs."""
+    ports: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as each, contextlib.suppress(OSError):
+            each.bind(("", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError("no free ports")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,7 @@ def patiently(action: Callable[[], Any], timeout_s: float = 240) -> Any:
     while True:
         try:
             return action()
-        except (ConnectionError, RuntimeError):
+        except (OSError, RuntimeError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
