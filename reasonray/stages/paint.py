@@ -37,9 +37,12 @@ class Paint(Stage):
         self.painter = Painter.from_config(config.model)
 
     def process(self, rows: list[Row]) -> None:
-        """Write `edited_image`."""
+        """Write `edited_image`, and `box` with its margin."""
+        images = [decode(cast(Image, row["input_image"])) for row in rows]
+        for row, image in zip(rows, images, strict=True):
+            row["box"] = widened(cast(list[float], row["box"]), self.config.margin, image.size)
         painted = self.painter.paint(
-            [decode(cast(Image, row["input_image"])) for row in rows],
+            images,
             [cast(list[float], row["box"]) for row in rows],
             [cast(str, row["target_category"]) for row in rows],
             [cast(str, row["edited_caption"]) for row in rows],
@@ -49,12 +52,12 @@ class Paint(Stage):
             scheduled_sampling_beta=self.config.scheduled_sampling_beta,
             feather=self.config.feather,
         )
-        for row, image in zip(rows, painted, strict=True):
-            if image is None:
+        for row, edited in zip(rows, painted, strict=True):
+            if edited is None:
                 detail = "the sampler ended in infinite or undefined values; try dtype: float32"
                 reject(row, self.name, "paint_failed", detail)
             else:
-                row["edited_image"] = encode_png(image)
+                row["edited_image"] = encode_png(edited)
 
 
 def widened(box: Sequence[float], margin: float, size: tuple[int, int]) -> list[float]:
