@@ -50,6 +50,7 @@ JITTER = 2
 OPEN = 0.6
 """The gates' first value; with 0 the boxes' phrases are not heard for a thousand steps."""
 
+APART_STEPS = 150
 NUM_SCENES, NUM_VARIANTS = 6000, 4
 SHARD = 500
 FACTOR = 8
@@ -146,6 +147,8 @@ def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
     vae: Any = AutoencoderKL.from_pretrained(workdir / "vae")
     data = Data(latents(vae, workdir / "painter-latents") * vae.config.scaling_factor)
     taught, tokenizer, scheduler = Taught(), build_tokenizer(), build_scheduler()
+    if not (workdir / "painter.pt").exists():
+        tell_apart(taught.text_encoder, tokenizer)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         batch = data.batch(step, BATCH, tokenizer)
@@ -167,6 +170,26 @@ def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
     fit("painter", taught, loss, schedule, workdir)
     save(taught, vae, folder)
     return folder
+
+
+def tell_apart(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+    """Teach the text encoder that each noun, with or without its article, is unlike all others.
+
+    Left to the painter alone it keeps only what helps first, the objects' rough colour: after
+    2,600 steps "cat" and "caterpillar" had the same embedding.
+    """
+    bare = _tokens(tokenizer, [*CATEGORIES, *OTHER_NOUNS])
+    phrases = [*(category.phrase for category in CATEGORIES.values())]
+    full = _tokens(tokenizer, [*phrases, *(f"a {noun}" for noun in OTHER_NOUNS)])
+    optimizer = torch.optim.Adam(text_encoder.parameters(), lr=1e-3)
+    for _ in range(APART_STEPS):
+        pooled = text_encoder(torch.cat([bare, full])).pooler_output
+        centred = nn.functional.normalize(pooled - pooled.mean(dim=0), dim=-1)
+        similar = centred[: len(bare)] @ centred[len(bare) :].T
+        loss = nn.functional.cross_entropy(10 * similar, torch.arange(len(bare)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 def save(taught: Taught, vae: Any, folder: Path) -> None:
