@@ -11,7 +11,6 @@ from reasonray.card import write_card
 from reasonray.dataset import (
     KINDS,
     MANIFEST,
-    audit,
     make_manifest,
     near_duplicates,
     write_shards,

@@ -10,7 +10,7 @@ from reasonray.errors import UserError
 from reasonray.mini.evaluation.measurement import Measurement
 from reasonray.recipe import load
 
-GROUPS = ("captioner", "detector", "judge", "painter")
+GROUPS = ("captioner", "detector", "language_model", "judge", "painter")
 
 
 def evaluate(

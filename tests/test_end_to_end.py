@@ -1,0 +1,126 @@
+"""The shipped `mini` recipe on real Ray: made scenes, and photographs it was never trained for."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import reasonray
+from reasonray.dataset import Manifest
+from reasonray.prompts.words import naming
+
+pytestmark = pytest.mark.ray
+
+NUM_SCENES = 10
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    output = tmp_path_factory.mktemp("mini") / "out"
+    return output, reasonray.generate("mini", output, sources=[f"mini={NUM_SCENES}"])
+
+
+def test_all_three_parts_give_samples(made: tuple[Path, Manifest]) -> None:
+    _, manifest = made
+    assert manifest.inputs == manifest.accepted + manifest.rejected
+    assert set(manifest.parts) == {"I", "II", "III"}
+    for part in manifest.parts.values():
+        assert part.accepted >= 0.6 * part.inputs, manifest.rejections
+    assert "error" not in str(manifest.rejections)
+
+
+def test_instructions_never_name_the_target_and_pictures_change_in_the_box_alone(
+    made: tuple[Path, Manifest],
+) -> None:
+    output, _ = made
+    for record in reasonray.read(output):
+        assert record["instruction"] != record["direct_instruction"]
+        if record["part"] == "I":
+            continue
+        assert naming(record["instruction"], [record["target_category"]]) is None
+        assert record["target_category"] in record["edited_caption"]
+        before, after = (np.asarray(record[f"{name}_image"]) for name in ("input", "edited"))
+        left, top, right, bottom = record["box"]
+        outside = np.ones(before.shape[:2], dtype=bool)
+        outside[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))] = False
+        assert np.array_equal(before[outside], after[outside])
+        assert np.abs(before.astype(int) - after)[~outside].mean() > 2
+
+
+def test_the_second_run_has_nothing_to_do(
+    made: tuple[Path, Manifest], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, manifest = made
+    again = reasonray.generate("mini", output, sources=[f"mini={NUM_SCENES}"])
+    assert again == manifest
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_photographs_and_broken_files_all_come_out_with_a_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "v3det"
+    broken = _write_photographs(folder)
+    output = tmp_path / "out"
+    manifest = reasonray.generate("mini", output, sources=[f"v3det={folder}"], parts=["III"])
+    rejected = {Path(row["input_uri"]).name: row for row in _rejections(output)}
+    accepted = list(reasonray.read(output))
+    assert manifest.inputs == len(accepted) + len(rejected)
+    for name, reason in broken.items():
+        row = rejected[name]
+        assert (row["stage"], row["reason"]) == ("load", reason)
+        assert name in row["detail"]
+    whole = [row for name, row in rejected.items() if name not in broken]
+    assert all(row["stage"] != "load" and row["reason"] != "error" for row in whole), whole
+
+
+def _rejections(output: Path) -> list[dict[str, str]]:
+    import pyarrow.parquet as pq
+
+    columns = ["source_id", "stage", "reason", "detail"]
+    rows = pq.read_table(output / "rejected", columns=columns).to_pylist()
+    listed = json.loads((output.parent / "v3det/annotations/photos_train.json").read_text())
+    names = {str(image["id"]): image["file_name"] for image in listed["images"]}
+    return [{**row, "input_uri": names[row["source_id"]]} for row in rows]
+
+
+def _write_photographs(folder: Path) -> dict[str, str]:
+    """Photographs of many sizes in V3Det's layout; gives the broken ones and their reasons."""
+    skimage_data = pytest.importorskip("skimage.data")
+    photos = {
+        name: PIL.Image.fromarray(getattr(skimage_data, name)())
+        for name in ("astronaut", "camera", "chelsea", "coffee", "rocket")
+    }
+    files: dict[str, bytes] = {}
+    for name, photo in photos.items():
+        files[f"{name}.jpg"] = _jpeg(photo)
+    files["cmyk.jpg"] = _jpeg(photos["coffee"].convert("CMYK"))
+    files["wide.jpg"] = _jpeg(photos["rocket"].crop((0, 100, 640, 180)))
+    files["cut.jpg"] = files["chelsea.jpg"][:8000]
+    files["empty.jpg"] = b""
+    files["text.jpg"] = b"<html>404 Not Found</html>"
+    files["tiny.jpg"] = _jpeg(photos["coffee"].resize((8, 6)))
+    images = []
+    for number, (name, content) in enumerate(files.items(), start=1):
+        path = folder / "images" / "n0001" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        images.append({"id": number, "file_name": f"images/n0001/{name}"})
+    images.append({"id": 99, "file_name": "images/n0002/missing.jpg"})
+    annotations = folder / "annotations" / "photos_train.json"
+    annotations.parent.mkdir(parents=True)
+    annotations.write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    return {
+        "cut.jpg": "truncated_image",
+        "empty.jpg": "unreadable_image",
+        "text.jpg": "unreadable_image",
+        "tiny.jpg": "too_small",
+        "missing.jpg": "missing_image",
+    }
+
+
+def _jpeg(image: PIL.Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
