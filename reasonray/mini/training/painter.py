@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -65,7 +65,8 @@ class Taught(nn.Module):
         super().__init__()
         tokenizer = build_tokenizer()
         # Any, here and below: diffusers' classes are untyped where it matters.
-        self.unet: Any = UNet2DConditionModel(
+        unet_class: Any = UNet2DConditionModel
+        self.unet = unet_class(
             sample_size=IMAGE_SIZE // FACTOR,
             in_channels=17,
             out_channels=8,
@@ -82,8 +83,8 @@ class Taught(nn.Module):
         # GLIGEN's gates start shut, so as not to disturb a trained UNet; ours is not trained yet.
         for module in self.unet.modules():
             if isinstance(module, GatedSelfAttentionDense):
-                nn.init.constant_(module.alpha_attn, OPEN)
-                nn.init.constant_(module.alpha_dense, OPEN)
+                for gate in (module.alpha_attn, module.alpha_dense):
+                    nn.init.constant_(cast(Tensor, gate), OPEN)
         # The fused attention's backward pass takes half a step's time on a CPU.
         self.unet.set_attn_processor(AttnProcessor())
         self.unet.to(memory_format=torch.channels_last)
