@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -100,7 +101,7 @@ class TransformersModel:
             mask_BT[row, longest - len(ids) :] = 1
         ids_BT, mask_BT = ids_BT.to(self.device), mask_BT.to(self.device)
         position_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
-        chance_BN = torch.stack([_chances(request) for request in requests])
+        chance_BN = pad_sequence([_chances(request) for request in requests], batch_first=True)
         temperature_B = torch.tensor([request.temperature for request in requests])
         said: list[list[int]] = [[] for _ in requests]
         rows = list(range(len(requests)))

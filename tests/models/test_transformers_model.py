@@ -1,4 +1,3 @@
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -149,8 +148,7 @@ def test_select_gets_an_answer_from_the_zoo_s_model(model: TransformersModel) ->
     )
     reply = model.reply([Request(messages, None, 0, 0.0, 48)])[0]
     assert isinstance(reply, str)
-    assert parse_choice(reply, num_candidates=2).index == 0
-    assert json.loads(reply)["reason"]
+    assert parse_choice(reply, num_candidates=2).reason
 
 
 def test_a_model_without_a_chat_template_is_the_user_s_mistake(
