@@ -12,7 +12,8 @@ import reasonray
 from reasonray.dataset import Manifest
 from reasonray.prompts.words import naming
 
-pytestmark = pytest.mark.ray
+# Ray warns of its own deprecations.
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
 NUM_SCENES = 10
 
