@@ -38,9 +38,8 @@ def command_line() -> str:
         "Made from the code by `make docs`. Exit codes: 0 done; 1 a failure, and the same command "
         "continues where it stopped; 2 a mistake in what was asked for.",
     ]
-    for path, command in _commands(cli, "reasonray"):
-        context = click.Context(command, info_name=path, max_content_width=WIDTH, terminal_width=88)
-        parts += [f"## {path}", f"```text\n{command.get_help(context)}\n```"]
+    for context in _contexts(cli, "reasonray"):
+        parts += [f"## {context.command_path}", f"```text\n{context.get_help()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -154,13 +153,17 @@ def _flow(value: Any) -> str:
     return listed.strip()[1:-1]
 
 
-def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
-    yield path, group
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from _commands(command, f"{path} {name}")
-        else:
-            yield f"{path} {name}", command
+def _contexts(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> Iterator[click.Context]:
+    """Of a command and all below it, with the settings that they have when they are called."""
+    context = click.Context(
+        command, info_name=name, parent=parent, terminal_width=88, **command.context_settings
+    )
+    yield context
+    if isinstance(command, click.Group):
+        for inner, below in command.commands.items():
+            yield from _contexts(below, inner, context)
 
 
 def _sections(section: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:

@@ -3,10 +3,10 @@ import pytest
 
 from reasonray.mini.catalogue import CATEGORIES, RELATIONS
 from reasonray.mini.world import (
+    CELL,
     HELD_OUT_SEED,
     IMAGE_SIZE,
-    MAX_SIDE,
-    MIN_SIDE,
+    SIDES,
     background,
     caption,
     render,
@@ -25,7 +25,7 @@ def test_a_seed_is_one_scene_whatever_else_is_drawn() -> None:
     assert len({sample_scene(seed) for seed in SEEDS}) == len(SEEDS)
 
 
-def test_objects_lie_inside_apart_and_from_left_to_right() -> None:
+def test_objects_stand_on_the_grid_apart_and_from_left_to_right() -> None:
     for scene in map(sample_scene, SEEDS):
         centres = []
         taken = np.zeros((IMAGE_SIZE, IMAGE_SIZE), int)
@@ -33,11 +33,14 @@ def test_objects_lie_inside_apart_and_from_left_to_right() -> None:
             left, top, right, bottom = item.box
             assert 0 <= left < right <= IMAGE_SIZE
             assert 0 <= top < bottom <= IMAGE_SIZE
-            assert MIN_SIDE <= item.side <= MAX_SIDE
-            taken[top:bottom, left:right] += 1
+            assert item.side in SIDES
+            assert left % CELL == top % CELL == 0
+            # With half a cell around each, none touches another: a cell lies between them.
+            around = slice(max(top - CELL // 2, 0), bottom + CELL // 2)
+            taken[around, max(left - CELL // 2, 0) : right + CELL // 2] += 1
             centres.append(left + item.side / 2)
         assert taken.max() == 1
-        assert centres == sorted(centres)
+        assert centres == sorted(set(centres))
         assert len(set(scene.categories)) == len(scene.categories) in (1, 2, 3)
 
 

@@ -22,8 +22,7 @@ from reasonray.mini.training.softening import soften
 from reasonray.mini.world import (
     HELD_OUT_SEED,
     IMAGE_SIZE,
-    MAX_SIDE,
-    MIN_SIDE,
+    SIDES,
     Scene,
     render,
     sample_scene,
@@ -101,7 +100,7 @@ def _jittered(box: tuple[int, int, int, int], rng: np.random.Generator) -> Box:
 def _empty_box(scene: Scene, rng: np.random.Generator) -> Box:
     """A box that holds less than a third of every object."""
     while True:
-        side = float(rng.uniform(MIN_SIDE, MAX_SIDE))
+        side = float(rng.uniform(min(SIDES), max(SIDES)))
         left, top = rng.uniform(0, IMAGE_SIZE - side, 2).tolist()
         shares = [
             max(0.0, min(left + side, item.box[2]) - max(left, item.box[0]))

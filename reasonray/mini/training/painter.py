@@ -7,7 +7,7 @@ UNet. Shapes as in `reasonray.models.painter`, whose inputs the model sees here 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import GatedSelfAttentionDense
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.pipelines.deprecated.stable_diffusion_gligen import StableDiffusionGLIGENPipeline
-from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -35,6 +34,7 @@ from reasonray.mini.world import (
     sample_scene,
 )
 from reasonray.models.painter import MAX_OBJECTS, outside_mask
+from reasonray.stages.paint import widened
 
 BATCH = 32
 SCHEDULE = Schedule(num_steps=4000, learning_rate=1e-3, cooldown=0.35)
@@ -44,8 +44,8 @@ OUTSIDE_WEIGHT = 0.1
 NO_CONDITION, NO_PROMPT = 0.1, 0.1
 """Parts of the samples without any condition (for guidance), or with the grounding alone."""
 
-JITTER = 2
-"""A detector's box is off by up to so many pixels on each side."""
+JITTER, MAX_MARGIN = 2, 0.1
+"""A detector's box is off by up to so many pixels on each side; the stage widens it by a margin."""
 
 OPEN = 0.6
 """The gates' first value; with 0 the boxes' phrases are not heard for a thousand steps."""
@@ -61,9 +61,8 @@ MAX_TOKENS = 24
 class Taught(nn.Module):
     """All that is trained together."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
-        tokenizer = build_tokenizer()
         # Any, here and below: diffusers' classes are untyped where it matters.
         unet_class: Any = UNet2DConditionModel
         self.unet = unet_class(
@@ -128,6 +127,18 @@ def build_tokenizer() -> CLIPTokenizer:
     )
 
 
+def load_tokenizer(workdir: Path) -> CLIPTokenizer:
+    """The tokenizer that belongs to the checkpoint in a folder; made when there is none yet.
+
+    Its trainer breaks ties by chance: made anew, "car" and "cat" may have changed places.
+    """
+    folder = workdir / "painter_tokenizer"
+    if not (folder / "tokenizer.json").exists():
+        build_tokenizer().save_pretrained(folder)
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
+    return tokenizer
+
+
 def build_scheduler() -> Any:
     """A `DDIMScheduler` for v-prediction that starts from pure noise, as sampling does."""
     return DDIMScheduler(
@@ -147,7 +158,8 @@ def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
     torch.manual_seed(0)
     vae: Any = AutoencoderKL.from_pretrained(workdir / "vae")
     data = Data(latents(vae, workdir / "painter-latents") * vae.config.scaling_factor)
-    taught, tokenizer, scheduler = Taught(), build_tokenizer(), build_scheduler()
+    tokenizer, scheduler = load_tokenizer(workdir), build_scheduler()
+    taught = Taught(tokenizer)
     if not (workdir / "painter.pt").exists():
         tell_apart(taught.text_encoder, tokenizer)
 
@@ -169,7 +181,7 @@ def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
         return total, {"inside": inside.item()}
 
     fit("painter", taught, loss, schedule, workdir)
-    save(taught, vae, folder)
+    save(taught, vae, tokenizer, folder)
     return folder
 
 
@@ -193,12 +205,12 @@ def tell_apart(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
         optimizer.step()
 
 
-def save(taught: Taught, vae: Any, folder: Path) -> None:
+def save(taught: Taught, vae: Any, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Write a diffusers GLIGEN folder, float16; the models themselves become float16."""
     pipeline: Any = StableDiffusionGLIGENPipeline(
         vae=vae.half(),
         text_encoder=taught.text_encoder.half(),
-        tokenizer=build_tokenizer(),
+        tokenizer=tokenizer,
         unet=taught.unet.half(),
         scheduler=build_scheduler(),
         safety_checker=None,
@@ -249,7 +261,7 @@ class Data:
             source, target = rng.choice(NUM_VARIANTS, size=2, replace=False)
             sources.append(self.latents[number, source])
             targets.append(self.latents[number, target])
-            boxes.append(jittered(scene.objects[index].box, rng))
+            boxes.append(asked_box(scene.objects[index].box, rng))
             category = CATEGORIES[names[target]]
             phrases.append(category.phrase if rng.random() < 0.3 else category.name)
             draw = rng.random()
@@ -292,12 +304,18 @@ def predict(taught: Taught, batch: Batch, noisy: Tensor, times: Tensor) -> Tenso
 
 
 def variants(number: int) -> tuple[Scene, int, list[str]]:
-    """A training scene, the index of one object, and the categories that object is drawn in."""
+    """A training scene, the index of one object, and the categories that object is drawn in.
+
+    It always looks to the same side: between two equally likely views a small model paints both.
+    """
     rng = np.random.default_rng((number, 0xED17))
     scene = sample_scene(int(rng.integers(HELD_OUT_SEED)))
     index = int(rng.integers(len(scene.objects)))
     others = [name for name in CATEGORIES if name not in scene.categories]
     drawn = rng.choice(others, size=NUM_VARIANTS - 1, replace=False)
+    objects = list(scene.objects)
+    objects[index] = replace(objects[index], mirrored=False)
+    scene = replace(scene, objects=tuple(objects))
     return scene, index, [scene.categories[index], *(str(name) for name in drawn)]
 
 
@@ -325,10 +343,10 @@ def _encode(vae: Any, number: int) -> Tensor:
     return encoded.half()
 
 
-def jittered(box: Sequence[int], rng: np.random.Generator) -> NDArray[np.float64]:
-    """The box as a detector might give it, within the picture; xyxy pixels."""
+def asked_box(box: Sequence[int], rng: np.random.Generator) -> list[float]:
+    """The box as the stage `paint` hands it on: a detector's, widened; xyxy pixels."""
     moved = np.array(box) + rng.uniform(-JITTER, JITTER, size=4)
-    return np.clip(moved, 0, IMAGE_SIZE)
+    return widened(moved.tolist(), rng.uniform(0, MAX_MARGIN), (IMAGE_SIZE, IMAGE_SIZE))
 
 
 def _tokens(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:

@@ -23,6 +23,7 @@ OTHER_NOUNS = (
     "bird",
     "elephant",
     "apple",
+    "orange",
     "pizza",
     "bottle",
     "book",
