@@ -207,6 +207,8 @@ def tell_apart(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
 
 def save(taught: Taught, vae: Any, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Write a diffusers GLIGEN folder, float16; the models themselves become float16."""
+    # Else the folder of this machine that it was loaded from is written.
+    vae.register_to_config(_name_or_path="")
     pipeline: Any = StableDiffusionGLIGENPipeline(
         vae=vae.half(),
         text_encoder=taught.text_encoder.half(),
