@@ -5,6 +5,7 @@ Readers list and parse through `Folder`; `read_bytes` follows the URIs they wrot
 
 import functools
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -91,7 +92,8 @@ class Folder:
     def list(self, name: str = "") -> tuple[list[str], list[str]]:
         """Sub-folders and files in a folder below: names relative to the root, sorted.
 
-        Hidden ones and what archives of a Mac leave are left out; links are followed.
+        Hidden ones and what archives of a Mac leave are left out; links are followed, but for
+        those of a local folder that lead back to a folder they are below.
         """
         folders: list[str] = []
         files: list[str] = []
@@ -104,7 +106,7 @@ class Folder:
                 info["type"] not in ("file", "directory") and self.filesystem.isdir(path)
             )
             (folders if is_folder else files).append(f"{name}/{base}" if name else base)
-        return sorted(folders), sorted(files)
+        return sorted(_without_loops(self, name, folders)), sorted(files)
 
     def walk(self, name: str = "") -> Iterator[str]:
         """All files below, folder by folder, each folder's own files first; sorted."""
@@ -257,6 +259,15 @@ def _chain(uri: str) -> tuple[str, str, str]:
         before += f"{link}::"
         link, mark, after = after.partition("::")
     return before, link if "://" in link else f"{link}://", f"{mark}{after}"
+
+
+def _without_loops(folder: Folder, name: str, below: list[str]) -> list[str]:
+    """Those of its folders that are not, through a link, one on the way to `name` once more."""
+    if not below or "file" not in _protocols(folder.filesystem):
+        return below
+    above = (name, *map(str, PurePosixPath(name).parents))
+    walked = {os.path.realpath(folder.path(each)) for each in above}
+    return [each for each in below if os.path.realpath(folder.path(each)) not in walked]
 
 
 def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:

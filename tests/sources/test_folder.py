@@ -51,6 +51,21 @@ def test_linked_files_and_folders_are_followed(tmp_path: Path) -> None:
     assert [item.source_id for item in items(tmp_path / "data")] == ["b.jpg", "linked/a.jpg"]
 
 
+def test_links_that_lead_back_are_not_followed_again(tmp_path: Path) -> None:
+    touch(tmp_path, "data/a/x.jpg", "other/y.jpg")
+    (tmp_path / "data/a/up").symlink_to("..")
+    (tmp_path / "data/a/here").symlink_to(".")
+    (tmp_path / "data/other").symlink_to(tmp_path / "other")
+    (tmp_path / "other/back").symlink_to(tmp_path / "data")
+    (tmp_path / "data/self").symlink_to("self")
+    (tmp_path / "data/above").symlink_to(tmp_path)
+    assert [item.source_id for item in items(tmp_path / "data")] == [
+        "a/x.jpg",
+        "above/other/y.jpg",
+        "other/y.jpg",
+    ]
+
+
 def test_captions_are_read_as_datasets_has_them(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "b.jpg", "sub/c.jpg")
     captions(
