@@ -129,7 +129,9 @@ def mini() -> None:
 def world(kind: str, count: int, seed: int, output: str) -> None:
     """Draw scenes of the mini world, in the files of a real dataset."""
     from reasonray.mini.formats import write_instructpix2pix, write_v3det
+    from reasonray.mini.world import require_packages
 
+    require_packages()
     folder = Path(output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {output}: is there already; give a new or empty folder")

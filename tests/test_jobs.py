@@ -152,6 +152,18 @@ def test_too_few_cpus_are_named_in_a_first_run_and_in_a_resumed_one(
         assert f"needs at least 11 CPUs, the cluster has {NUM_CPUS} CPUs" in log
 
 
+@pytest.mark.parametrize("output", [["--output", "out"], ["--output=../out"]])
+def test_a_relative_output_is_refused_because_it_would_be_lost(
+    output: list[str], tmp_path: Path
+) -> None:
+    line = [sys.executable, ROOT / "jobs/generate.py", "mini", *output]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "absolute path on storage that all nodes mount" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_job_is_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
     script = ROOT / "jobs/generate.py"
     status, log = jobs.end(jobs.submit(script, "minni", "--output", tmp_path / "out"))

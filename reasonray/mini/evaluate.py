@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from reasonray.errors import UserError
 from reasonray.mini.evaluation.measurement import Measurement
+from reasonray.mini.world import require_packages
 from reasonray.recipe import load
 
 GROUPS = ("captioner", "detector", "language_model", "judge", "painter")
@@ -24,11 +25,12 @@ def evaluate(
         recipe: its stages are measured, with its models and thresholds.
 
     Raises:
-        UserError: no such group, or a model's folder is missing.
+        UserError: no such group, no packages to draw with, or a model's folder is missing.
     """
     for name in only or ():
         if name not in GROUPS:
             raise UserError(f"mini evaluate {name}: not one of {', '.join(GROUPS)}")
+    require_packages()
     loaded = load(recipe)
     results: list[Measurement] = []
     for name in GROUPS:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from reasonray.errors import UserError
+from reasonray.mini.world import require_packages
 
 ZOO = Path(__file__).parent / "zoo"
 
@@ -23,11 +24,13 @@ def train_zoo(models: Sequence[str], workdir: Path, zoo: Path = ZOO) -> Iterator
         The folder of each model that is done.
 
     Raises:
-        UserError: no such model, or the painter is asked for before the VAE.
+        UserError: no such model, no packages to draw with, or the painter is asked for before the
+            VAE.
     """
     for name in models:
         if name not in MODELS:
             raise UserError(f"mini train {name}: not one of {', '.join(MODELS)}")
+    require_packages()
     for name in MODELS:
         if name in (models or MODELS):
             yield _trainer(name)(workdir, zoo / name)

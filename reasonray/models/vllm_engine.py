@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vllm import LLM, SamplingParams
+from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -49,7 +50,8 @@ class VLLMEngine:
                 f"language model: vLLM's engine has died ({error}). Look at its log, then run "
                 "the same command again: it resumes."
             ) from error
-        except ValueError as error:
+        # In newer vLLM its own error is no ValueError.
+        except (ValueError, VLLMValidationError) as error:
             # One prompt that is too long, or a schema that cannot be compiled, fails the call.
             if len(requests) == 1:
                 return [ReplyFailure(f"vLLM refused the prompt: {' '.join(str(error).split())}")]

@@ -5,6 +5,7 @@ Readers list and parse through `Folder`; `read_bytes` follows the URIs they wrot
 
 import functools
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,15 +25,26 @@ _Read = TypeVar("_Read")
 NUM_ATTEMPTS = 4
 _FIRST_WAIT_S = 0.5
 
-_IN_PARQUET = re.compile(r"(?P<file>.+\.parquet)#(?P<group>\d+)/(?P<row>\d+)/(?P<column>[^/]+)")
+_IN_PARQUET = re.compile(
+    r"(?P<file>.+\.parquet(?:::.+)?)#(?P<group>\d+)/(?P<row>\d+)/(?P<column>[^/]+)"
+)
+
+_CACHES = ("blockcache", "cached", "filecache", "simplecache")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on some filesystem; names below it are relative, with "/"."""
+    """A folder on some filesystem; names below it are relative, with "/".
+
+    Attributes:
+        filesystem: of the address.
+        root: the filesystem's own path of the folder.
+        address: the path or URI as the user gave it.
+    """
 
     filesystem: fsspec.AbstractFileSystem
     root: str
+    address: str
 
     @classmethod
     def at(cls, uri: str) -> "Folder":
@@ -47,10 +59,10 @@ class Folder:
             raise UserError(f"source {uri}: {error}") from error
         except ValueError as error:
             raise UserError(f"source {uri}: no such kind of filesystem ({error})") from error
-        root = root.rstrip("/") or "/"
+        root = root.rstrip("/") or root  # an archive's own is "", a disk's "/"
         if not filesystem.exists(root):
             raise UserError(f"source {uri}: there is no such folder")
-        return cls(filesystem, root)
+        return cls(filesystem, root, uri)
 
     def path(self, name: str) -> str:
         """The filesystem's own path of a name below the folder.
@@ -60,20 +72,28 @@ class Folder:
         """
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts:
-            raise UserError(f"{self.root}: the file name {name} leads out of the folder")
-        return f"{self.root.rstrip('/')}/{name}" if name else self.root
+            raise UserError(f"{self.address}: the file name {name} leads out of the folder")
+        above = f"{self.root.rstrip('/')}/" if self.root else ""
+        return f"{above}{name}" if name else self.root
 
     def uri(self, name: str = "") -> str:
         """What `read_bytes` and people are given: a plain path where it is local."""
         path = self.path(name)
         if "file" in _protocols(self.filesystem):
             return path
-        return str(self.filesystem.unstrip_protocol(path))
+        if not name:
+            return self.address
+        # Not from the path: it has lost the host, the login and what an archive lies in.
+        before, link, after = _chain(self.address)
+        base = link.rstrip("/")
+        # At the root the slashes are the protocol's: zip://::/data/photos.zip
+        return f"{before}{link if base.endswith(':') else f'{base}/'}{name}{after}"
 
     def list(self, name: str = "") -> tuple[list[str], list[str]]:
         """Sub-folders and files in a folder below: names relative to the root, sorted.
 
-        Hidden ones and what archives of a Mac leave are left out; links are followed.
+        Hidden ones and what archives of a Mac leave are left out; links are followed, but for
+        those of a local folder that lead back to a folder they are below.
         """
         folders: list[str] = []
         files: list[str] = []
@@ -86,7 +106,7 @@ class Folder:
                 info["type"] not in ("file", "directory") and self.filesystem.isdir(path)
             )
             (folders if is_folder else files).append(f"{name}/{base}" if name else base)
-        return sorted(folders), sorted(files)
+        return sorted(_without_loops(self, name, folders)), sorted(files)
 
     def walk(self, name: str = "") -> Iterator[str]:
         """All files below, folder by folder, each folder's own files first; sorted."""
@@ -153,7 +173,10 @@ def is_local(uri: str) -> bool:
 
 def file_name(uri: str) -> str | None:
     """The last part of an image's path; None for a cell of a Parquet file."""
-    return None if _IN_PARQUET.fullmatch(uri) else uri.rpartition("/")[2]
+    if _IN_PARQUET.fullmatch(uri):
+        return None
+    path = uri if is_local(uri) else _chain(uri)[1]
+    return path.rpartition("/")[2]
 
 
 def read_bytes(uri: str) -> bytes:
@@ -222,6 +245,29 @@ def _persistently(uri: str, read: Callable[[], _Read]) -> _Read:
         time.sleep(wait)
         wait *= 2
     raise AssertionError("the last attempt returns or raises")
+
+
+def _chain(uri: str) -> tuple[str, str, str]:
+    """What stands before the item's own link of an fsspec URI, that link, and what follows it.
+
+    Before it stand caches, which take their path from it; after it, where an archive lies:
+    `simplecache::`, `zip://photos`, `::s3://bucket/photos.zip`.
+    """
+    before = ""
+    link, mark, after = uri.partition("::")
+    while mark and link.removesuffix("://") in _CACHES:
+        before += f"{link}::"
+        link, mark, after = after.partition("::")
+    return before, link if "://" in link else f"{link}://", f"{mark}{after}"
+
+
+def _without_loops(folder: Folder, name: str, below: list[str]) -> list[str]:
+    """Those of its folders that are not, through a link, one on the way to `name` once more."""
+    if not below or "file" not in _protocols(folder.filesystem):
+        return below
+    above = (name, *map(str, PurePosixPath(name).parents))
+    walked = {os.path.realpath(folder.path(each)) for each in above}
+    return [each for each in below if os.path.realpath(folder.path(each)) not in walked]
 
 
 def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 from reasonray.errors import UserError
+from reasonray.mini.formats import LICENSE, write_instructpix2pix, write_v3det
+from reasonray.mini.world import HELD_OUT_SEED, require_packages
 from reasonray.recipe import SourceConfig
 
 
@@ -22,12 +24,7 @@ def make(source: SourceConfig, workdir: Path) -> list[SourceConfig]:
     match = re.fullmatch(r"([1-9][0-9]*)(?:@([0-9]+))?", source.path)
     if match is None:
         raise UserError(f"source mini={source.path}: expected COUNT or COUNT@SEED, e.g. mini=48")
-    try:
-        from reasonray.mini.formats import LICENSE, write_instructpix2pix, write_v3det
-        from reasonray.mini.world import HELD_OUT_SEED
-    except ImportError as error:
-        raise UserError(f"source mini: {error}; pip install 'reasonray[mini]'") from error
-
+    require_packages()
     count = int(match[1])
     first_seed = int(match[2]) if match[2] else HELD_OUT_SEED
     world = workdir / "mini" / f"{count}@{first_seed}"

@@ -181,12 +181,21 @@ def test_a_spent_token_budget_stops_before_the_next_request(
     assert len(lying_server.seen) == 2
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "no", "param": "response_format"},
+        {"message": "'response_format' of this type is not supported"},
+        {"message": "This model has no JSON schema"},
+    ],
+    ids=["param", "name", "words"],
+)
 def test_structured_output_falls_back_and_the_fallback_is_remembered(
-    lying_server: LyingServer,
+    lying_server: LyingServer, error: dict
 ) -> None:
     def answer(body: dict, count: int) -> Answer:
         form = body.get("response_format", {}).get("type")
-        return Answer("fine") if form is None else Answer(status=400, error={"message": "what?"})
+        return Answer("fine") if form is None else Answer(status=400, error=error)
 
     lying_server.answer = answer
     model = client(lying_server)
@@ -195,6 +204,40 @@ def test_structured_output_falls_back_and_the_fallback_is_remembered(
     assert forms == ["json_schema", "json_object", None]
     assert model.reply([ask("b")]) == ["fine"]
     assert len(lying_server.seen) == 4
+
+
+def test_a_prompt_that_is_refused_costs_no_other_its_schema(lying_server: LyingServer) -> None:
+    error = {"message": "The response was filtered", "param": "prompt", "code": "content_filter"}
+    lying_server.answer = lambda body, count: (
+        Answer(status=400, error=error) if asked(body) == "bad" and not count else Answer("fine")
+    )
+    model = client(lying_server)
+    [bad] = model.reply([ask("bad")])
+    assert isinstance(bad, ReplyFailure)
+    assert model.reply([ask("a")]) == ["fine"]
+    forms = [seen.body["response_format"]["type"] for seen in lying_server.seen]
+    assert forms == ["json_schema", "json_schema"]
+
+
+def test_parameters_refused_to_many_at_once_cost_no_prompt_and_no_schema(
+    lying_server: LyingServer,
+) -> None:
+    def answer(body: dict, count: int) -> Answer:
+        for name in ("max_tokens", "temperature", "seed"):
+            if body.get(name, 1) != 1:
+                error = {"message": f"Unsupported parameter: '{name}'.", "param": name}
+                # Unevenly late: others have dropped the parameter when this refusal comes.
+                late = int(asked(body)) % 4 * 0.05
+                return Answer(status=400, error=error, delay=late)
+        return Answer(body.get("response_format", {}).get("type"))
+
+    lying_server.answer = answer
+    model = client(lying_server, max_concurrency=64)
+    asked_for = [ask(str(i)) for i in range(64)]
+    assert model.reply(asked_for) == ["json_schema"] * 64
+    num_seen = len(lying_server.seen)
+    assert model.reply(asked_for) == ["json_schema"] * 64
+    assert len(lying_server.seen) == num_seen + 64
 
 
 def test_a_model_that_takes_only_the_new_name_of_max_tokens_gets_it(

@@ -1,5 +1,6 @@
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -7,6 +8,7 @@ import pytest
 
 from reasonray.errors import UserError
 from reasonray.recipe import SourceConfig
+from reasonray.sources.files import Folder, file_name, read_bytes
 from reasonray.sources.folder import read
 from reasonray.sources.item import Item
 
@@ -47,6 +49,21 @@ def test_linked_files_and_folders_are_followed(tmp_path: Path) -> None:
     (tmp_path / "data/linked").symlink_to(tmp_path / "real")
     (tmp_path / "data/b.jpg").symlink_to(tmp_path / "real/a.jpg")
     assert [item.source_id for item in items(tmp_path / "data")] == ["b.jpg", "linked/a.jpg"]
+
+
+def test_links_that_lead_back_are_not_followed_again(tmp_path: Path) -> None:
+    touch(tmp_path, "data/a/x.jpg", "other/y.jpg")
+    (tmp_path / "data/a/up").symlink_to("..")
+    (tmp_path / "data/a/here").symlink_to(".")
+    (tmp_path / "data/other").symlink_to(tmp_path / "other")
+    (tmp_path / "other/back").symlink_to(tmp_path / "data")
+    (tmp_path / "data/self").symlink_to("self")
+    (tmp_path / "data/above").symlink_to(tmp_path)
+    assert [item.source_id for item in items(tmp_path / "data")] == [
+        "a/x.jpg",
+        "above/other/y.jpg",
+        "other/y.jpg",
+    ]
 
 
 def test_captions_are_read_as_datasets_has_them(tmp_path: Path) -> None:
@@ -92,6 +109,50 @@ def test_it_reads_from_any_fsspec_filesystem() -> None:
     fsspec.filesystem("memory").pipe({"/photos/a.jpg": b"1", "/photos/sub/b.png": b"2"})
     found = items("memory://photos")
     assert [item.source_id for item in found] == ["a.jpg", "sub/b.png"]
+    assert [item.input_uri for item in found] == [
+        "memory://photos/a.jpg",
+        "memory://photos/sub/b.png",
+    ]
+    assert [read_bytes(item.input_uri) for item in found] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("before", "outer", "names"),
+    [
+        ("", "zip://photos", ["a.jpg", "sub/b.png"]),
+        ("", "zip://photos/", ["a.jpg", "sub/b.png"]),
+        ("", "zip://", ["photos/a.jpg", "photos/sub/b.png"]),
+        ("simplecache::", "zip://photos", ["a.jpg", "sub/b.png"]),
+    ],
+)
+def test_images_in_an_archive_are_listed_and_read(
+    tmp_path: Path, before: str, outer: str, names: list[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("photos/a.jpg", b"1")
+        archive.writestr("photos/sub/b.png", b"2")
+    found = items(f"{before}{outer}::{tmp_path}/p.zip")
+    assert [item.source_id for item in found] == names
+    assert [read_bytes(item.input_uri) for item in found] == [b"1", b"2"]
+    assert [file_name(item.input_uri) for item in found] == ["a.jpg", "b.png"]
+
+
+def test_a_bare_archive_in_a_remote_store_is_its_root(tmp_path: Path) -> None:
+    with (
+        fsspec.open("memory://archives/p.zip", "wb") as file,
+        zipfile.ZipFile(file, "w") as archive,
+    ):
+        archive.writestr("a.jpg", b"1")
+    [item] = items("zip::memory://archives/p.zip")
+    assert item.input_uri == "zip://a.jpg::memory://archives/p.zip"
+    assert read_bytes(item.input_uri) == b"1"
+
+
+def test_a_host_and_a_login_stay_in_the_images_uris() -> None:
+    for address in ("sftp://me@host:22/photos", "hdfs://host:8020/photos/", "hdfs://host:8020"):
+        folder = Folder(fsspec.filesystem("memory"), "/photos", address)
+        assert folder.uri("sub/a.jpg") == f"{address.rstrip('/')}/sub/a.jpg"
+    assert Folder(fsspec.filesystem("memory"), "/", "hdfs:///").uri("a.jpg") == "hdfs:///a.jpg"
 
 
 def test_an_unknown_filesystem_is_the_user_s_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,11 @@
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from reasonray import recipe as recipes
@@ -145,6 +148,11 @@ def test_bytes_are_read_from_wherever_they_lie(tmp_path: Path) -> None:
     assert read_bytes(str(odd)) == b"1"
     fsspec.filesystem("memory").pipe("/bytes/a.jpg", b"2")
     assert read_bytes("memory://bytes/a.jpg") == b"2"
+    cells = pa.BufferOutputStream()
+    pq.write_table(pa.table({"original_image": [b"3", b"4"]}), cells)
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("data/x.parquet", cells.getvalue().to_pybytes())
+    assert read_bytes(f"zip://data/x.parquet::{tmp_path}/p.zip#0/1/original_image") == b"4"
     with pytest.raises(FileNotFoundError):
         read_bytes("memory://bytes/gone.jpg")
     with pytest.raises(FileNotFoundError):

@@ -58,7 +58,7 @@ def test_it_reads_from_any_fsspec_filesystem() -> None:
     files = fsspec.filesystem("memory")
     content = json.dumps({"images": IMAGES}).encode()
     files.pipe("/v3det/annotations/v3det_2023_v1_train.json", content)
-    assert items("memory://v3det")[0].input_uri == "memory:///v3det/images/n1/a.jpg"
+    assert items("memory://v3det")[0].input_uri == "memory://v3det/images/n1/a.jpg"
 
 
 @pytest.mark.parametrize(

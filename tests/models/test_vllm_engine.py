@@ -1,0 +1,88 @@
+"""The zoo's model through real vLLM, on a GPU or with vLLM's build for CPUs."""
+
+import pytest
+
+from reasonray.models.language_model import (
+    LanguageModel,
+    ReplyFailure,
+    Request,
+    load_language_model,
+)
+from reasonray.prompts.replies import parse_replacement, replacement_schema
+from reasonray.prompts.template import load
+from reasonray.recipe import LanguageModelConfig, ModelConfig
+
+pytest.importorskip("vllm")
+
+# vLLM and torch warn of themselves; the engine takes a minute to start.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]
+
+CAPTIONS = {
+    "a bee on a white background": ["bee"],
+    "a cat, some milk and a light bulb on a blue background": ["cat", "milk", "light bulb"],
+    "a seedling and a car on a pink background": ["car", "seedling"],
+    "some yarn on a green background": ["yarn"],
+}
+BEE, CAT, CAR, YARN = CAPTIONS
+
+
+@pytest.fixture(scope="module")
+def engine() -> LanguageModel:
+    zoo = ModelConfig(name="package:reasonray/mini/zoo/language_model", dtype="float32")
+    return load_language_model(LanguageModelConfig(backend="vllm", model=zoo))
+
+
+def ask(caption: str, seed: int = 0, temperature: float = 1.0, max_tokens: int = 160) -> Request:
+    categories = CAPTIONS[caption]
+    messages = load("replace").messages(caption=caption, categories=", ".join(categories))
+    return Request(messages, replacement_schema(categories), seed, temperature, max_tokens)
+
+
+def assert_answers(reply: str | ReplyFailure, caption: str) -> None:
+    assert isinstance(reply, str)
+    parse_replacement(reply, caption=caption, categories=CAPTIONS[caption])
+
+
+def test_the_zoo_s_model_answers_the_shipped_prompt_in_its_schema(engine: LanguageModel) -> None:
+    replies = engine.reply([ask(caption, temperature=0) for caption in CAPTIONS])
+    for caption, reply in zip(CAPTIONS, replies, strict=True):
+        assert_answers(reply, caption)
+
+
+def test_a_schema_holds_whatever_the_model_would_have_said(engine: LanguageModel) -> None:
+    schema = {"type": "object", "properties": {"x": {"enum": ["purple"]}}, "required": ["x"]}
+    schema["additionalProperties"] = False
+    [reply] = engine.reply([Request(ask(BEE).messages, schema, 0, 1.0, 60)])
+    assert isinstance(reply, str)
+    assert "".join(reply.split()) == '{"x":"purple"}'
+
+
+def test_a_seed_repeats_its_reply_and_others_differ(engine: LanguageModel) -> None:
+    replies = engine.reply([ask(CAR, seed=seed) for seed in [1, 1, *range(2, 10)]])
+    assert replies[0] == replies[1]
+    assert len(set(replies)) >= 8
+
+
+def test_requests_of_different_temperature_and_length_share_a_batch(
+    engine: LanguageModel,
+) -> None:
+    first, short, second = engine.reply(
+        [ask(CAT, temperature=0), ask(YARN, seed=3, max_tokens=5), ask(BEE, temperature=0)]
+    )
+    assert_answers(first, CAT)
+    assert_answers(second, BEE)
+    assert isinstance(short, str)
+    assert 0 < len(short) < 100
+
+
+def test_a_question_that_does_not_fit_fails_alone(engine: LanguageModel) -> None:
+    long = Request([{"role": "user", "content": "word " * 3000}], None, 0, 1.0, 10)
+    first, failed, second = engine.reply([ask(BEE, temperature=0), long, ask(CAT, temperature=0)])
+    assert isinstance(failed, ReplyFailure)
+    assert "1024 tokens" in failed.detail
+    assert_answers(first, BEE)
+    assert_answers(second, CAT)
+
+
+def test_no_requests_give_no_replies(engine: LanguageModel) -> None:
+    assert engine.reply([]) == []
