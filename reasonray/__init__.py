@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reasonray.dataset import read
     from reasonray.run import generate
+    from reasonray.writers import export
 
-__all__ = ["generate", "read"]
+__all__ = ["export", "generate", "read"]
 
-_MODULES = {"generate": "reasonray.run", "read": "reasonray.dataset"}
+_MODULES = {
+    "export": "reasonray.writers",
+    "generate": "reasonray.run",
+    "read": "reasonray.dataset",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -86,6 +87,39 @@ def report(folder: str) -> None:
     from reasonray.report import write
 
     click.echo(write(folder))
+
+
+@cli.command(
+    short_help="Write a dataset in the files of other trainers.",
+    epilog="Try it: reasonray export out/demo --format diffusers --output out/diffusers",
+)
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--format",
+    "kind",
+    required=True,
+    metavar="FORMAT",
+    help="instructpix2pix: the original's folders, for its edit_dataset.py; diffusers: Parquet for "
+    "train_instruct_pix2pix.py; magicbrush: Parquet with MagicBrush's columns, masks included.",
+)
+@click.option("--output", required=True, metavar="DIR", help="New or empty folder.")
+@click.option(
+    "--instruction",
+    default="reasoning",
+    show_default=True,
+    metavar="KIND",
+    help="What the trainer reads: reasoning, direct, or both, which makes two rows of a sample.",
+)
+@click.option("--parts", metavar="I,II,III", help="Only samples of these parts.")
+def export(folder: str, kind: str, output: str, instruction: str, parts: str | None) -> None:
+    """Write the accepted samples of DIR, made by generate, as others' trainers read them."""
+    from reasonray import export as write
+
+    words: dict[str, Any] = {"format": kind, "instruction": instruction}
+    if parts is not None:
+        words["parts"] = [part.strip() for part in parts.split(",")]
+    num_rows = write(folder, output=output, **words)
+    click.echo(f"{num_rows} rows\n{output}")
 
 
 @cli.group(epilog="Try it: reasonray recipe show mini")

@@ -15,11 +15,19 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import OutputConfig, Recipe
-from reasonray.record import ACCEPTED_SCHEMA, PARTS, REJECTED_SCHEMA, Model, to_rows
+from reasonray.record import (
+    ACCEPTED_SCHEMA,
+    IMAGE,
+    PARTS,
+    REJECTED_SCHEMA,
+    Model,
+    Row,
+    to_rows,
+)
 from reasonray.workspace import Work, Workspace, publish
 
 MANIFEST = "manifest.json"
@@ -35,6 +43,7 @@ KINDS: dict[Kind, pa.Schema] = {"accepted": ACCEPTED_SCHEMA, "rejected": REJECTE
 _INDEX = ["id", "part", "source", "source_id", "variation", "image_hash"]
 _INDEX += ["stage", "reason"]
 _OPEN_FILES = 8
+_BATCH_ROWS = 16
 
 
 class PartCounts(BaseModel):
@@ -93,6 +102,21 @@ def manifest(output: str | Path) -> Manifest | None:
     return Manifest.model_validate_json(path.read_text()) if path.exists() else None
 
 
+def complete(output: str | Path) -> Manifest:
+    """The manifest of an output that must be complete.
+
+    Raises:
+        UserError: there is no complete output.
+    """
+    try:
+        found = manifest(output)
+    except ValidationError as error:
+        raise UserError(f"{output}: its {MANIFEST} is not one of reasonray") from error
+    if found is None:
+        raise UserError(f"{output}: no complete output of reasonray (no {MANIFEST})")
+    return found
+
+
 def read(output: str | Path, kind: Kind = "accepted") -> Iterator[dict[str, Any]]:
     """Iterate an output's records, by id, with `input_image` and `edited_image` as PIL images.
 
@@ -106,9 +130,15 @@ def read(output: str | Path, kind: Kind = "accepted") -> Iterator[dict[str, Any]
     Raises:
         UserError: there is no complete output.
     """
-    if manifest(output) is None:
-        raise UserError(f"{output}: no complete output of reasonray (no {MANIFEST})")
-    return _records(Path(output), kind)
+    complete(output)
+    return map(_record, rows(output, kind))
+
+
+def rows(output: str | Path, kind: Kind = "accepted") -> Iterator[Row]:
+    """Iterate a complete output's rows, by id, with their images as encoded there."""
+    for path in sorted((Path(output) / kind).glob("*.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH_ROWS):
+            yield from to_rows(pa.Table.from_batches([batch]))
 
 
 def audit(work: Work, planned: pa.Array) -> pa.Table:
@@ -222,7 +252,7 @@ def write_shards(workspace: Workspace, work: Work, config: OutputConfig) -> Summ
     is_accepted = pc.and_(pc.equal(index["kind"], "accepted"), pc.invert(is_duplicate))
     chosen: dict[Kind, pa.Array] = {"accepted": is_accepted, "rejected": pc.invert(is_accepted)}
     for kind, mask in chosen.items():
-        shards = _Shards(made / kind, _with_images(KINDS[kind]), config)
+        shards = Shards(made / kind, with_image_features(KINDS[kind]), config)
         for table in _gather(files, index.filter(mask), config.row_group_rows):
             full = _mark(table, duplicates) if kind == "rejected" else table
             summary.add(full, kind)
@@ -271,22 +301,19 @@ def make_manifest(
     )
 
 
-def _records(output: Path, kind: Kind) -> Iterator[dict[str, Any]]:
+def _record(row: Row) -> dict[str, Any]:
     from reasonray import images
 
-    for path in sorted((output / kind).glob("*.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=16):
-            for row in to_rows(pa.Table.from_batches([batch])):
-                record: dict[str, Any] = dict(row)
-                for name in ("input_image", "edited_image"):
-                    if record[name] is not None and record[name]["bytes"]:
-                        record[name] = images.decode(record[name])
-                yield record
+    record: dict[str, Any] = dict(row)
+    for name in ("input_image", "edited_image"):
+        if record[name] is not None and record[name]["bytes"]:
+            record[name] = images.decode(record[name])
+    return record
 
 
-def _with_images(schema: pa.Schema) -> pa.Schema:
+def with_image_features(schema: pa.Schema) -> pa.Schema:
     """The schema with the note by which `datasets` and the Hub show the images."""
-    features = {name: {"_type": "Image"} for name in ("input_image", "edited_image")}
+    features = {field.name: {"_type": "Image"} for field in schema if field.type == IMAGE}
     note = json.dumps({"info": {"features": features}})
     return schema.with_metadata({"huggingface": note})
 
@@ -334,7 +361,7 @@ def _mark(table: pa.Table, duplicates: dict[str, str]) -> pa.Table:
     return table
 
 
-class _Shards:
+class Shards:
     """Parquet files of about the configured size in one folder; at least one, if empty."""
 
     def __init__(self, folder: Path, schema: pa.Schema, config: OutputConfig) -> None:

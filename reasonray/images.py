@@ -31,6 +31,12 @@ _FORMATS = (
     *("AVIF", "JPEG2000", "PPM", "TGA"),
 )
 
+# A phone's MPO is a JPEG with more pictures behind it.
+_JPEGS = ("JPEG", "MPO")
+
+JPEG_QUALITY = 95
+"""Of what has to become JPEG, without subsampling of the colours."""
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -80,6 +86,38 @@ def encode_png(image: PIL.Image.Image, path: str | None = None) -> Image:
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": path}
+
+
+def plain(image: Image, *, jpeg: bool = False) -> bytes:
+    """Bytes that every reader shows as `decode` does: RGB, upright, in a common format.
+
+    The image's own bytes if they are that already; else (turned by EXIF, transparent, grey, CMYK,
+    16 bits, another format) encoded anew.
+
+    Args:
+        image: encoded bytes; its path is named in errors.
+        jpeg: JPEG is demanded, else PNG will do, too; what is encoded anew is JPEG or PNG.
+
+    Raises:
+        RowError: one of `REJECTS`.
+    """
+    name = image["path"] or "image"
+    with _process_wide, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        opened = _open(image["bytes"], name, None)
+        is_plain = (
+            opened.format in (_JPEGS if jpeg else (*_JPEGS, "PNG"))
+            and opened.mode == "RGB"
+            and "transparency" not in opened.info
+            and _orientation(opened) == 1
+        )
+    if is_plain:
+        return image["bytes"]
+    if not jpeg:
+        return encode_png(decode(image))["bytes"]
+    buffer = io.BytesIO()
+    decode(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()
 
 
 def _open(data: bytes, name: str, max_pixels: int | None) -> PIL.Image.Image:

@@ -9,12 +9,17 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import track
 from rich.table import Table
+
+_Item = TypeVar("_Item")
 
 TABLE_EVERY_S = 0.5
 LINE_EVERY_S = 10.0
@@ -187,7 +192,41 @@ class Progress:
             return "0 s"
         if not rate:
             return "?"
-        seconds = remaining / rate
-        if seconds < 100:
-            return f"{seconds:.0f} s"
-        return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+        return _duration(remaining / rate)
+
+
+def counted(
+    items: Iterable[_Item], total: int, noun: str, console: Console | None = None
+) -> Iterator[_Item]:
+    """Hand items on and show how many have been.
+
+    Args:
+        items: handed on as they are.
+        total: how many there will be.
+        noun: what they are, for the person who looks.
+        console: where to; the standard error output by default.
+    """
+    console = console or Console(stderr=True)
+    if console.is_terminal:
+        yield from track(items, noun, total, console=console)
+        return
+    start = said = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - said >= LINE_EVERY_S or number == total:
+            rate = number / max(now - start, 1e-3)
+            left = _duration((total - number) / rate)
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                print(
+                    f"{number}/{total} {noun}, {rate:.1f} {noun}/s, {left} left",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            said = now
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -287,7 +287,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if not path.exists():
             names = sorted(p.stem for p in RECIPES.glob("*.yaml"))
             raise UserError(
-                f"recipe {recipe}: not one of {', '.join(names)}{_nearest(str(recipe), names)}; "
+                f"recipe {recipe}: not one of {', '.join(names)}{nearest(str(recipe), names)}; "
                 "for a file of your own give a path that ends in .yaml"
             )
     try:
@@ -316,7 +316,7 @@ def parse(content: dict[str, Any], *, name: str) -> Recipe:
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             valid = _keys_at(first["loc"][:-1])
-            message = f"unknown key{_nearest(str(first['loc'][-1]), valid)}"
+            message = f"unknown key{nearest(str(first['loc'][-1]), valid)}"
         else:
             message = f"{first['msg']} (got {first['input']!r})"
             if first["type"] == "value_error":
@@ -364,6 +364,7 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     return list(section.model_fields)
 
 
-def _nearest(word: str, valid: Sequence[str]) -> str:
+def nearest(word: str, valid: Sequence[str]) -> str:
+    """The end of a message about an unknown word: the valid one that it is close to, or all."""
     close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else f" (valid: {', '.join(valid)})"

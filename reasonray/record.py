@@ -126,7 +126,9 @@ class Row(TypedDict, total=False):
     detail: str | None
 
 
-_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""Arrow's form of `Image`."""
+
 _STRINGS = pa.list_(pa.string())
 _SCORES = pa.struct([(name, pa.float32()) for name in Scores.__annotations__])
 _DETECTION = pa.struct(
@@ -158,8 +160,8 @@ _PLAN = [
     ("edited_uri", pa.string()),
 ]
 _SAMPLE = [
-    ("input_image", _IMAGE),
-    ("edited_image", _IMAGE),
+    ("input_image", IMAGE),
+    ("edited_image", IMAGE),
     ("input_caption", pa.string()),
     ("edited_caption", pa.string()),
     ("instruction", pa.string()),

@@ -106,6 +106,12 @@ def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str])
         ("generate mini --output x --set stages.paint.steps=3", "unknown key"),
         ("recipe show none.yaml", "none.yaml"),
         ("report nowhere", "nowhere"),
+        ("export nowhere --output x", "--format"),
+        ("export nowhere --format diffusers", "--output"),
+        ("export nowhere --format diffusers --output x", "nowhere: no complete output"),
+        ("export nowhere --format magicbush --output x", "did you mean magicbrush?"),
+        ("export nowhere --format diffusers --output x --instruction both,", "both?"),
+        ("export nowhere --format diffusers --output x --parts I,IV", "parts IV"),
         ("mini train dectector", "detector"),
         ("mini world --count 0 --format v3det --output x", "--count"),
         ("nonsense", "nonsense"),
@@ -168,6 +174,23 @@ def test_what_ends_a_run_decides_the_exit_code(
     assert call(["generate", "mini", "--output", "x"]) == code
     # After the ^C that a terminal shows comes a new line.
     assert capsys.readouterr().err.lstrip("\n") == said
+
+
+def test_options_become_an_export(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Any, Any]] = []
+
+    def stand_in(*given: Any, **named: Any) -> int:
+        asked.append((given, named))
+        return 6
+
+    monkeypatch.setattr(reasonray, "export", stand_in, raising=False)
+    line = "export out/demo --format magicbrush --output out/mb --instruction both --parts"
+    assert call([*line.split(), "I, III"]) == 0
+    words = {"format": "magicbrush", "instruction": "both", "parts": ["I", "III"]}
+    assert asked == [(("out/demo",), {"output": "out/mb", **words})]
+    assert capsys.readouterr().out == "6 rows\nout/mb\n"
 
 
 def test_a_bug_of_ours_shows_its_traceback(ran: Ran) -> None:

@@ -19,7 +19,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_exported_names_are_these() -> None:
-    assert sorted(reasonray.__all__) == ["generate", "read"]
+    assert sorted(reasonray.__all__) == ["export", "generate", "read"]
     for name in reasonray.__all__:
         assert callable(getattr(reasonray, name))
 
@@ -35,6 +35,7 @@ def test_another_name_is_an_attribute_error() -> None:
         "import reasonray",
         "from reasonray.cli import call; assert call(['--help']) == 0",
         "from reasonray.cli import call; assert call(['generate', '--help']) == 0",
+        "from reasonray.cli import call; assert call(['export', '--help']) == 0",
         "from reasonray.cli import call; assert call(['mini', 'train', '--help']) == 0",
     ],
 )
@@ -48,6 +49,7 @@ def test_importing_and_helping_load_nothing_heavy(code: str) -> None:
         "import reasonray.record, reasonray.recipe, reasonray.dataset, reasonray.report",
         "from reasonray.cli import call; assert call(['recipe', 'show', 'mini']) == 0",
         "import reasonray; reasonray.read",
+        "import reasonray; reasonray.export",
     ],
 )
 def test_reading_needs_neither_torch_nor_ray(code: str) -> None:

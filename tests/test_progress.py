@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from reasonray.pool import Counts
-from reasonray.progress import Progress, read_all, read_counts
+from reasonray.progress import Progress, counted, read_all, read_counts
 
 
 def count(folder: Path, process: str, **amounts: float) -> None:
@@ -71,3 +71,18 @@ def test_rows_done_again_do_not_make_more_than_all(
     with Progress(tmp_path, ["load", "paint"], 30, 10, Console(file=io.StringIO())):
         pass
     assert "30/30 rows, 0 rejected, 40.0 rows/s, 0 s left" in capsys.readouterr().err
+
+
+def test_items_are_handed_on_and_counted_on_a_terminal() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+    assert list(counted("abc", 3, "letters", console)) == ["a", "b", "c"]
+    assert "letters" in screen.getvalue()
+    assert "100%" in screen.getvalue()
+
+
+def test_elsewhere_the_last_item_counted_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(counted("abc", 3, "letters", Console(file=io.StringIO()))) == ["a", "b", "c"]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("3/3 letters, ")
+    assert line.endswith(" letters/s, 0 s left")
