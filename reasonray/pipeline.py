@@ -49,6 +49,9 @@ them the pools' actors hold all CPUs and nothing moves, without a word (ray issu
 SPARE_MEMORY = 1024**3
 """What the filter of a resumed run reserves, bytes."""
 
+MEASURING_STAGES = ["load", "divergence"]
+"""What the first pass of the rank form runs."""
+
 _OBJECT_STORE_BYTES = 2 * 1024**3
 _WAIT_FOR_CPUS_S = 60.0
 
@@ -58,6 +61,18 @@ class _Actor(Pool):
 
     def __init__(self, spec: PoolSpec) -> None:
         super().__init__(spec, ray.get_runtime_context().get_actor_id() or "driver")
+
+
+class _Measurer(_Actor):
+    """Of each pair of Part I its divergence and nothing else: no image leaves the process."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        pairs = [row for row in to_rows(table) if row["part"] == "I" and not row["variation"]]
+        scores = [row["scores"].get("divergence") for row in self.process(pairs)]
+        # Not as the records have it, 32 bits wide: the threshold is exact.
+        return pa.table(
+            {"divergence": pa.array([s for s in scores if s is not None], pa.float64())}
+        )
 
 
 @contextlib.contextmanager
@@ -99,7 +114,10 @@ def connected(recipe: Recipe) -> Iterator[None]:
 
 
 def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> float | None:
-    """What `divergence.worst_fraction` comes to: a first pass over all pairs of Part I."""
+    """What `divergence.worst_fraction` comes to: a first pass over all pairs of Part I.
+
+    A pair that cannot be measured, or kills its process, takes no part; `run` rejects it.
+    """
     fraction = recipe.stages.divergence.worst_fraction
     if fraction is None:
         return None
@@ -107,24 +125,28 @@ def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> 
         update={"threshold": None, "worst_fraction": None}
     )
     stages = recipe.stages.model_copy(update={"divergence": open_section})
-    measured = recipe.model_copy(update={"stages": stages})
+    spec = PoolSpec(
+        config=PoolConfig(
+            stages=MEASURING_STAGES,
+            # The pools are not there yet: their CPUs are free.
+            max_actors=max(1, int(sum(pool.max_actors * pool.num_cpus for pool in recipe.pools))),
+        ),
+        recipe=recipe.model_copy(update={"stages": stages}),
+        build=build,
+        divergence_threshold=None,
+        attempts=workspace.attempts_folder,
+        progress=workspace.measuring_folder,
+        is_first=True,
+        is_last=False,
+    )
 
-    def measure(table: pa.Table) -> pa.Table:
-        rows = [r for r in to_rows(table) if r["part"] == "I" and not r["variation"]]
-        for name in ("load", "divergence"):
-            rows = build(name, measured, None)(rows)
-        values = [score for r in rows if (score := r["scores"].get("divergence")) is not None]
-        return pa.table({"divergence": pa.array(values, pa.float64())})
-
-    def measure_all() -> list[float]:
-        dataset = _read_plan(workspace, recipe.output.block_rows).map_batches(
-            measure, batch_format="pyarrow", batch_size=None, num_cpus=1
-        )
+    def measure() -> list[float]:
+        dataset = _through(_read_plan(workspace, recipe.output.block_rows), _Measurer, spec)
         batches = dataset.iter_batches(batch_size=None)
         return [value for batch in batches for value in batch["divergence"].tolist()]
 
     with _settings(recipe):
-        values = _executed(measure_all, workspace.output)
+        values = _executed(measure, workspace.output)
     return rank_threshold(values, fraction)
 
 
@@ -155,18 +177,7 @@ def run(
                 is_first=pool is recipe.pools[0],
                 is_last=pool is recipe.pools[-1],
             )
-            dataset = dataset.map_batches(
-                _Actor,
-                fn_constructor_args=(spec,),
-                batch_format="pyarrow",
-                batch_size=pool.batch_size,
-                num_cpus=pool.num_cpus,
-                num_gpus=pool.num_gpus,
-                compute=ray.data.ActorPoolStrategy(
-                    min_size=pool.min_actors, max_size=pool.max_actors
-                ),
-                udf_modifying_row_count=False,
-            )
+            dataset = _through(dataset, _Actor, spec)
         dataset.write_parquet(str(work.rows), partition_cols=["status"])
 
     with _settings(recipe, checkpoint):
@@ -178,6 +189,20 @@ def _read_plan(workspace: Workspace, block_rows: int) -> ray.data.Dataset:
     # Small files would be read as one block: one actor at work, one commit at the very end.
     return ray.data.read_parquet(files, partitioning=None).repartition(
         target_num_rows_per_block=block_rows
+    )
+
+
+def _through(dataset: ray.data.Dataset, actor: type[_Actor], spec: PoolSpec) -> ray.data.Dataset:
+    pool = spec.config
+    return dataset.map_batches(
+        actor,
+        fn_constructor_args=(spec,),
+        batch_format="pyarrow",
+        batch_size=pool.batch_size,
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus,
+        compute=ray.data.ActorPoolStrategy(min_size=pool.min_actors, max_size=pool.max_actors),
+        udf_modifying_row_count=actor is _Measurer,
     )
 
 

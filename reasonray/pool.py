@@ -79,9 +79,21 @@ class Pool:
         Raises:
             ReasonrayError: loading failed, or something outside the rows does.
         """
+        rows = self.process(to_rows(table))
+        result = to_table(rows)
+        if self.spec.is_last:
+            status = ["rejected" if is_rejected(row) else "accepted" for row in rows]
+            result = result.append_column("status", pa.array(status, pa.string()))
+        return result
+
+    def process(self, rows: list[Row]) -> list[Row]:
+        """The rows after all stages, before they are packed.
+
+        Raises:
+            ReasonrayError: as for a batch.
+        """
         if self._failure is not None:
             raise self._failure
-        rows = to_rows(table)
         if self.spec.is_first:
             for row in rows:
                 self._begin(row)
@@ -90,11 +102,7 @@ class Pool:
         else:
             rows = self._run(rows)
         self._counts.save()
-        result = to_table(rows)
-        if self.spec.is_last:
-            status = ["rejected" if is_rejected(row) else "accepted" for row in rows]
-            result = result.append_column("status", pa.array(status, pa.string()))
-        return result
+        return rows
 
     def _load(self, process_id: str) -> None:
         config = self.spec.config

@@ -109,7 +109,14 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
 
         with pipeline.connected(recipe):
             if _is_ranked(recipe, workspace) and not kept.exists():
-                threshold = pipeline.divergence_threshold(recipe, workspace, build)
+                num_pairs = workspace.planned_parts()["I"] // recipe.variations
+                _say(
+                    f"{workspace.output}: measuring how far the images of {num_pairs} pairs differ"
+                )
+                with progress.Progress(
+                    workspace.measuring_folder, pipeline.MEASURING_STAGES, num_pairs, 0
+                ):
+                    threshold = pipeline.divergence_threshold(recipe, workspace, build)
                 write_file(kept, json.dumps({"threshold": threshold}))
             names = [name for pool in recipe.pools for name in pool.stages]
             with progress.Progress(workspace.progress_folder, names, num_rows, num_done):

@@ -4,6 +4,7 @@
     recipe.yaml             the recipe as run, with sources and parts; another one is refused
     plan/*.parquet          one light row for each thing to do
     divergence.json         the rank form's threshold, once found
+    measuring/              counts of the pass that finds it
     work-<n>/rows/          finished rows, in `status=accepted` and `status=rejected`
     work-<n>/checkpoint/    their ids: a row counts when its id stands here
     attempts/, progress/    of the pools' processes (`reasonray.pool`, `reasonray.progress`)
@@ -83,6 +84,11 @@ class Workspace:
     def progress_folder(self) -> Path:
         """Where this run's pool processes keep their counts."""
         return self.folder / "progress" / self.session
+
+    @property
+    def measuring_folder(self) -> Path:
+        """Where the processes of the rank form's first pass keep their counts."""
+        return self.folder / "measuring" / self.session
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -179,13 +185,14 @@ class Workspace:
         work.rows.mkdir(parents=True, exist_ok=True)
         work.checkpoint.mkdir(exist_ok=True)
         work.repair()
-        for name in ("attempts", "progress"):
+        for name in ("attempts", "progress", "measuring"):
             (self.folder / name).mkdir(exist_ok=True)
         for stray in (self.folder / "attempts").iterdir():
             # Only this run's count: a row in hand when a whole run was killed has not crashed.
             shutil.rmtree(stray, ignore_errors=True)
         self.attempts_folder.mkdir()
         self.progress_folder.mkdir()
+        self.measuring_folder.mkdir()
         return work
 
     def remove(self) -> None:

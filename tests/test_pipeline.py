@@ -105,6 +105,15 @@ def test_a_row_that_kills_its_process_is_rejected_alone(ray_session: None, tmp_p
     assert crashed == ["II/toy/0004/0", "II/toy/0005/0"]
 
 
+def test_a_pair_that_kills_its_process_is_left_out_of_the_ranking(
+    ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = Plan(20, ((4, "poison"),), captioned="I")
+    made = run(recipe(parts=["I"], variations=2), tmp_path / "out", build=Build(), plan=plan)
+    assert made.rejections == {"divergence": {"unchanged": 2}, "load": {"crashed": 2}}
+    assert "out: measuring how far the images of 20 pairs differ" in capsys.readouterr().err
+
+
 def test_a_failure_outside_the_rows_stops_the_run_which_goes_on_later(
     ray_session: None, tmp_path: Path
 ) -> None:
