@@ -131,8 +131,12 @@ def world(kind: str, count: int, seed: int, output: str) -> None:
     from reasonray.mini.formats import write_instructpix2pix, write_v3det
 
     folder = Path(output)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--output {output}: is there already; give a new or empty folder")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"--output {output}: is there already; give a new or empty folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be made ({error.strerror})") from error
     writers = {"v3det": write_v3det, "instructpix2pix": write_instructpix2pix}
     writers[kind](folder, count, seed)
     click.echo(folder)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import OutputConfig, Recipe
@@ -88,9 +88,18 @@ class Manifest(BaseModel):
 
 
 def manifest(output: str | Path) -> Manifest | None:
-    """The manifest of a complete output; None when it is not complete."""
+    """The manifest of a complete output; None when it is not complete.
+
+    Raises:
+        UserError: the file is another program's.
+    """
     path = Path(output) / MANIFEST
-    return Manifest.model_validate_json(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"output {output}: its {MANIFEST} was not made by reasonray") from error
 
 
 def read(output: str | Path, kind: Kind = "accepted") -> Iterator[dict[str, Any]]:

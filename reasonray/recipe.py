@@ -291,9 +291,11 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
                 "for a file of your own give a path that ends in .yaml"
             )
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"recipe {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"recipe {path}: not UTF-8 text (byte {error.start})") from error
     except yaml.YAMLError as error:
         raise UserError(f"recipe {path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

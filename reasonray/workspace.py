@@ -50,7 +50,7 @@ class Workspace:
         """Nothing is touched yet.
 
         Raises:
-            UserError: the output is a URI, or a folder that holds something else.
+            UserError: the output is a URI, a folder that holds something else, or out of reach.
         """
         if "://" in str(output):
             raise UserError(
@@ -60,15 +60,10 @@ class Workspace:
         self.output = Path(output).expanduser().absolute()
         self.folder = self.output / ".run"
         self.session = f"{time.time_ns():x}"
-        if self.output.exists() and not self.output.is_dir():
-            raise UserError(f"output {output}: is a file, not a folder")
-        if not self.folder.exists() and self.output.exists():
-            strangers = sorted(path.name for path in self.output.iterdir())
-            if strangers and "manifest.json" not in strangers:
-                raise UserError(
-                    f"output {output}: holds {strangers[0]} and is no output of reasonray; "
-                    "give a new or empty folder"
-                )
+        try:
+            self._refuse_a_stranger()
+        except OSError as error:
+            raise _unusable(self.output, error) from error
 
     @property
     def plan_folder(self) -> Path:
@@ -95,11 +90,16 @@ class Workspace:
         """Hold the output for this process.
 
         Raises:
-            UserError: another run holds it.
+            UserError: another run holds it, or it cannot be made or written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "lock"
-        descriptor = _take(path, self.output)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = _take(path, self.output)
+        except OSError as error:
+            if out_of_space(error):
+                raise
+            raise _unusable(self.output, error) from error
         stop = threading.Event()
 
         def beat() -> None:
@@ -204,6 +204,17 @@ class Workspace:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()
+
+    def _refuse_a_stranger(self) -> None:
+        if self.output.exists() and not self.output.is_dir():
+            raise UserError(f"output {self.output}: is a file, not a folder")
+        if not self.folder.exists() and self.output.exists():
+            strangers = sorted(path.name for path in self.output.iterdir())
+            if strangers and "manifest.json" not in strangers:
+                raise UserError(
+                    f"output {self.output}: holds {strangers[0]} and is no output of reasonray; "
+                    "give a new or empty folder"
+                )
 
 
 class Work:
@@ -370,6 +381,12 @@ def _holder(descriptor: int) -> dict[str, Any] | None:
     except ValueError:
         return None
     return content if isinstance(content, dict) and "host" in content else None
+
+
+def _unusable(output: Path, error: OSError) -> UserError:
+    return UserError(
+        f"output {output}: cannot be used ({error.strerror}); give a folder that can be written"
+    )
 
 
 def _in_use(output: Path, holder: dict[str, Any] | None) -> str:

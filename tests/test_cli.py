@@ -105,9 +105,13 @@ def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str])
         ("generate mini --output x --source v3dt=/a", "v3det"),
         ("generate mini --output x --set stages.paint.steps=3", "unknown key"),
         ("recipe show none.yaml", "none.yaml"),
+        ("generate mini --output /dev/null/x", "output /dev/null/x: cannot be used (Not a dir"),
+        ("generate mini --output /proc/x", "output /proc/x: cannot be used (No such file"),
+        (f"generate mini --output {'x' * 300}", "cannot be used (File name too long)"),
         ("report nowhere", "nowhere"),
         ("mini train dectector", "detector"),
         ("mini world --count 0 --format v3det --output x", "--count"),
+        ("mini world --format v3det --output /proc/x", "--output /proc/x: cannot be made"),
         ("nonsense", "nonsense"),
     ],
 )

@@ -92,6 +92,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "cannot be read" in message(tmp_path / "none.yaml")
 
 
+def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes("# für mich\n".encode("latin-1"))
+    assert "a.yaml: not UTF-8 text (byte 3)" in message(tmp_path / "a.yaml")
+
+
 def test_settings_reach_into_sections_and_lists() -> None:
     recipe = load("mini", ["pools.1.batch_size=3", "stages.quality.min_divergence=null", "seed=7"])
     assert recipe.pools[1].batch_size == 3

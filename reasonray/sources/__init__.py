@@ -47,7 +47,8 @@ def plan(recipe: Recipe, workdir: Path) -> Iterator[Row]:
         parts = [part for part in served if part in recipe.parts]
         if not parts:
             continue
-        for item in _unique(islice(read(source), recipe.limit), name):
+        items = _permitted(read(source), source)
+        for item in _unique(islice(items, recipe.limit), name):
             for row in _rows(item, name, source, parts, recipe.variations):
                 num_rows += 1
                 yield row
@@ -110,6 +111,15 @@ def _named(
             raise UserError(f"source {source.format}={path}: listed twice")
         seen.add(unique)
         yield unique, source
+
+
+def _permitted(items: Iterator[Item], source: SourceConfig) -> Iterator[Item]:
+    try:
+        yield from items
+    except PermissionError as error:
+        raise UserError(
+            f"source {source.format}={source.path}: this user may not read it ({error})"
+        ) from error
 
 
 def _unique(items: Iterator[Item], name: str) -> Iterator[Item]:

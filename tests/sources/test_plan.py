@@ -1,9 +1,11 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from reasonray import recipe as recipes
 from reasonray.errors import RunError, UserError
@@ -104,6 +106,18 @@ def test_nothing_to_do_is_the_user_s_mistake(tmp_path: Path) -> None:
         rows(recipe(), tmp_path)
     with pytest.raises(UserError, match="folder have no inputs for parts I, II"):
         rows(recipe(photos(tmp_path / "a", "x.jpg"), parts=["I", "II"]), tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: object, path: str, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    source = photos(tmp_path / "a", "x.jpg")
+    monkeypatch.setattr(LocalFileSystem, "ls", refused)  # the tests may run as root
+    with pytest.raises(UserError, match=r"source folder=.*/a: this user may not read it .*/a'"):
+        rows(recipe(source), tmp_path)
 
 
 def test_a_mini_world_is_drawn_once_and_feeds_all_parts(tmp_path: Path) -> None:
