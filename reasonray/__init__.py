@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from reasonray.dataset import read
     from reasonray.run import generate
 
+__version__ = "0.1.0"
+
 __all__ = ["generate", "read"]
 
 _MODULES = {"generate": "reasonray.run", "read": "reasonray.dataset"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from reasonray import __version__
 from reasonray.errors import RunError, UserError
 
 AGAIN = "the same command continues it"
@@ -16,7 +17,7 @@ AGAIN = "the same command continues it"
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Try it: reasonray generate mini --output out/demo",
 )
-@click.version_option(package_name="reasonray", message="%(package)s %(version)s")
+@click.version_option(__version__, message="reasonray %(version)s")
 def cli() -> None:
     """Expand image-editing datasets with reasoning instructions, on a laptop or a Ray cluster."""
 

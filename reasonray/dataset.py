@@ -8,7 +8,6 @@ import json
 import shutil
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from reasonray import __version__
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import OutputConfig, Recipe
 from reasonray.record import ACCEPTED_SCHEMA, PARTS, REJECTED_SCHEMA, Model, to_rows
@@ -271,7 +271,7 @@ def make_manifest(
         rejections=rejections,
         distinct_instructions=len(summary.instructions),
         models=[UsedModel(**summary.models[key]) for key in sorted(summary.models)],
-        reasonray=version("reasonray"),
+        reasonray=__version__,
         recipe_hash=recipe.hash(),
         divergence_threshold=threshold,
         seconds=round(seconds, 3),

@@ -12,12 +12,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from reasonray import __version__
 from reasonray.errors import ReasonrayError, RunError
 from reasonray.recipe import PoolConfig, Recipe
 from reasonray.record import Row, is_rejected, reject, to_rows, to_table
@@ -143,7 +143,7 @@ class Pool:
 
     def _begin(self, row: Row) -> None:
         row["provenance"] = {
-            "reasonray": version("reasonray"),
+            "reasonray": __version__,
             "recipe_hash": self.spec.recipe.hash(),
             "seed": self.spec.recipe.seed,
             "variation": row.get("variation") or 0,
