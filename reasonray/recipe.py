@@ -226,7 +226,9 @@ class Recipe(Config):
 
     seed: int = Field(0, ge=0, description="Every sample's randomness follows from it and its id")
     parts: list[Literal["I", "II", "III"]] = Field(
-        ["I", "II", "III"], min_length=1, description="Which parts are made"
+        ["I", "II", "III"],
+        min_length=1,
+        description="Which parts are made; what only others need is not loaded",
     )
     variations: int = Field(
         1, ge=1, description="Samples made of each input, each with an id and seed of its own"

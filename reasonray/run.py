@@ -107,20 +107,23 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
     if num_done < num_rows:
         from reasonray import pipeline
 
-        with pipeline.connected(recipe):
-            if _is_ranked(recipe, workspace) and not kept.exists():
-                num_pairs = workspace.planned_parts()["I"] // recipe.variations
+        parts = workspace.planned_parts()
+        needed = stages.needed(recipe, parts)
+        with pipeline.connected(needed):
+            is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
+            if is_ranked and not kept.exists():
+                num_pairs = parts["I"] // recipe.variations
                 _say(
                     f"{workspace.output}: measuring how far the images of {num_pairs} pairs differ"
                 )
                 with progress.Progress(
                     workspace.measuring_folder, pipeline.MEASURING_STAGES, num_pairs, 0
                 ):
-                    threshold = pipeline.divergence_threshold(recipe, workspace, build)
+                    threshold = pipeline.divergence_threshold(needed, workspace, build)
                 write_file(kept, json.dumps({"threshold": threshold}))
-            names = [name for pool in recipe.pools for name in pool.stages]
+            names = [name for pool in needed.pools for name in pool.stages]
             with progress.Progress(workspace.progress_folder, names, num_rows, num_done):
-                pipeline.run(recipe, workspace, work, build, threshold)
+                pipeline.run(needed, workspace, work, build, threshold)
     return _publish(recipe, workspace, work, threshold)
 
 
@@ -168,10 +171,6 @@ def _refuse_another(recipe: Recipe, before: dict[str, object], output: Path) -> 
             f"output {output}: was begun with another recipe; different: {', '.join(keys)}; "
             "give another output, or the same recipe"
         )
-
-
-def _is_ranked(recipe: Recipe, workspace: Workspace) -> bool:
-    return bool(recipe.stages.divergence.worst_fraction) and "I" in workspace.planned_parts()
 
 
 def _source(source: str | SourceConfig) -> SourceConfig:

@@ -130,6 +130,22 @@ def test_a_failure_outside_the_rows_stops_the_run_which_goes_on_later(
     assert_same(tmp_path / "out", Plan(40), Build(), parts=["II"])
 
 
+def test_what_only_other_parts_need_is_neither_started_nor_counted(
+    ray_session: None, tmp_path: Path
+) -> None:
+    content = recipe().model_dump()
+    names = [name for pool in content["pools"] for name in pool["stages"]]
+    content["pools"] = [
+        {"stages": names[:4]},
+        {"stages": names[4:-1], "num_gpus": 4},
+        {"stages": names[-1:]},
+    ]
+    made = recipe(pools=content["pools"], parts=["I"])
+    done = run(made, tmp_path / "out", build=Build(broken="paint"), plan=Plan(10))
+    assert (done.inputs, done.rejections) == (10, {"divergence": {"unchanged": 1}})
+    assert done.stages.keys() == {"load", "divergence", "rewrite", "select", "quality"}
+
+
 def test_a_stage_that_cannot_be_loaded_ends_the_run_at_once(
     ray_session: None, tmp_path: Path
 ) -> None:
