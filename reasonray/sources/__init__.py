@@ -14,7 +14,7 @@ from reasonray.errors import UserError
 from reasonray.recipe import Recipe, SourceConfig
 from reasonray.record import Part, Row, sample_id
 from reasonray.sources import folder, instructpix2pix, instructpix2pix_parquet, mini, v3det
-from reasonray.sources.files import read_bytes
+from reasonray.sources.files import is_local, read_bytes
 from reasonray.sources.item import Item
 
 __all__ = ["FORMATS", "Item", "plan", "read_bytes"]
@@ -62,6 +62,7 @@ def plan(recipe: Recipe, workdir: Path) -> Iterator[Row]:
 def _rows(
     item: Item, name: str, source: SourceConfig, parts: list[Part], variations: int
 ) -> Iterator[Row]:
+    root = str(Path(source.path).expanduser().absolute()) if is_local(source.path) else None
     for part in parts:
         if part == "I" and item.edited_uri is None:
             continue
@@ -76,6 +77,7 @@ def _rows(
                 "variation": variation,
                 "input_uri": item.input_uri,
                 "edited_uri": item.edited_uri if pair else None,
+                "root": root,
                 "input_caption": item.input_caption,
                 "edited_caption": item.edited_caption if pair else None,
                 "direct_instruction": item.direct_instruction if pair else None,

@@ -40,6 +40,7 @@ def test_pairs_feed_part_one_and_their_inputs_part_two(tmp_path: Path) -> None:
     assert [row["part"] for row in listed] == ["I", "II"] * 3
     assert first["id"] == "I/instructpix2pix/0000000/1000000/0"
     assert first["edited_uri"]
+    assert first["root"] == second["root"] == str(tmp_path / "pairs")
     assert first["direct_instruction"]
     assert first["edited_caption"]
     assert second["input_uri"] == first["input_uri"]
