@@ -65,7 +65,7 @@ def test_each_help_ends_with_a_line_to_paste(
     command = cli.commands[name]
     while isinstance(command, click.Group):
         command, rest = command.commands[rest[0]], rest[1:]
-    command.make_context(name, rest)  # the line itself parses
+    command.make_context(name, rest, **cli.context_settings)  # the line itself parses
 
 
 def test_the_help_names_every_source_format(capsys: pytest.CaptureFixture[str]) -> None:
