@@ -25,7 +25,6 @@ import pyarrow as pa
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Hides a false error about constructor arguments that every actor pool causes (ray issue 57733).
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 import ray.data
@@ -60,6 +59,9 @@ class _Actor(Pool):
     """A pool's process as Ray Data makes it; Ray gives a restarted actor the same id."""
 
     def __init__(self, spec: PoolSpec) -> None:
+        if not spec.config.num_gpus:
+            # Ray shows an actor that asked for no GPU all of its machine's.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         super().__init__(spec, ray.get_runtime_context().get_actor_id() or "driver")
 
 

@@ -16,6 +16,7 @@ from toy_stages import Build, Plan, recipe, sequential
 
 from reasonray.dataset import KINDS, manifest
 from reasonray.errors import RunError, UserError
+from reasonray.pool import PoolSpec
 from reasonray.record import is_rejected
 from reasonray.run import run
 from reasonray.workspace import Workspace
@@ -152,6 +153,28 @@ def test_a_stage_that_cannot_be_loaded_ends_the_run_at_once(
     build = Build(broken="paint")
     with pytest.raises(RunError, match=r"^stage paint: could not be loaded: RuntimeError: no wei"):
         run(recipe(), tmp_path / "out", build=build, plan=Plan(3))
+
+
+@pytest.mark.parametrize(("num_gpus", "seen"), [(0, ""), (0.5, "0,1")])
+def test_an_actor_sees_gpus_only_if_its_pool_has_some(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_gpus: float, seen: str
+) -> None:
+    from reasonray.pipeline import _Actor
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (pool, _) = recipe().pools
+    spec = PoolSpec(
+        config=pool.model_copy(update={"num_gpus": num_gpus}),
+        recipe=recipe(),
+        build=Build(),
+        divergence_threshold=None,
+        attempts=tmp_path,
+        progress=tmp_path,
+        is_first=True,
+        is_last=False,
+    )
+    _Actor(spec)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
 
 
 def test_a_cluster_too_small_is_refused_before_the_start_and_before_a_resume(
