@@ -295,13 +295,22 @@ def _check_resources(recipe: Recipe) -> None:
         raise UserError(_too_small(recipe, needed, missing, "has", total))
     if limits:
         return
-    for node_need, pool in ((pool.num_cpus, pool) for pool in recipe.pools):
-        largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-        if node_need > largest:
-            raise UserError(
-                f"pool {'+'.join(pool.stages)} needs {node_need:g} CPUs on one machine, "
-                f"the largest has {largest:g}"
-            )
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for pool in recipe.pools:
+        for name, amount in (("CPU", pool.num_cpus), ("GPU", pool.num_gpus)):
+            largest = max(machine.get(name, 0) for machine in machines)
+            if amount > largest:
+                raise UserError(
+                    f"pool {'+'.join(pool.stages)} needs {amount:g} {name}s on one machine, "
+                    f"the largest has {largest:g}"
+                )
+    gpus = [int(machine.get("GPU", 0)) for machine in machines]
+    if not fit_on_gpus([n for p in recipe.pools for n in [p.num_gpus] * p.min_actors], gpus):
+        raise UserError(
+            f"this recipe's actors cannot share the GPUs there are ({_shares(recipe)}; machines "
+            f"with {', '.join(f'{n}' for n in gpus if n)}): a fraction lies on one GPU, several "
+            "GPUs on one machine; lower pools.N.num_gpus or pools.N.min_actors"
+        )
     # A run that was just stopped may hold its CPUs for some seconds more; one that failed in this
     # process until its handles are collected.
     deadline = time.monotonic() + _WAIT_FOR_CPUS_S
@@ -310,6 +319,28 @@ def _check_resources(recipe: Recipe) -> None:
             raise UserError(_too_small(recipe, needed, missing, "has now free", free))
         gc.collect()
         time.sleep(1)
+
+
+def fit_on_gpus(actors: list[float], machines: list[int]) -> bool:
+    """Whether actors find their GPUs: a fraction of a single one, or whole ones of one machine.
+
+    Args:
+        actors: GPUs that each takes.
+        machines: GPUs that each has.
+    """
+    free = [[1.0] * num_gpus for num_gpus in machines]
+    for wanted in sorted(actors, reverse=True):
+        share = min(wanted, 1.0)
+        # What is fullest is filled first, as Ray does within a machine.
+        for machine in sorted(free, key=sum):
+            fitting = [i for i, left in enumerate(machine) if left > share - 1e-6]
+            if len(fitting) >= math.ceil(wanted):
+                for i in sorted(fitting, key=machine.__getitem__)[: math.ceil(wanted)]:
+                    machine[i] -= share
+                break
+        else:
+            return False
+    return True
 
 
 def _missing(needed: dict[str, float], there: Mapping[str, float]) -> list[str]:
@@ -326,18 +357,21 @@ def _too_small(
     def amount(name: str, value: float) -> str:
         return f"{value / 1024**3:.1f} GiB memory" if name == "memory" else f"{value:g} {name}s"
 
-    def share(pool: PoolConfig) -> str:
-        gpus = f" x {pool.num_gpus:g} GPUs" if pool.num_gpus else ""
-        return f"{pool.min_actors} x {pool.num_cpus:g} CPUs{gpus}"
-
     wants = " and ".join(amount(name, needed[name]) for name in missing)
     has = " and ".join(amount(name, there.get(name, 0)) for name in missing)
-    pools = ", ".join(share(pool) for pool in recipe.pools)
     return (
-        f"this recipe needs at least {wants}, the cluster {verb} {has} (pools: {pools}; "
+        f"this recipe needs at least {wants}, the cluster {verb} {has} ({_shares(recipe)}; "
         f"{SPARE_CPUS} CPUs to read, write and resume); give the cluster more, or lower "
         "pools.N.min_actors or pools.N.num_cpus"
     )
+
+
+def _shares(recipe: Recipe) -> str:
+    def share(pool: PoolConfig) -> str:
+        gpus = f" and {pool.num_gpus:g} GPUs" if pool.num_gpus else ""
+        return f"{pool.min_actors} x {pool.num_cpus:g} CPUs{gpus}"
+
+    return f"pools: {', '.join(map(share, recipe.pools))}"
 
 
 def _quieten() -> None:

@@ -191,7 +191,11 @@ class LanguageModelConfig(Config):
     token_budget: int | None = Field(
         None, gt=0, description="openai: tokens one actor may use before the run stops; null: any"
     )
-    tensor_parallel_size: int = Field(1, ge=1, description="vllm: GPUs of one engine")
+    tensor_parallel_size: int = Field(
+        1,
+        ge=1,
+        description="vllm: GPUs of one engine; num_gpus of its pools is the same, if not below 1",
+    )
     max_model_len: int | None = Field(None, gt=0, description="vllm: context length; null: model's")
 
 
@@ -253,6 +257,21 @@ class Recipe(Config):
             if pool.max_actors < pool.min_actors:
                 raise ValueError(
                     f"pools: max_actors {pool.max_actors} is below min_actors {pool.min_actors}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _an_engine_has_the_gpus_of_its_actor(self) -> "Recipe":
+        num_gpus = self.language_model.tensor_parallel_size
+        for index, pool in enumerate(self.pools):
+            asks = {"rewrite", "select", "propose"}.intersection(pool.stages)
+            if self.language_model.backend != "vllm" or not asks or pool.num_gpus < 1:
+                continue
+            if pool.num_gpus != num_gpus:
+                raise ValueError(
+                    f"pools.{index}.num_gpus is {pool.num_gpus:g}, language_model."
+                    f"tensor_parallel_size {num_gpus}: vLLM's engine takes the GPUs of its "
+                    "actor; give both the same number"
                 )
         return self
 
