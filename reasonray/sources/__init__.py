@@ -14,7 +14,7 @@ from reasonray.errors import UserError
 from reasonray.recipe import Recipe, SourceConfig
 from reasonray.record import Part, Row, sample_id
 from reasonray.sources import folder, instructpix2pix, instructpix2pix_parquet, mini, v3det
-from reasonray.sources.files import is_local, read_bytes
+from reasonray.sources.files import is_local, printable, read_bytes
 from reasonray.sources.item import Item
 
 __all__ = ["FORMATS", "Item", "plan", "read_bytes"]
@@ -47,7 +47,7 @@ def plan(recipe: Recipe, workdir: Path) -> Iterator[Row]:
         parts = [part for part in served if part in recipe.parts]
         if not parts:
             continue
-        items = _permitted(read(source), source)
+        items = map(_printable, _permitted(read(source), source))
         for item in _unique(islice(items, recipe.limit), name):
             for row in _rows(item, name, source, parts, recipe.variations):
                 num_rows += 1
@@ -122,6 +122,10 @@ def _permitted(items: Iterator[Item], source: SourceConfig) -> Iterator[Item]:
         raise UserError(
             f"source {source.format}={source.path}: this user may not read it ({error})"
         ) from error
+
+
+def _printable(item: Item) -> Item:
+    return Item(**{name: text and printable(text) for name, text in vars(item).items()})
 
 
 def _unique(items: Iterator[Item], name: str) -> Iterator[Item]:

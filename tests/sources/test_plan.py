@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,25 @@ def test_a_mini_world_left_half_drawn_is_drawn_again(tmp_path: Path) -> None:
 def test_a_mini_world_is_a_count_and_a_seed(tmp_path: Path, path: str) -> None:
     with pytest.raises(UserError, match="expected COUNT or COUNT@SEED"):
         rows(recipe({"format": "mini", "path": path}), tmp_path)
+
+
+def test_a_file_name_that_is_not_utf8_is_a_row_like_any_other(tmp_path: Path) -> None:
+    source = photos(tmp_path / "a", "x.jpg")
+    try:
+        Path(os.fsdecode(bytes(tmp_path / "a") + b"/caf\xe9.jpg")).write_bytes(b"coffee")
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    listed = to_rows(to_table(rows(recipe(source), tmp_path), PLAN_SCHEMA))
+    assert [row["source_id"] for row in listed] == ["caf\\udce9.jpg", "x.jpg"]
+    assert read_bytes(listed[0]["input_uri"]) == b"coffee"
+
+
+def test_a_text_that_utf8_cannot_hold_costs_no_other_row(tmp_path: Path) -> None:
+    source = photos(tmp_path / "a", "x.jpg")
+    line = json.dumps({"file_name": "x.jpg", "text": "a \ud83d cat"})
+    (tmp_path / "a/metadata.jsonl").write_text(line)
+    (row,) = to_rows(to_table(rows(recipe(source), tmp_path), PLAN_SCHEMA))
+    assert row["input_caption"] == "a \\ud83d cat"
 
 
 def test_the_plan_is_written_as_it_is_read(tmp_path: Path) -> None:
