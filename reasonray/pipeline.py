@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -53,6 +54,7 @@ MEASURING_STAGES = ["load", "divergence"]
 
 _OBJECT_STORE_BYTES = 2 * 1024**3
 _WAIT_FOR_CPUS_S = 60.0
+_CONNECT_S = 10.0
 
 
 class _Actor(Pool):
@@ -91,11 +93,19 @@ def connected(recipe: Recipe) -> Iterator[None]:
     started = not ray.is_initialized()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if started and (address := os.environ.get("RAY_ADDRESS")):
+        print(f"connecting to Ray at {address}", file=sys.stderr, flush=True)
         try:
+            if address != "auto":
+                # Ray itself waits for minutes where nothing answers.
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
             with _silent():
                 ray.init(address="auto", **quiet)
-        except ConnectionError as error:
-            raise UserError(f"RAY_ADDRESS={address}: no cluster answers there") from error
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"RAY_ADDRESS={address}: no cluster answers there; expected HOST:PORT of its head "
+                "node, which `ray start --head` prints, or auto for one on this machine"
+            ) from error
     elif started:
         cpus = sum(pool.max_actors * pool.num_cpus for pool in recipe.pools)
         with _silent():

@@ -251,12 +251,27 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(
     assert again == manifest(tmp_path / "out")
 
 
-def start(*arguments: object) -> "subprocess.Popen[str]":
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:8265", "10.255.255.1", "ray://nowhere.invalid:10001", "127.0.0.1:9"],
+)
+def test_an_address_without_a_cluster_is_named_with_the_right_form(
+    tmp_path: Path, address: str
+) -> None:
+    driver = start(tmp_path / "out", 1, 0.0, RAY_ADDRESS=address)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 2, errors
+    said = [f"connecting to Ray at {address}", f"RAY_ADDRESS={address}: no cluster answers there"]
+    assert [line[: len(each)] for line, each in zip(errors.splitlines(), said, strict=True)] == said
+    assert "expected HOST:PORT" in errors
+
+
+def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, str(DRIVER), *map(str, arguments)],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", **environment},
     )
 
 
