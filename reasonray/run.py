@@ -73,13 +73,14 @@ def run(
         plan: gives the rows to do; the recipe's sources by default.
     """
     workspace = Workspace(output)
-    if finished := _finished(recipe, workspace.output):
+    if not workspace.folder.exists() and (finished := _finished(recipe, workspace.output)):
         return finished
     try:
         with workspace.locked():
-            # Another run may have finished it between the two lines above.
-            finished = _finished(recipe, workspace.output)
-            return finished or _run(recipe, workspace, build, plan)
+            if finished := _finished(recipe, workspace.output):
+                workspace.remove()  # left by a run that was killed at its very end
+                return finished
+            return _run(recipe, workspace, build, plan)
     except OSError as error:
         if out_of_space(error):
             raise no_space(workspace.output) from error

@@ -165,6 +165,13 @@ def test_the_manifest_adds_up(tmp_path: Path) -> None:
     assert manifest.recipe == recipe().model_dump(mode="json")
 
 
+def test_what_a_run_killed_at_its_very_end_left_is_removed(tmp_path: Path) -> None:
+    published(tmp_path / "out")
+    assert (tmp_path / "out/.run/plan").exists()
+    assert run(recipe(), tmp_path / "out") == reasonray.dataset.manifest(tmp_path / "out")
+    assert not (tmp_path / "out/.run").exists()
+
+
 def test_reading_gives_records_with_pictures(tmp_path: Path) -> None:
     published(tmp_path / "out")
     records = list(reasonray.read(tmp_path / "out"))
