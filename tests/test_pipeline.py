@@ -31,7 +31,7 @@ DRIVER = HERE / "toy_driver.py"
 def ray_session() -> Iterator[None]:
     """One Ray for the tests that need not kill it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE))
+        patch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{HERE.parent}")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
         # Ray's workers give way to everything else by default, which on a busy machine is for ever.
