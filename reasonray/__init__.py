@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from reasonray.run import generate
     from reasonray.writers import export
 
+__version__ = "0.1.0"
+
 __all__ = ["export", "generate", "read"]
 
 _MODULES = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from reasonray import __version__
 from reasonray.errors import RunError, UserError
 
 AGAIN = "the same command continues it"
@@ -17,7 +18,7 @@ AGAIN = "the same command continues it"
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Try it: reasonray generate mini --output out/demo",
 )
-@click.version_option(package_name="reasonray", message="%(package)s %(version)s")
+@click.version_option(__version__, message="reasonray %(version)s")
 def cli() -> None:
     """Expand image-editing datasets with reasoning instructions, on a laptop or a Ray cluster."""
 
@@ -167,8 +168,12 @@ def world(kind: str, count: int, seed: int, output: str) -> None:
 
     require_packages()
     folder = Path(output)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--output {output}: is there already; give a new or empty folder")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"--output {output}: is there already; give a new or empty folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be made ({error.strerror})") from error
     writers = {"v3det": write_v3det, "instructpix2pix": write_instructpix2pix}
     writers[kind](folder, count, seed)
     click.echo(folder)

@@ -8,7 +8,6 @@ import json
 import shutil
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from reasonray import __version__
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import OutputConfig, Recipe
 from reasonray.record import (
@@ -97,9 +97,18 @@ class Manifest(BaseModel):
 
 
 def manifest(output: str | Path) -> Manifest | None:
-    """The manifest of a complete output; None when it is not complete."""
+    """The manifest of a complete output; None when it is not complete.
+
+    Raises:
+        UserError: the file is another program's.
+    """
     path = Path(output) / MANIFEST
-    return Manifest.model_validate_json(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"output {output}: its {MANIFEST} was not made by reasonray") from error
 
 
 def complete(output: str | Path) -> Manifest:
@@ -292,7 +301,7 @@ def make_manifest(
         rejections=rejections,
         distinct_instructions=len(summary.instructions),
         models=[UsedModel(**summary.models[key]) for key in sorted(summary.models)],
-        reasonray=version("reasonray"),
+        reasonray=__version__,
         recipe_hash=recipe.hash(),
         divergence_threshold=threshold,
         seconds=round(seconds, 3),

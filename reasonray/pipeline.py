@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -25,7 +26,6 @@ import pyarrow as pa
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Hides a false error about constructor arguments that every actor pool causes (ray issue 57733).
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 import ray.data
@@ -49,15 +49,34 @@ them the pools' actors hold all CPUs and nothing moves, without a word (ray issu
 SPARE_MEMORY = 1024**3
 """What the filter of a resumed run reserves, bytes."""
 
+MEASURING_STAGES = ["load", "divergence"]
+"""What the first pass of the rank form runs."""
+
 _OBJECT_STORE_BYTES = 2 * 1024**3
 _WAIT_FOR_CPUS_S = 60.0
+_CONNECT_S = 10.0
 
 
 class _Actor(Pool):
     """A pool's process as Ray Data makes it; Ray gives a restarted actor the same id."""
 
     def __init__(self, spec: PoolSpec) -> None:
+        if not spec.config.num_gpus:
+            # Ray shows an actor that asked for no GPU all of its machine's.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         super().__init__(spec, ray.get_runtime_context().get_actor_id() or "driver")
+
+
+class _Measurer(_Actor):
+    """Of each pair of Part I its divergence and nothing else: no image leaves the process."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        pairs = [row for row in to_rows(table) if row["part"] == "I" and not row["variation"]]
+        scores = [row["scores"].get("divergence") for row in self.process(pairs)]
+        # Not as the records have it, 32 bits wide: the threshold is exact.
+        return pa.table(
+            {"divergence": pa.array([s for s in scores if s is not None], pa.float64())}
+        )
 
 
 @contextlib.contextmanager
@@ -74,11 +93,19 @@ def connected(recipe: Recipe) -> Iterator[None]:
     started = not ray.is_initialized()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if started and (address := os.environ.get("RAY_ADDRESS")):
+        print(f"connecting to Ray at {address}", file=sys.stderr, flush=True)
         try:
+            if address != "auto":
+                # Ray itself waits for minutes where nothing answers.
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
             with _silent():
                 ray.init(address="auto", **quiet)
-        except ConnectionError as error:
-            raise UserError(f"RAY_ADDRESS={address}: no cluster answers there") from error
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"RAY_ADDRESS={address}: no cluster answers there; expected HOST:PORT of its head "
+                "node, which `ray start --head` prints, or auto for one on this machine"
+            ) from error
     elif started:
         cpus = sum(pool.max_actors * pool.num_cpus for pool in recipe.pools)
         with _silent():
@@ -99,7 +126,10 @@ def connected(recipe: Recipe) -> Iterator[None]:
 
 
 def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> float | None:
-    """What `divergence.worst_fraction` comes to: a first pass over all pairs of Part I."""
+    """What `divergence.worst_fraction` comes to: a first pass over all pairs of Part I.
+
+    A pair that cannot be measured, or kills its process, takes no part; `run` rejects it.
+    """
     fraction = recipe.stages.divergence.worst_fraction
     if fraction is None:
         return None
@@ -107,24 +137,28 @@ def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> 
         update={"threshold": None, "worst_fraction": None}
     )
     stages = recipe.stages.model_copy(update={"divergence": open_section})
-    measured = recipe.model_copy(update={"stages": stages})
+    spec = PoolSpec(
+        config=PoolConfig(
+            stages=MEASURING_STAGES,
+            # The pools are not there yet: their CPUs are free.
+            max_actors=max(1, int(sum(pool.max_actors * pool.num_cpus for pool in recipe.pools))),
+        ),
+        recipe=recipe.model_copy(update={"stages": stages}),
+        build=build,
+        divergence_threshold=None,
+        attempts=workspace.attempts_folder,
+        progress=workspace.measuring_folder,
+        is_first=True,
+        is_last=False,
+    )
 
-    def measure(table: pa.Table) -> pa.Table:
-        rows = [r for r in to_rows(table) if r["part"] == "I" and not r["variation"]]
-        for name in ("load", "divergence"):
-            rows = build(name, measured, None)(rows)
-        values = [score for r in rows if (score := r["scores"].get("divergence")) is not None]
-        return pa.table({"divergence": pa.array(values, pa.float64())})
-
-    def measure_all() -> list[float]:
-        dataset = _read_plan(workspace, recipe.output.block_rows).map_batches(
-            measure, batch_format="pyarrow", batch_size=None, num_cpus=1
-        )
+    def measure() -> list[float]:
+        dataset = _through(_read_plan(workspace, recipe.output.block_rows), _Measurer, spec)
         batches = dataset.iter_batches(batch_size=None)
         return [value for batch in batches for value in batch["divergence"].tolist()]
 
     with _settings(recipe):
-        values = _executed(measure_all, workspace.output)
+        values = _executed(measure, workspace.output)
     return rank_threshold(values, fraction)
 
 
@@ -155,18 +189,7 @@ def run(
                 is_first=pool is recipe.pools[0],
                 is_last=pool is recipe.pools[-1],
             )
-            dataset = dataset.map_batches(
-                _Actor,
-                fn_constructor_args=(spec,),
-                batch_format="pyarrow",
-                batch_size=pool.batch_size,
-                num_cpus=pool.num_cpus,
-                num_gpus=pool.num_gpus,
-                compute=ray.data.ActorPoolStrategy(
-                    min_size=pool.min_actors, max_size=pool.max_actors
-                ),
-                udf_modifying_row_count=False,
-            )
+            dataset = _through(dataset, _Actor, spec)
         dataset.write_parquet(str(work.rows), partition_cols=["status"])
 
     with _settings(recipe, checkpoint):
@@ -178,6 +201,20 @@ def _read_plan(workspace: Workspace, block_rows: int) -> ray.data.Dataset:
     # Small files would be read as one block: one actor at work, one commit at the very end.
     return ray.data.read_parquet(files, partitioning=None).repartition(
         target_num_rows_per_block=block_rows
+    )
+
+
+def _through(dataset: ray.data.Dataset, actor: type[_Actor], spec: PoolSpec) -> ray.data.Dataset:
+    pool = spec.config
+    return dataset.map_batches(
+        actor,
+        fn_constructor_args=(spec,),
+        batch_format="pyarrow",
+        batch_size=pool.batch_size,
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus,
+        compute=ray.data.ActorPoolStrategy(min_size=pool.min_actors, max_size=pool.max_actors),
+        udf_modifying_row_count=actor is _Measurer,
     )
 
 
@@ -268,13 +305,22 @@ def _check_resources(recipe: Recipe) -> None:
         raise UserError(_too_small(recipe, needed, missing, "has", total))
     if limits:
         return
-    for node_need, pool in ((pool.num_cpus, pool) for pool in recipe.pools):
-        largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-        if node_need > largest:
-            raise UserError(
-                f"pool {'+'.join(pool.stages)} needs {node_need:g} CPUs on one machine, "
-                f"the largest has {largest:g}"
-            )
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for pool in recipe.pools:
+        for name, amount in (("CPU", pool.num_cpus), ("GPU", pool.num_gpus)):
+            largest = max(machine.get(name, 0) for machine in machines)
+            if amount > largest:
+                raise UserError(
+                    f"pool {'+'.join(pool.stages)} needs {amount:g} {name}s on one machine, "
+                    f"the largest has {largest:g}"
+                )
+    gpus = [int(machine.get("GPU", 0)) for machine in machines]
+    if not fit_on_gpus([n for p in recipe.pools for n in [p.num_gpus] * p.min_actors], gpus):
+        raise UserError(
+            f"this recipe's actors cannot share the GPUs there are ({_shares(recipe)}; machines "
+            f"with {', '.join(f'{n}' for n in gpus if n)}): a fraction lies on one GPU, several "
+            "GPUs on one machine; lower pools.N.num_gpus or pools.N.min_actors"
+        )
     # A run that was just stopped may hold its CPUs for some seconds more; one that failed in this
     # process until its handles are collected.
     deadline = time.monotonic() + _WAIT_FOR_CPUS_S
@@ -283,6 +329,28 @@ def _check_resources(recipe: Recipe) -> None:
             raise UserError(_too_small(recipe, needed, missing, "has now free", free))
         gc.collect()
         time.sleep(1)
+
+
+def fit_on_gpus(actors: list[float], machines: list[int]) -> bool:
+    """Whether actors find their GPUs: a fraction of a single one, or whole ones of one machine.
+
+    Args:
+        actors: GPUs that each takes.
+        machines: GPUs that each has.
+    """
+    free = [[1.0] * num_gpus for num_gpus in machines]
+    for wanted in sorted(actors, reverse=True):
+        share = min(wanted, 1.0)
+        # What is fullest is filled first, as Ray does within a machine.
+        for machine in sorted(free, key=sum):
+            fitting = [i for i, left in enumerate(machine) if left > share - 1e-6]
+            if len(fitting) >= math.ceil(wanted):
+                for i in sorted(fitting, key=machine.__getitem__)[: math.ceil(wanted)]:
+                    machine[i] -= share
+                break
+        else:
+            return False
+    return True
 
 
 def _missing(needed: dict[str, float], there: Mapping[str, float]) -> list[str]:
@@ -299,18 +367,21 @@ def _too_small(
     def amount(name: str, value: float) -> str:
         return f"{value / 1024**3:.1f} GiB memory" if name == "memory" else f"{value:g} {name}s"
 
-    def share(pool: PoolConfig) -> str:
-        gpus = f" x {pool.num_gpus:g} GPUs" if pool.num_gpus else ""
-        return f"{pool.min_actors} x {pool.num_cpus:g} CPUs{gpus}"
-
     wants = " and ".join(amount(name, needed[name]) for name in missing)
     has = " and ".join(amount(name, there.get(name, 0)) for name in missing)
-    pools = ", ".join(share(pool) for pool in recipe.pools)
     return (
-        f"this recipe needs at least {wants}, the cluster {verb} {has} (pools: {pools}; "
+        f"this recipe needs at least {wants}, the cluster {verb} {has} ({_shares(recipe)}; "
         f"{SPARE_CPUS} CPUs to read, write and resume); give the cluster more, or lower "
         "pools.N.min_actors or pools.N.num_cpus"
     )
+
+
+def _shares(recipe: Recipe) -> str:
+    def share(pool: PoolConfig) -> str:
+        gpus = f" and {pool.num_gpus:g} GPUs" if pool.num_gpus else ""
+        return f"{pool.min_actors} x {pool.num_cpus:g} CPUs{gpus}"
+
+    return f"pools: {', '.join(map(share, recipe.pools))}"
 
 
 def _quieten() -> None:

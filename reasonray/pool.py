@@ -12,12 +12,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from reasonray import __version__
 from reasonray.errors import ReasonrayError, RunError
 from reasonray.recipe import PoolConfig, Recipe
 from reasonray.record import Row, is_rejected, reject, to_rows, to_table
@@ -79,9 +79,21 @@ class Pool:
         Raises:
             ReasonrayError: loading failed, or something outside the rows does.
         """
+        rows = self.process(to_rows(table))
+        result = to_table(rows)
+        if self.spec.is_last:
+            status = ["rejected" if is_rejected(row) else "accepted" for row in rows]
+            result = result.append_column("status", pa.array(status, pa.string()))
+        return result
+
+    def process(self, rows: list[Row]) -> list[Row]:
+        """The rows after all stages, before they are packed.
+
+        Raises:
+            ReasonrayError: as for a batch.
+        """
         if self._failure is not None:
             raise self._failure
-        rows = to_rows(table)
         if self.spec.is_first:
             for row in rows:
                 self._begin(row)
@@ -90,11 +102,7 @@ class Pool:
         else:
             rows = self._run(rows)
         self._counts.save()
-        result = to_table(rows)
-        if self.spec.is_last:
-            status = ["rejected" if is_rejected(row) else "accepted" for row in rows]
-            result = result.append_column("status", pa.array(status, pa.string()))
-        return result
+        return rows
 
     def _load(self, process_id: str) -> None:
         config = self.spec.config
@@ -135,7 +143,7 @@ class Pool:
 
     def _begin(self, row: Row) -> None:
         row["provenance"] = {
-            "reasonray": version("reasonray"),
+            "reasonray": __version__,
             "recipe_hash": self.spec.recipe.hash(),
             "seed": self.spec.recipe.seed,
             "variation": row.get("variation") or 0,

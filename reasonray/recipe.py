@@ -191,7 +191,11 @@ class LanguageModelConfig(Config):
     token_budget: int | None = Field(
         None, gt=0, description="openai: tokens one actor may use before the run stops; null: any"
     )
-    tensor_parallel_size: int = Field(1, ge=1, description="vllm: GPUs of one engine")
+    tensor_parallel_size: int = Field(
+        1,
+        ge=1,
+        description="vllm: GPUs of one engine; num_gpus of its pools is the same, if not below 1",
+    )
     max_model_len: int | None = Field(None, gt=0, description="vllm: context length; null: model's")
 
 
@@ -226,7 +230,9 @@ class Recipe(Config):
 
     seed: int = Field(0, ge=0, description="Every sample's randomness follows from it and its id")
     parts: list[Literal["I", "II", "III"]] = Field(
-        ["I", "II", "III"], min_length=1, description="Which parts are made"
+        ["I", "II", "III"],
+        min_length=1,
+        description="Which parts are made; what only others need is not loaded",
     )
     variations: int = Field(
         1, ge=1, description="Samples made of each input, each with an id and seed of its own"
@@ -251,6 +257,21 @@ class Recipe(Config):
             if pool.max_actors < pool.min_actors:
                 raise ValueError(
                     f"pools: max_actors {pool.max_actors} is below min_actors {pool.min_actors}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _an_engine_has_the_gpus_of_its_actor(self) -> "Recipe":
+        num_gpus = self.language_model.tensor_parallel_size
+        for index, pool in enumerate(self.pools):
+            asks = {"rewrite", "select", "propose"}.intersection(pool.stages)
+            if self.language_model.backend != "vllm" or not asks or pool.num_gpus < 1:
+                continue
+            if pool.num_gpus != num_gpus:
+                raise ValueError(
+                    f"pools.{index}.num_gpus is {pool.num_gpus:g}, language_model."
+                    f"tensor_parallel_size {num_gpus}: vLLM's engine takes the GPUs of its "
+                    "actor; give both the same number"
                 )
         return self
 
@@ -291,9 +312,11 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
                 "for a file of your own give a path that ends in .yaml"
             )
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"recipe {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"recipe {path}: not UTF-8 text (byte {error.start})") from error
     except yaml.YAMLError as error:
         raise UserError(f"recipe {path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

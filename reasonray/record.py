@@ -96,6 +96,8 @@ class Row(TypedDict, total=False):
     input_uri: str
     """Where the input image lies: a path or URI, or `<parquet>#<row group>/<row>/<column>`."""
     edited_uri: str | None
+    root: str | None
+    """The source's folder or file, where it is a local path."""
     license: str | None
 
     input_image: Image | None
@@ -158,6 +160,7 @@ _PLAN = [
     ("variation", pa.int32()),
     ("input_uri", pa.string()),
     ("edited_uri", pa.string()),
+    ("root", pa.string()),
 ]
 _SAMPLE = [
     ("input_image", IMAGE),

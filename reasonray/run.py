@@ -73,13 +73,14 @@ def run(
         plan: gives the rows to do; the recipe's sources by default.
     """
     workspace = Workspace(output)
-    if finished := _finished(recipe, workspace.output):
+    if not workspace.folder.exists() and (finished := _finished(recipe, workspace.output)):
         return finished
     try:
         with workspace.locked():
-            # Another run may have finished it between the two lines above.
-            finished = _finished(recipe, workspace.output)
-            return finished or _run(recipe, workspace, build, plan)
+            if finished := _finished(recipe, workspace.output):
+                workspace.remove()  # left by a run that was killed at its very end
+                return finished
+            return _run(recipe, workspace, build, plan)
     except OSError as error:
         if out_of_space(error):
             raise no_space(workspace.output) from error
@@ -107,13 +108,23 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
     if num_done < num_rows:
         from reasonray import pipeline
 
-        with pipeline.connected(recipe):
-            if _is_ranked(recipe, workspace) and not kept.exists():
-                threshold = pipeline.divergence_threshold(recipe, workspace, build)
+        parts = workspace.planned_parts()
+        needed = stages.needed(recipe, parts)
+        with pipeline.connected(needed):
+            is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
+            if is_ranked and not kept.exists():
+                num_pairs = parts["I"] // recipe.variations
+                _say(
+                    f"{workspace.output}: measuring how far the images of {num_pairs} pairs differ"
+                )
+                with progress.Progress(
+                    workspace.measuring_folder, pipeline.MEASURING_STAGES, num_pairs, 0
+                ):
+                    threshold = pipeline.divergence_threshold(needed, workspace, build)
                 write_file(kept, json.dumps({"threshold": threshold}))
-            names = [name for pool in recipe.pools for name in pool.stages]
+            names = [name for pool in needed.pools for name in pool.stages]
             with progress.Progress(workspace.progress_folder, names, num_rows, num_done):
-                pipeline.run(recipe, workspace, work, build, threshold)
+                pipeline.run(needed, workspace, work, build, threshold)
     return _publish(recipe, workspace, work, threshold)
 
 
@@ -161,10 +172,6 @@ def _refuse_another(recipe: Recipe, before: dict[str, object], output: Path) -> 
             f"output {output}: was begun with another recipe; different: {', '.join(keys)}; "
             "give another output, or the same recipe"
         )
-
-
-def _is_ranked(recipe: Recipe, workspace: Workspace) -> bool:
-    return bool(recipe.stages.divergence.worst_fraction) and "I" in workspace.planned_parts()
 
 
 def _source(source: str | SourceConfig) -> SourceConfig:

@@ -4,6 +4,7 @@
     recipe.yaml             the recipe as run, with sources and parts; another one is refused
     plan/*.parquet          one light row for each thing to do
     divergence.json         the rank form's threshold, once found
+    measuring/              counts of the pass that finds it
     work-<n>/rows/          finished rows, in `status=accepted` and `status=rejected`
     work-<n>/checkpoint/    their ids: a row counts when its id stands here
     attempts/, progress/    of the pools' processes (`reasonray.pool`, `reasonray.progress`)
@@ -49,7 +50,7 @@ class Workspace:
         """Nothing is touched yet.
 
         Raises:
-            UserError: the output is a URI, or a folder that holds something else.
+            UserError: the output is a URI, a folder that holds something else, or out of reach.
         """
         if "://" in str(output):
             raise UserError(
@@ -59,15 +60,10 @@ class Workspace:
         self.output = Path(output).expanduser().absolute()
         self.folder = self.output / ".run"
         self.session = f"{time.time_ns():x}"
-        if self.output.exists() and not self.output.is_dir():
-            raise UserError(f"output {output}: is a file, not a folder")
-        if not self.folder.exists() and self.output.exists():
-            strangers = sorted(path.name for path in self.output.iterdir())
-            if strangers and "manifest.json" not in strangers:
-                raise UserError(
-                    f"output {output}: holds {strangers[0]} and is no output of reasonray; "
-                    "give a new or empty folder"
-                )
+        try:
+            self._refuse_a_stranger()
+        except OSError as error:
+            raise _unusable(self.output, error) from error
 
     @property
     def plan_folder(self) -> Path:
@@ -84,16 +80,26 @@ class Workspace:
         """Where this run's pool processes keep their counts."""
         return self.folder / "progress" / self.session
 
+    @property
+    def measuring_folder(self) -> Path:
+        """Where the processes of the rank form's first pass keep their counts."""
+        return self.folder / "measuring" / self.session
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the output for this process.
 
         Raises:
-            UserError: another run holds it.
+            UserError: another run holds it, or it cannot be made or written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "lock"
-        descriptor = _take(path, self.output)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = _take(path, self.output)
+        except OSError as error:
+            if out_of_space(error):
+                raise
+            raise _unusable(self.output, error) from error
         stop = threading.Event()
 
         def beat() -> None:
@@ -179,13 +185,14 @@ class Workspace:
         work.rows.mkdir(parents=True, exist_ok=True)
         work.checkpoint.mkdir(exist_ok=True)
         work.repair()
-        for name in ("attempts", "progress"):
+        for name in ("attempts", "progress", "measuring"):
             (self.folder / name).mkdir(exist_ok=True)
         for stray in (self.folder / "attempts").iterdir():
             # Only this run's count: a row in hand when a whole run was killed has not crashed.
             shutil.rmtree(stray, ignore_errors=True)
         self.attempts_folder.mkdir()
         self.progress_folder.mkdir()
+        self.measuring_folder.mkdir()
         return work
 
     def remove(self) -> None:
@@ -197,6 +204,17 @@ class Workspace:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()
+
+    def _refuse_a_stranger(self) -> None:
+        if self.output.exists() and not self.output.is_dir():
+            raise UserError(f"output {self.output}: is a file, not a folder")
+        if not self.folder.exists() and self.output.exists():
+            strangers = sorted(path.name for path in self.output.iterdir())
+            if strangers and "manifest.json" not in strangers:
+                raise UserError(
+                    f"output {self.output}: holds {strangers[0]} and is no output of reasonray; "
+                    "give a new or empty folder"
+                )
 
 
 class Work:
@@ -363,6 +381,12 @@ def _holder(descriptor: int) -> dict[str, Any] | None:
     except ValueError:
         return None
     return content if isinstance(content, dict) and "host" in content else None
+
+
+def _unusable(output: Path, error: OSError) -> UserError:
+    return UserError(
+        f"output {output}: cannot be used ({error.strerror}); give a folder that can be written"
+    )
 
 
 def _in_use(output: Path, holder: dict[str, Any] | None) -> str:

@@ -65,7 +65,7 @@ def test_each_help_ends_with_a_line_to_paste(
     command = cli.commands[name]
     while isinstance(command, click.Group):
         command, rest = command.commands[rest[0]], rest[1:]
-    command.make_context(name, rest)  # the line itself parses
+    command.make_context(name, rest, **cli.context_settings)  # the line itself parses
 
 
 def test_the_help_names_every_source_format(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +105,9 @@ def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str])
         ("generate mini --output x --source v3dt=/a", "v3det"),
         ("generate mini --output x --set stages.paint.steps=3", "unknown key"),
         ("recipe show none.yaml", "none.yaml"),
+        ("generate mini --output /dev/null/x", "output /dev/null/x: cannot be used (Not a dir"),
+        ("generate mini --output /proc/x", "output /proc/x: cannot be used (No such file"),
+        (f"generate mini --output {'x' * 300}", "cannot be used (File name too long)"),
         ("report nowhere", "nowhere"),
         ("export nowhere --output x", "--format"),
         ("export nowhere --format diffusers", "--output"),
@@ -114,6 +117,7 @@ def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str])
         ("export nowhere --format diffusers --output x --parts I,IV", "parts IV"),
         ("mini train dectector", "detector"),
         ("mini world --count 0 --format v3det --output x", "--count"),
+        ("mini world --format v3det --output /proc/x", "--output /proc/x: cannot be made"),
         ("nonsense", "nonsense"),
     ],
 )

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,6 +8,7 @@ import yaml
 from toy_stages import Build, Plan, recipe, sequential
 
 import reasonray
+from reasonray import report
 from reasonray.card import write_card
 from reasonray.dataset import (
     KINDS,
@@ -18,6 +20,7 @@ from reasonray.dataset import (
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import OutputConfig
 from reasonray.record import ACCEPTED_SCHEMA, REJECTED_SCHEMA, Row, is_rejected, to_table
+from reasonray.run import run
 from reasonray.workspace import Work, Workspace, write_file
 
 
@@ -162,6 +165,13 @@ def test_the_manifest_adds_up(tmp_path: Path) -> None:
     assert manifest.recipe == recipe().model_dump(mode="json")
 
 
+def test_what_a_run_killed_at_its_very_end_left_is_removed(tmp_path: Path) -> None:
+    published(tmp_path / "out")
+    assert (tmp_path / "out/.run/plan").exists()
+    assert run(recipe(), tmp_path / "out") == reasonray.dataset.manifest(tmp_path / "out")
+    assert not (tmp_path / "out/.run").exists()
+
+
 def test_reading_gives_records_with_pictures(tmp_path: Path) -> None:
     published(tmp_path / "out")
     records = list(reasonray.read(tmp_path / "out"))
@@ -176,6 +186,14 @@ def test_reading_what_is_not_complete_is_refused(tmp_path: Path) -> None:
     finished(tmp_path / "out")
     with pytest.raises(UserError, match="no complete output"):
         reasonray.read(tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [b'{"name": "my web app"}', b"\xff", b"[]"])
+def test_the_manifest_of_another_program_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MANIFEST).write_bytes(content)
+    for use in (reasonray.dataset.read, report.write, partial(run, recipe())):
+        with pytest.raises(UserError, match=r"its manifest\.json was not made by reasonray"):
+            use(tmp_path)
 
 
 def test_the_card_describes_every_field(tmp_path: Path) -> None:

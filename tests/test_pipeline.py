@@ -16,6 +16,7 @@ from toy_stages import Build, Plan, recipe, sequential
 
 from reasonray.dataset import KINDS, manifest
 from reasonray.errors import RunError, UserError
+from reasonray.pool import PoolSpec
 from reasonray.record import is_rejected
 from reasonray.run import run
 from reasonray.workspace import Workspace
@@ -30,7 +31,7 @@ DRIVER = HERE / "toy_driver.py"
 def ray_session() -> Iterator[None]:
     """One Ray for the tests that need not kill it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE))
+        patch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{HERE.parent}")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
         # Ray's workers give way to everything else by default, which on a busy machine is for ever.
@@ -105,6 +106,15 @@ def test_a_row_that_kills_its_process_is_rejected_alone(ray_session: None, tmp_p
     assert crashed == ["II/toy/0004/0", "II/toy/0005/0"]
 
 
+def test_a_pair_that_kills_its_process_is_left_out_of_the_ranking(
+    ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = Plan(20, ((4, "poison"),), captioned="I")
+    made = run(recipe(parts=["I"], variations=2), tmp_path / "out", build=Build(), plan=plan)
+    assert made.rejections == {"divergence": {"unchanged": 2}, "load": {"crashed": 2}}
+    assert "out: measuring how far the images of 20 pairs differ" in capsys.readouterr().err
+
+
 def test_a_failure_outside_the_rows_stops_the_run_which_goes_on_later(
     ray_session: None, tmp_path: Path
 ) -> None:
@@ -121,12 +131,50 @@ def test_a_failure_outside_the_rows_stops_the_run_which_goes_on_later(
     assert_same(tmp_path / "out", Plan(40), Build(), parts=["II"])
 
 
+def test_what_only_other_parts_need_is_neither_started_nor_counted(
+    ray_session: None, tmp_path: Path
+) -> None:
+    content = recipe().model_dump()
+    names = [name for pool in content["pools"] for name in pool["stages"]]
+    content["pools"] = [
+        {"stages": names[:4]},
+        {"stages": names[4:-1], "num_gpus": 4},
+        {"stages": names[-1:]},
+    ]
+    made = recipe(pools=content["pools"], parts=["I"])
+    done = run(made, tmp_path / "out", build=Build(broken="paint"), plan=Plan(10))
+    assert (done.inputs, done.rejections) == (10, {"divergence": {"unchanged": 1}})
+    assert done.stages.keys() == {"load", "divergence", "rewrite", "select", "quality"}
+
+
 def test_a_stage_that_cannot_be_loaded_ends_the_run_at_once(
     ray_session: None, tmp_path: Path
 ) -> None:
     build = Build(broken="paint")
     with pytest.raises(RunError, match=r"^stage paint: could not be loaded: RuntimeError: no wei"):
         run(recipe(), tmp_path / "out", build=build, plan=Plan(3))
+
+
+@pytest.mark.parametrize(("num_gpus", "seen"), [(0, ""), (0.5, "0,1")])
+def test_an_actor_sees_gpus_only_if_its_pool_has_some(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_gpus: float, seen: str
+) -> None:
+    from reasonray.pipeline import _Actor
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (pool, _) = recipe().pools
+    spec = PoolSpec(
+        config=pool.model_copy(update={"num_gpus": num_gpus}),
+        recipe=recipe(),
+        build=Build(),
+        divergence_threshold=None,
+        attempts=tmp_path,
+        progress=tmp_path,
+        is_first=True,
+        is_last=False,
+    )
+    _Actor(spec)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
 
 
 def test_a_cluster_too_small_is_refused_before_the_start_and_before_a_resume(
@@ -145,6 +193,51 @@ def test_a_cluster_too_small_is_refused_before_the_start_and_before_a_resume(
         run(large, tmp_path / "out", build=Build(), plan=plan)
 
 
+@pytest.mark.parametrize(
+    ("actors", "machines", "fits"),
+    [
+        ([0.6] * 3, [2], False),
+        ([0.6, 0.6, 0.4, 0.4], [2], True),
+        ([0.25, 0.5, 0.75, 0.5], [1, 1], True),
+        ([2, 0.5], [1, 2], True),
+        ([2], [1, 1], False),
+        ([1, 0.1], [1], False),
+        ([0.1] * 10 + [0], [1], True),
+        ([0, 0], [0], True),
+    ],
+)
+def test_gpus_are_shared_within_one_and_joined_within_a_machine(
+    actors: list[float], machines: list[int], fits: bool
+) -> None:
+    from reasonray.pipeline import fit_on_gpus
+
+    assert fit_on_gpus(actors, machines) == fits
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "min_actors", "said"),
+    [
+        (2, 1, r"pool paint\+quality needs 2 GPUs on one machine, the largest has 1"),
+        (0.6, 3, r"cannot share the GPUs .*3 x 0 CPUs and 0\.6 GPUs; machines with 1, 1\)"),
+    ],
+)
+def test_actors_that_find_no_gpu_are_refused(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch, num_gpus: float, min_actors: int, said: str
+) -> None:
+    import ray
+
+    from reasonray.pipeline import connected
+
+    machine = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0, "memory": 2.0**33}}
+    monkeypatch.setattr(ray, "nodes", lambda: [machine, machine])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16, "GPU": 2, "memory": 2**34})
+    content = recipe().model_dump()
+    content["pools"][1] |= {"num_cpus": 0, "num_gpus": num_gpus}
+    content["pools"][1] |= {"min_actors": min_actors, "max_actors": min_actors}
+    with pytest.raises(UserError, match=said), connected(recipe(pools=content["pools"])):
+        pass
+
+
 def test_another_recipe_is_refused_with_the_keys_that_differ(
     ray_session: None, tmp_path: Path
 ) -> None:
@@ -158,12 +251,27 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(
     assert again == manifest(tmp_path / "out")
 
 
-def start(*arguments: object) -> "subprocess.Popen[str]":
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:8265", "10.255.255.1", "ray://nowhere.invalid:10001", "127.0.0.1:9"],
+)
+def test_an_address_without_a_cluster_is_named_with_the_right_form(
+    tmp_path: Path, address: str
+) -> None:
+    driver = start(tmp_path / "out", 1, 0.0, RAY_ADDRESS=address)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 2, errors
+    said = [f"connecting to Ray at {address}", f"RAY_ADDRESS={address}: no cluster answers there"]
+    assert [line[: len(each)] for line, each in zip(errors.splitlines(), said, strict=True)] == said
+    assert "expected HOST:PORT" in errors
+
+
+def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, str(DRIVER), *map(str, arguments)],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", **environment},
     )
 
 

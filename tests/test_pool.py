@@ -1,10 +1,14 @@
 import dataclasses
+import importlib.metadata
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from toy_stages import Build, Plan, recipe
 
+import reasonray
+from reasonray.cli import call
+from reasonray.dataset import Summary, make_manifest
 from reasonray.errors import RunError
 from reasonray.pool import MAX_LOSSES, Journal, Pool, PoolSpec
 from reasonray.progress import read_counts
@@ -47,6 +51,20 @@ def test_a_batch_passes_through_all_stages_one_to_one(tmp_path: Path) -> None:
     provenance = to_rows(done)[0]["provenance"]
     assert provenance["recipe_hash"] == recipe().hash()
     assert provenance["seed"] == 7
+
+
+def test_a_package_that_was_shipped_and_not_installed_knows_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    row = to_rows(Pool(spec(tmp_path), "a")(batch(1)))[0]
+    made = make_manifest(recipe(), Summary(), threshold=None, seconds=0, timings={})
+    assert row["provenance"]["reasonray"] == made.reasonray == reasonray.__version__
+    assert call(["--version"]) == 0
+    assert capsys.readouterr().out == f"reasonray {reasonray.__version__}\n"
 
 
 def test_counts_are_shown_after_each_batch_and_kept_by_a_successor(tmp_path: Path) -> None:

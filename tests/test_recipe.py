@@ -83,6 +83,16 @@ def test_pools_must_cover_the_stages_in_order(tmp_path: Path) -> None:
     assert "max_actors 1 is below min_actors 3" in message("mini", "pools.0.min_actors=3")
 
 
+def test_vllm_s_engine_has_as_many_gpus_as_its_actor() -> None:
+    text = message("current", "pools.1.num_gpus=2")
+    assert "pools.1.num_gpus is 2, language_model.tensor_parallel_size 1" in text
+    both = ["language_model.tensor_parallel_size=2", "pools.1.num_gpus=2"]
+    assert "pools.4.num_gpus is 1" in message("current", *both)
+    assert load("current", [*both, "pools.4.num_gpus=2", "pools.5.num_gpus=1"])
+    assert load("current", ["pools.1.num_gpus=0", "pools.4.num_gpus=0"])
+    assert load("paper", ["pools.1.num_gpus=2"])
+
+
 @pytest.mark.parametrize("content", ["[1, 2]", "just words", "a: [", ""])
 def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     assert "mine.yaml" in message(written(tmp_path, content))
@@ -90,6 +100,11 @@ def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path: Path, content
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "cannot be read" in message(tmp_path / "none.yaml")
+
+
+def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes("# für mich\n".encode("latin-1"))
+    assert "a.yaml: not UTF-8 text (byte 3)" in message(tmp_path / "a.yaml")
 
 
 def test_settings_reach_into_sections_and_lists() -> None:

@@ -1,8 +1,8 @@
 """A whole pipeline of deterministic NumPy stages, for tests of what is around the stages.
 
 Every row's pictures and texts follow from its id and the seed, as those of real stages do. The
-caption `poison` makes the process exit in `paint`, `wrong` raises there, `outage` is a failure
-outside the row.
+caption `poison` makes the process exit in `paint` (of Part I in `load`), `wrong` raises in
+`paint`, `outage` is there a failure outside the row.
 """
 
 import dataclasses
@@ -50,6 +50,8 @@ class Load(Toy):
     name = "load"
 
     def one(self, row: Row) -> None:
+        if row["part"] == "I" and row["input_caption"] == "poison":
+            os._exit(9)
         row["input_image"] = encode_png(self.picture(row), f"{row['source_id']}.png")
         if row["part"] == "I":
             changed = np.asarray(self.picture(row)).copy()
@@ -148,10 +150,11 @@ class Build:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """So many rows of each part; `captions` maps a number of Part II to its caption."""
+    """So many rows of each part; `captions` maps a number of part `captioned` to its caption."""
 
     num_rows: int
     captions: tuple[tuple[int, str], ...] = ()
+    captioned: Part = "II"
 
     def __call__(self, recipe: Recipe, folder: Path) -> Iterator[Row]:
         parts: list[Part] = recipe.parts
@@ -165,7 +168,9 @@ class Plan:
                         "source_id": f"{number:04}",
                         "variation": variation,
                         "input_uri": "",
-                        "input_caption": dict(self.captions).get(number) if part == "II" else None,
+                        "input_caption": dict(self.captions).get(number)
+                        if part == self.captioned
+                        else None,
                         "license": "CC0-1.0",
                     }
 

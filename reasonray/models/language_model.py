@@ -66,3 +66,12 @@ def load_language_model(config: LanguageModelConfig) -> LanguageModel:
     """
     module, _, name = BACKENDS[config.backend].partition(":")
     return cast(LanguageModel, getattr(importlib.import_module(module), name)(config))
+
+
+def revision(config: LanguageModelConfig) -> str | None:
+    """The configured revision, else the commit that was loaded here; a server's is not known."""
+    if config.backend == "openai":
+        return config.model.revision
+    from reasonray.models import weights  # with torch, which a server's clients do without
+
+    return weights.revision(config.model)

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import torch
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from reasonray.errors import UserError
 from reasonray.recipe import ModelConfig
@@ -34,6 +35,22 @@ def resolve(config: ModelConfig) -> str:
             f"model {config.name}: no folder {folder} in an installed package {package}"
         )
     return str(root / folder)
+
+
+def revision(config: ModelConfig, file: str = "config.json") -> str | None:
+    """The configured revision, else the hub's commit that was loaded; None for a folder.
+
+    Args:
+        config: of a model that has been loaded.
+        file: any file of it; the hub's cache keeps it under its commit.
+    """
+    if config.revision:
+        return config.revision
+    try:
+        path: str | None = cached_file(resolve(config), file, local_files_only=True)
+    except OSError:
+        return None  # it came from elsewhere
+    return extract_commit_hash(path, None)
 
 
 def device(config: ModelConfig) -> torch.device:

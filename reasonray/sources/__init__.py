@@ -14,7 +14,7 @@ from reasonray.errors import UserError
 from reasonray.recipe import Recipe, SourceConfig
 from reasonray.record import Part, Row, sample_id
 from reasonray.sources import folder, instructpix2pix, instructpix2pix_parquet, mini, v3det
-from reasonray.sources.files import read_bytes
+from reasonray.sources.files import is_local, printable, read_bytes
 from reasonray.sources.item import Item
 
 __all__ = ["FORMATS", "Item", "plan", "read_bytes"]
@@ -47,7 +47,8 @@ def plan(recipe: Recipe, workdir: Path) -> Iterator[Row]:
         parts = [part for part in served if part in recipe.parts]
         if not parts:
             continue
-        for item in _unique(islice(read(source), recipe.limit), name):
+        items = map(_printable, _permitted(read(source), source))
+        for item in _unique(islice(items, recipe.limit), name):
             for row in _rows(item, name, source, parts, recipe.variations):
                 num_rows += 1
                 yield row
@@ -61,6 +62,7 @@ def plan(recipe: Recipe, workdir: Path) -> Iterator[Row]:
 def _rows(
     item: Item, name: str, source: SourceConfig, parts: list[Part], variations: int
 ) -> Iterator[Row]:
+    root = str(Path(source.path).expanduser().absolute()) if is_local(source.path) else None
     for part in parts:
         if part == "I" and item.edited_uri is None:
             continue
@@ -75,6 +77,7 @@ def _rows(
                 "variation": variation,
                 "input_uri": item.input_uri,
                 "edited_uri": item.edited_uri if pair else None,
+                "root": root,
                 "input_caption": item.input_caption,
                 "edited_caption": item.edited_caption if pair else None,
                 "direct_instruction": item.direct_instruction if pair else None,
@@ -110,6 +113,19 @@ def _named(
             raise UserError(f"source {source.format}={path}: listed twice")
         seen.add(unique)
         yield unique, source
+
+
+def _permitted(items: Iterator[Item], source: SourceConfig) -> Iterator[Item]:
+    try:
+        yield from items
+    except PermissionError as error:
+        raise UserError(
+            f"source {source.format}={source.path}: this user may not read it ({error})"
+        ) from error
+
+
+def _printable(item: Item) -> Item:
+    return Item(**{name: text and printable(text) for name, text in vars(item).items()})
 
 
 def _unique(items: Iterator[Item], name: str) -> Iterator[Item]:

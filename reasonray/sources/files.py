@@ -31,6 +31,8 @@ _IN_PARQUET = re.compile(
 
 _CACHES = ("blockcache", "cached", "filecache", "simplecache")
 
+_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -179,11 +181,16 @@ def file_name(uri: str) -> str | None:
     return path.rpartition("/")[2]
 
 
+def printable(text: str) -> str:
+    """The text as UTF-8 can hold it: a byte of a file name that is not UTF-8 becomes `\\udcXX`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def read_bytes(uri: str) -> bytes:
     """The bytes of an image of the plan.
 
     Args:
-        uri: as a reader wrote it into `input_uri` or `edited_uri`.
+        uri: as a reader gave it, made `printable` for the plan.
 
     Raises:
         FileNotFoundError: nothing is there, or the Parquet cell is null.
@@ -192,6 +199,7 @@ def read_bytes(uri: str) -> bytes:
         RunError: a remote filesystem failed `NUM_ATTEMPTS` times: outside any row, so the run
             stops and can be resumed.
     """
+    uri = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), uri)
     inside = _IN_PARQUET.fullmatch(uri)
     if inside:
         return _read_cell(

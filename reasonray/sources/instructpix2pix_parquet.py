@@ -26,6 +26,8 @@ _TEXTS = ("edit_prompt", "original_prompt", "edited_prompt")
 def read(source: SourceConfig) -> Iterator[Item]:
     """Every row of every file below, in the order of the file names; ids are `<file>/<row>`.
 
+    Rows are padded with zeros: the plan goes by id, and so through one row group after another.
+
     Args:
         source: its path is a folder, or one .parquet file.
 
@@ -61,13 +63,14 @@ def _rows(folder: Folder, name: str) -> Iterator[Item]:
                     f"{uri}: no column {', '.join(missing)} (it has {', '.join(present)})"
                 )
             texts = [column for column in _TEXTS if column in present]
+            digits = len(str(file.metadata.num_rows - 1))
             first = 0
             for group in range(file.num_row_groups):
                 rows = file.read_row_group(group, columns=texts).to_pylist()
                 for index, row in enumerate(rows):
                     place = f"{uri}#{group}/{index}"
                     yield Item(
-                        source_id=f"{name.removesuffix('.parquet')}/{first + index}",
+                        source_id=f"{name.removesuffix('.parquet')}/{first + index:0{digits}}",
                         input_uri=f"{place}/{_IMAGES[0]}",
                         edited_uri=f"{place}/{_IMAGES[1]}",
                         input_caption=row.get("original_prompt") or None,

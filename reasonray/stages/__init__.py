@@ -1,10 +1,40 @@
 """The pipeline's steps, one file each; pure classes that know nothing of Ray."""
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
+
+from reasonray.record import PARTS, Part
 
 if TYPE_CHECKING:
     from reasonray.recipe import Recipe
     from reasonray.stages.stage import Stage
+
+SERVED: Mapping[str, tuple[Part, ...]] = {
+    "load": PARTS,
+    "divergence": ("I",),
+    "rewrite": ("I",),
+    "select": ("I",),
+    "caption": ("II", "III"),
+    "categories": ("II", "III"),
+    "ground": ("II", "III"),
+    "propose": ("II", "III"),
+    "paint": ("II", "III"),
+    "quality": PARTS,
+}
+"""Each stage's `parts`, known without importing its libraries."""
+
+
+def needed(recipe: "Recipe", parts: Collection[str]) -> "Recipe":
+    """The recipe with only those stages in its pools that have work on these parts.
+
+    Pools of which nothing is left go, too: no model is loaded, no GPU held for them.
+    """
+    pools = []
+    for pool in recipe.pools:
+        names = [name for name in pool.stages if not set(SERVED[name]).isdisjoint(parts)]
+        if names:
+            pools.append(pool.model_copy(update={"stages": names}))
+    return recipe.model_copy(update={"pools": pools})
 
 
 def build(name: str, recipe: "Recipe", divergence_threshold: float | None = None) -> "Stage":

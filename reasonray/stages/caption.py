@@ -4,6 +4,7 @@ from typing import cast
 
 from reasonray.images import decode
 from reasonray.models.captioner import Captioner
+from reasonray.models.weights import revision
 from reasonray.recipe import CaptionConfig
 from reasonray.record import Image, Row, reject
 from reasonray.stages.stage import Stage
@@ -19,13 +20,12 @@ class Caption(Stage):
     rejects = {"empty_caption": "the captioner says nothing about the picture"}
 
     def __init__(self, config: CaptionConfig, *, seed: int) -> None:
-        self.models = [
-            {"stage": self.name, "name": config.model.name, "revision": config.model.revision}
-        ]
         self.prompts = []
         self.captioner = Captioner(
             config.model, max_new_tokens=config.max_new_tokens, num_beams=config.num_beams
         )
+        commit = revision(config.model)
+        self.models = [{"stage": self.name, "name": config.model.name, "revision": commit}]
 
     def concerns(self, row: Row) -> bool:
         """Only rows that have no caption yet."""

@@ -5,6 +5,7 @@ from typing import cast
 
 from reasonray.images import decode
 from reasonray.models.detector import Detector, Found
+from reasonray.models.weights import revision
 from reasonray.recipe import GroundConfig
 from reasonray.record import Detection, Image, Row, reject
 from reasonray.stages.stage import Stage
@@ -24,11 +25,10 @@ class Ground(Stage):
 
     def __init__(self, config: GroundConfig, *, seed: int) -> None:
         self.config = config
-        self.models = [
-            {"stage": self.name, "name": config.model.name, "revision": config.model.revision}
-        ]
         self.prompts = []
         self.detector = Detector(config.model)
+        commit = revision(config.model)
+        self.models = [{"stage": self.name, "name": config.model.name, "revision": commit}]
 
     def process(self, rows: list[Row]) -> None:
         """Write `detections`, in the order of the categories."""

@@ -5,6 +5,7 @@ from typing import cast
 
 from reasonray.images import decode, encode_png
 from reasonray.models.painter import Painter
+from reasonray.models.weights import revision
 from reasonray.recipe import PaintConfig
 from reasonray.record import Image, Row, reject, sample_seed
 from reasonray.stages.stage import Stage
@@ -30,11 +31,10 @@ class Paint(Stage):
     def __init__(self, config: PaintConfig, *, seed: int) -> None:
         self.config = config
         self.seed = seed
-        self.models = [
-            {"stage": self.name, "name": config.model.name, "revision": config.model.revision}
-        ]
         self.prompts = []
         self.painter = Painter.from_config(config.model)
+        commit = revision(config.model, "unet/config.json")
+        self.models = [{"stage": self.name, "name": config.model.name, "revision": commit}]
 
     def process(self, rows: list[Row]) -> None:
         """Write `edited_image`, and `box` with its margin."""

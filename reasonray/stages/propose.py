@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from reasonray.models.language_model import load_language_model
+from reasonray.models.language_model import load_language_model, revision
 from reasonray.prompts.direct import direct_instruction
 from reasonray.prompts.replies import Replacement, parse_replacement, replacement_schema
 from reasonray.prompts.template import load, one_line
@@ -49,8 +49,8 @@ class Propose(Stage):
         self.seed = seed
         self.language_model = load_language_model(language_model)
         self.prompt = load("replace")
-        model = language_model.model
-        self.models = [{"stage": self.name, "name": model.name, "revision": model.revision}]
+        name, commit = language_model.model.name, revision(language_model)
+        self.models = [{"stage": self.name, "name": name, "revision": commit}]
         self.prompts = [self.prompt.provenance, load("again").provenance]
 
     def process(self, rows: list[Row]) -> None:

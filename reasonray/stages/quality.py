@@ -15,6 +15,7 @@ import PIL.Image
 
 from reasonray.images import decode
 from reasonray.models.detector import Detector
+from reasonray.models.weights import revision
 from reasonray.recipe import QualityConfig
 from reasonray.record import Image, Row, Scores, add_scores, reject
 from reasonray.stages.divergence import mean_squared_difference
@@ -59,9 +60,8 @@ class Quality(Stage):
         self.detector: Detector | None = None
         if config.min_target_score is not None or config.max_selected_score is not None:
             self.detector = Detector(config.model)
-            self.models = [
-                {"stage": self.name, "name": config.model.name, "revision": config.model.revision}
-            ]
+            commit = revision(config.model)
+            self.models = [{"stage": self.name, "name": config.model.name, "revision": commit}]
 
     def process(self, rows: list[Row]) -> None:
         """Write scores and hash; reject what falls short of a threshold."""

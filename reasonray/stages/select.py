@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from reasonray.models.language_model import load_language_model
+from reasonray.models.language_model import load_language_model, revision
 from reasonray.prompts.replies import Choice, choice_schema, parse_choice
 from reasonray.prompts.template import load, numbered, one_line
 from reasonray.recipe import LanguageModelConfig, SelectConfig
@@ -39,8 +39,8 @@ class Select(Stage):
         self.seed = seed
         self.language_model = load_language_model(language_model)
         self.prompt = load("select")
-        model = language_model.model
-        self.models = [{"stage": self.name, "name": model.name, "revision": model.revision}]
+        name, commit = language_model.model.name, revision(language_model)
+        self.models = [{"stage": self.name, "name": name, "revision": commit}]
         self.prompts = [self.prompt.provenance, load("again").provenance]
 
     def process(self, rows: list[Row]) -> None:

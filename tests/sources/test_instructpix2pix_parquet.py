@@ -45,6 +45,13 @@ def test_every_cell_is_found_again_across_files_and_row_groups(tmp_path: Path) -
         assert item.edited_caption == f"after {number}"
 
 
+def test_ids_sort_as_the_rows_of_the_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", 101)
+    ids = [item.source_id for item in items(tmp_path)]
+    assert (ids[0], ids[-1]) == ("a/000", "a/100")
+    assert ids == sorted(ids)
+
+
 def test_one_file_can_be_named(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", 2)
     write(tmp_path / "b.parquet", 3)

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from reasonray import recipe as recipes
 from reasonray.errors import RunError, UserError
@@ -41,6 +44,7 @@ def test_pairs_feed_part_one_and_their_inputs_part_two(tmp_path: Path) -> None:
     assert [row["part"] for row in listed] == ["I", "II"] * 3
     assert first["id"] == "I/instructpix2pix/0000000/1000000/0"
     assert first["edited_uri"]
+    assert first["root"] == second["root"] == str(tmp_path / "pairs")
     assert first["direct_instruction"]
     assert first["edited_caption"]
     assert second["input_uri"] == first["input_uri"]
@@ -109,6 +113,18 @@ def test_nothing_to_do_is_the_user_s_mistake(tmp_path: Path) -> None:
         rows(recipe(photos(tmp_path / "a", "x.jpg"), parts=["I", "II"]), tmp_path)
 
 
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: object, path: str, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    source = photos(tmp_path / "a", "x.jpg")
+    monkeypatch.setattr(LocalFileSystem, "ls", refused)  # the tests may run as root
+    with pytest.raises(UserError, match=r"source folder=.*/a: this user may not read it .*/a'"):
+        rows(recipe(source), tmp_path)
+
+
 def test_a_mini_world_is_drawn_once_and_feeds_all_parts(tmp_path: Path) -> None:
     made = recipe({"format": "mini", "path": "4"})
     first = rows(made, tmp_path)
@@ -131,6 +147,25 @@ def test_a_mini_world_left_half_drawn_is_drawn_again(tmp_path: Path) -> None:
 def test_a_mini_world_is_a_count_and_a_seed(tmp_path: Path, path: str) -> None:
     with pytest.raises(UserError, match="expected COUNT or COUNT@SEED"):
         rows(recipe({"format": "mini", "path": path}), tmp_path)
+
+
+def test_a_file_name_that_is_not_utf8_is_a_row_like_any_other(tmp_path: Path) -> None:
+    source = photos(tmp_path / "a", "x.jpg")
+    try:
+        Path(os.fsdecode(bytes(tmp_path / "a") + b"/caf\xe9.jpg")).write_bytes(b"coffee")
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    listed = to_rows(to_table(rows(recipe(source), tmp_path), PLAN_SCHEMA))
+    assert [row["source_id"] for row in listed] == ["caf\\udce9.jpg", "x.jpg"]
+    assert read_bytes(listed[0]["input_uri"]) == b"coffee"
+
+
+def test_a_text_that_utf8_cannot_hold_costs_no_other_row(tmp_path: Path) -> None:
+    source = photos(tmp_path / "a", "x.jpg")
+    line = json.dumps({"file_name": "x.jpg", "text": "a \ud83d cat"})
+    (tmp_path / "a/metadata.jsonl").write_text(line)
+    (row,) = to_rows(to_table(rows(recipe(source), tmp_path), PLAN_SCHEMA))
+    assert row["input_caption"] == "a \\ud83d cat"
 
 
 def test_the_plan_is_written_as_it_is_read(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import io
 from pathlib import Path
 
@@ -80,6 +81,49 @@ def test_a_folder_in_a_file_s_place_is_a_missing_image(tmp_path: Path) -> None:
     assert load(row(tmp_path / "a.jpg/b.jpg"))[0]["reason"] == "missing_image"
     (tmp_path / "c.jpg").write_bytes(b"")
     assert load(row(tmp_path / "c.jpg/b.jpg"))[0]["reason"] == "missing_image"
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty mount point"])
+def test_a_source_that_went_away_rejects_nothing(tmp_path: Path, left: str) -> None:
+    root = tmp_path / "photos"
+    if left == "an empty mount point":
+        root.mkdir()
+    with pytest.raises(RunError, match="photos: its storage is not there any more"):
+        load(row(root / "a/b.jpg") | {"root": str(root)})
+    (root / "other").mkdir(parents=True)
+    assert load(row(root / "a/b.jpg") | {"root": str(root)})[0]["reason"] == "missing_image"
+
+
+def test_a_single_file_that_went_away_rejects_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "a.parquet"
+    lost = row(f"{root}#0/0/original_image") | {"root": str(root)}
+    with pytest.raises(RunError, match=r"a\.parquet: its storage is not there any more"):
+        load(lost)
+    pq.write_table(pa.table({"original_image": [None]}), root)
+    assert load(lost)[0]["reason"] == "missing_image"
+
+
+@pytest.mark.parametrize("code", ["ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EIO"])
+def test_a_mount_that_lost_its_server_rejects_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    def fail(path: Path) -> bytes:
+        raise OSError(getattr(errno, code), code)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    source = {"root": str(tmp_path / "a")}
+    with pytest.raises(RunError, match="its storage is not there any more"):
+        load(row(tmp_path / "a/b.jpg") | source)
+
+
+def test_a_bad_sector_costs_its_row_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / "b.jpg").write_bytes(b"")
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    bad = load(row(tmp_path / "b.jpg") | {"root": str(tmp_path)})[0]
+    assert bad["reason"] == "unreadable_image"
 
 
 def test_images_inside_parquet_files_are_loaded(tmp_path: Path) -> None:
