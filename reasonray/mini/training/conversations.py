@@ -69,7 +69,7 @@ class Edit:
 def conversation(seed: int, *, scene_seeds: range) -> Conversation:
     """The conversation of a seed, about a scene with a seed from the range."""
     rng = random.Random(seed)
-    kind = rng.choices([_replace, _gen, _select], [0.55, 0.27, 0.18])[0]
+    kind = rng.choices([_replace, _gen, _select], [0.68, 0.18, 0.14])[0]
     return kind(sample_edit(rng, scene_seeds), rng)
 
 
