@@ -310,7 +310,7 @@ def test_what_is_no_complete_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no complete output"):
         reasonray.export(tmp_path / "nowhere", "diffusers", tmp_path / "out")
     (tmp_path / "manifest.json").write_text('{"name": "a web app"}')
-    with pytest.raises(UserError, match="not one of reasonray"):
+    with pytest.raises(UserError, match="not made by reasonray"):
         reasonray.export(tmp_path, "diffusers", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
