@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reasonray.dataset import read
+    from reasonray.editor.job import train
     from reasonray.run import generate
     from reasonray.writers import export
 
 __version__ = "0.1.0"
 
-__all__ = ["export", "generate", "read"]
+__all__ = ["export", "generate", "read", "train"]
 
 _MODULES = {
     "export": "reasonray.writers",
     "generate": "reasonray.run",
     "read": "reasonray.dataset",
+    "train": "reasonray.editor.job",
 }
 
 

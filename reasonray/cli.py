@@ -123,6 +123,37 @@ def export(folder: str, kind: str, output: str, instruction: str, parts: str | N
     click.echo(f"{num_rows} rows\n{output}")
 
 
+@cli.command(
+    "train",
+    short_help="Train an editor on a dataset.",
+    epilog="Try it: reasonray train paper --data out/paper --output out/editor",
+)
+@click.argument("recipe")
+@click.option("--data", required=True, metavar="DIR", help="A dataset that generate has made.")
+@click.option(
+    "--output",
+    required=True,
+    metavar="DIR",
+    help="New or empty folder for the editor; an unfinished training in it is continued.",
+)
+@click.option("--parts", metavar="I,II,III", help="Only samples of these parts.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one key of the recipe, e.g. editor.num_steps=2000. Repeatable.",
+)
+def train_editor(
+    recipe: str, data: str, output: str, parts: str | None, settings: tuple[str, ...]
+) -> None:
+    """Fine-tune the editor of RECIPE's section `editor` on the accepted samples of a dataset."""
+    from reasonray import train as run
+
+    chosen = None if parts is None else [part.strip() for part in parts.split(",")]
+    click.echo(run(recipe, data, output, chosen, settings))
+
+
 @cli.group(epilog="Try it: reasonray recipe show mini")
 def recipe() -> None:
     """What a run does: mini, paper, current, or a file of your own."""

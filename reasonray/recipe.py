@@ -199,6 +199,89 @@ class LanguageModelConfig(Config):
     max_model_len: int | None = Field(None, gt=0, description="vllm: context length; null: model's")
 
 
+class ConnectorConfig(Config):
+    """The trained link from the multimodal model to the UNet's cross-attention."""
+
+    kind: Literal["mlp", "resampler"] = Field(
+        "mlp", description="mlp: token by token, as in the paper; resampler: learned queries"
+    )
+    num_queries: int = Field(77, ge=1, description="resampler: tokens that the UNet attends to")
+    num_layers: int = Field(2, ge=1, description="resampler: layers")
+    num_heads: int = Field(8, ge=1, description="resampler: attention heads")
+
+
+class EditorConfig(Config):
+    """The editor, Eq. 8 and 9, and its training; it decides nothing about a dataset."""
+
+    base: ModelConfig = Field(
+        ModelConfig(name="timbrooks/instruct-pix2pix"),
+        description="InstructPix2Pix or Stable Diffusion, diffusers layout: VAE, UNet, scheduler, "
+        "text encoder",
+    )
+    condition: Literal["mllm", "text"] = Field(
+        "mllm", description="mllm: F(x, I), ours; text: the base's text encoder, InstructPix2Pix"
+    )
+    mllm: ModelConfig = Field(
+        ModelConfig(name="llava-hf/llava-1.5-7b-hf"), description="Reads picture and instruction"
+    )
+    tokens: Literal["all", "text"] = Field(
+        "all", description="The mllm's states that are read: all, or those after the picture's"
+    )
+    connector: ConnectorConfig = ConnectorConfig()
+    lora_rank: int | None = Field(
+        None, ge=1, description="Train adapters of this rank on the UNet's attention; null: all"
+    )
+    image_size: int = Field(256, gt=0, description="Side of the square pictures trained on, pixels")
+    flip: bool = Field(
+        False, description="Each pair a second time mirrored; wrong where instructions say left"
+    )
+    features: Literal["cached", "online"] = Field(
+        "cached", description="Frozen models' outputs: once beforehand, or in every step"
+    )
+    feature_batch_size: int = Field(8, ge=1, description="Records a call of the frozen models")
+    validation: Fraction = Field(0.05, description="Part of the inputs that is held out")
+    reasoning_ratio: Fraction = Field(
+        0.5, description="Part of the samples with the reasoning instruction; others: the direct"
+    )
+    alignment_steps: int = Field(
+        1000,
+        ge=0,
+        description="First the connector alone learns to have the UNet predict what it predicts "
+        "for the direct instruction's text encoding; 0: left out",
+    )
+    num_steps: int = Field(10_000, ge=0, description="Then UNet and connector are fine-tuned")
+    batch_size: int = Field(1024, ge=1, description="Samples an optimiser step, over all workers")
+    micro_batch_size: int = Field(
+        16, ge=1, description="Samples a worker computes at once; gradients are accumulated"
+    )
+    learning_rate: float = Field(1e-4, gt=0, description="Of AdamW, in both stages")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="After the warm-up")
+    num_warmup_steps: int = Field(500, ge=0, description="Linear warm-up of each stage")
+    weight_decay: float = Field(0.01, ge=0, description="Of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
+    ema_decay: Fraction = Field(0.9999, description="Of the weights' moving average")
+    dropout: Fraction = Field(
+        0.05, le=1 / 3, description="Part of the samples without the picture, as many without the "
+        "instruction, as many without either"
+    )  # fmt: skip
+    min_snr_gamma: float | None = Field(None, gt=0, description="Min-SNR weighting; null: none")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of the forward pass; auto: bfloat16 where the device computes in it"
+    )
+    num_workers: int = Field(1, ge=1, description="Training processes")
+    num_cpus: float = Field(1, gt=0, description="Of one process")
+    num_gpus: float = Field(0, ge=0, description="Of one process, of a feature actor too")
+    num_threads: int = Field(1, ge=1, description="CPU threads of torch in one process")
+    feature_actors: int = Field(1, ge=1, description="Processes that compute the features")
+    max_failures: int = Field(3, ge=0, description="Lost workers or nodes survived without a stop")
+    checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")
+    validate_every: int = Field(500, ge=1, description="Steps between held-out losses and samples")
+    num_samples: int = Field(4, ge=0, description="Held-out edits drawn each time")
+    num_inference_steps: int = Field(20, ge=1, description="Of such an edit")
+    guidance_scale: float = Field(7.5, ge=0, description="Of such an edit: the instruction's")
+    image_guidance_scale: float = Field(1.5, ge=0, description="Of such an edit: the picture's")
+
+
 class PoolConfig(Config):
     """Consecutive stages that share one kind of actor."""
 
@@ -246,6 +329,7 @@ class Recipe(Config):
     language_model: LanguageModelConfig = LanguageModelConfig()
     pools: list[PoolConfig] = Field(min_length=1, description="Who shares an actor")
     output: OutputConfig = OutputConfig()
+    editor: EditorConfig = EditorConfig()
 
     @model_validator(mode="after")
     def _pools_cover_the_stages(self) -> "Recipe":
@@ -278,9 +362,10 @@ class Recipe(Config):
     def content(self) -> dict[str, Any]:
         """Everything that decides which rows a run makes and what is in them.
 
-        Pools, output layout, concurrency and limits do not: a run may be resumed with others.
+        Pools, output layout, concurrency, limits and the editor do not: a run may be resumed with
+        others.
         """
-        content = self.model_dump(mode="json", exclude={"pools", "output"})
+        content = self.model_dump(mode="json", exclude={"pools", "output", "editor"})
         for key in ("max_concurrency", "timeout_s", "max_attempts", "token_budget", "base_url"):
             content["language_model"].pop(key)
         return content

@@ -19,7 +19,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_exported_names_are_these() -> None:
-    assert sorted(reasonray.__all__) == ["export", "generate", "read"]
+    assert sorted(reasonray.__all__) == ["export", "generate", "read", "train"]
     for name in reasonray.__all__:
         assert callable(getattr(reasonray, name))
 

@@ -8,7 +8,15 @@ from reasonray.mini.world import require_packages
 
 ZOO = Path(__file__).parent / "zoo"
 
-MODELS = ("vae", "painter", "detector", "captioner", "classifier", "language_model")
+MODELS = (
+    "vae",
+    "painter",
+    "detector",
+    "captioner",
+    "classifier",
+    "language_model",
+    "mllm",
+)
 """In the order they are trained in: the painter needs the VAE, and holds it."""
 
 
@@ -43,6 +51,7 @@ def _trainer(name: str) -> Callable[[Path, Path], Path]:
         classifier,
         detector,
         language_model,
+        mllm,
         painter,
         vae,
     )
@@ -67,4 +76,5 @@ def _trainer(name: str) -> Callable[[Path, Path], Path]:
         "captioner": captioner.train,
         "classifier": classifier.train,
         "language_model": train_language_model,
+        "mllm": mllm.train,
     }[name]

@@ -112,9 +112,12 @@ def sample_scene(seed: int, *, num_objects: int | None = None) -> Scene:
 
 
 def replaced(scene: Scene, index: int, target: str) -> Scene:
-    """The scene with the object at `index` replaced by one of category `target`, in its box."""
+    """The scene with the object at `index` replaced by one of category `target`, in its box.
+
+    What comes in always looks to the same side: an instruction does not say to which.
+    """
     objects = list(scene.objects)
-    objects[index] = replace(objects[index], category=target)
+    objects[index] = replace(objects[index], category=target, mirrored=False)
     return replace(scene, objects=tuple(objects))
 
 

@@ -1,0 +1,1 @@
+"""The reasoning editor: its model (`pipeline`), the features it is trained on, its training."""

@@ -1,0 +1,86 @@
+"""What the editor is conditioned on: h = F(x, I) of a multimodal model, or CLIP's text encoding.
+
+Shapes: B samples, T tokens, D width. All functions give float states BTD and a bool mask BT
+(False on padding, which is on the right, so that a sample does not depend on its batch-mates).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+Tokens = Literal["all", "text"]
+"""Which tokens' states are kept: all, or those after the picture's."""
+
+NULL_COLOUR = (127, 127, 127)
+
+
+@torch.no_grad()
+def multimodal_states(
+    mllm: Any,
+    processor: Any,
+    images: Sequence[Image.Image],
+    instructions: Sequence[str],
+    tokens: Tokens = "all",
+) -> tuple[Tensor, Tensor]:
+    """The last hidden states of a LLaVA that is shown a picture and told an instruction.
+
+    Args:
+        mllm, processor: `LlavaForConditionalGeneration` or a model with its interface.
+        images: RGB, any size: the processor resizes.
+        instructions: as many.
+        tokens: what is kept. The picture comes first, so that only the tokens after it know the
+            instruction.
+
+    Returns:
+        States after the final norm, in the model's dtype, and the mask.
+    """
+    texts = [_asked(processor, instruction) for instruction in instructions]
+    inputs = processor(
+        images=list(images),
+        text=texts,
+        padding=True,
+        padding_side="right",
+        return_tensors="pt",
+    ).to(mllm.device)
+    inputs["pixel_values"] = inputs["pixel_values"].to(mllm.dtype)
+    output = mllm.model(**inputs, use_cache=False)
+    states_BTD, mask_BT = output.last_hidden_state, inputs["attention_mask"].bool()
+    if tokens == "all":
+        return states_BTD, mask_BT
+    image_BT = inputs["input_ids"] == mllm.config.image_token_id
+    # One picture: the same number of tokens stands up to its end in every sample.
+    start = int(image_BT[0].nonzero().max()) + 1
+    return states_BTD[:, start:], mask_BT[:, start:]
+
+
+def null_states(mllm: Any, processor: Any, tokens: Tokens = "all") -> tuple[Tensor, Tensor]:
+    """States (B = 1) of the dropped condition: nothing said about a grey picture.
+
+    The same for every sample, so that it is computed once; InstructPix2Pix's is "" likewise.
+    """
+    grey = Image.new("RGB", (64, 64), NULL_COLOUR)
+    return multimodal_states(mllm, processor, [grey], [""], tokens)
+
+
+@torch.no_grad()
+def text_states(text_encoder: Any, tokenizer: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """CLIP's text encoding, padded to its length as Stable Diffusion has it (nothing is masked)."""
+    ids = tokenizer(
+        list(texts),
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids.to(text_encoder.device)
+    states_BTD: Tensor = text_encoder(ids).last_hidden_state
+    return states_BTD, ids.new_ones(ids.shape, dtype=torch.bool)
+
+
+def _asked(processor: Any, instruction: str) -> str:
+    content = [{"type": "image"}, {"type": "text", "text": instruction}]
+    message = [{"role": "user", "content": content}]
+    text: str = processor.apply_chat_template(message, add_generation_prompt=True)
+    return text

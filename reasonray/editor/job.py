@@ -1,0 +1,370 @@
+"""`train`: from a dataset to an editor's folder, in one call that can be repeated.
+
+The only file of the editor that knows Ray: the features are a Ray Data job, the training is a Ray
+Train one. What it leaves in the output:
+
+    features/<key>/   what the frozen models gave, reused by any later training on the same
+    run/              Ray Train's state and checkpoints
+    metrics.jsonl     a line for each step; tensorboard/ the same
+    samples/          held-out edits as the training went on
+    editor/           the finished pipeline, for `ReasonEditPipeline.from_pretrained`
+"""
+
+import json
+import logging
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from reasonray import dataset
+from reasonray.editor import export, features, training
+from reasonray.editor.batches import Batches, Samples, split
+from reasonray.editor.online import Online
+from reasonray.errors import ReasonrayError, RunError, UserError
+from reasonray.pipeline import connected
+from reasonray.recipe import EditorConfig, PoolConfig, Recipe, load
+from reasonray.workspace import Workspace, differing_keys, write_file
+
+MAX_HELD_OUT = 256
+"""Samples that the held-out loss is measured on, at most."""
+
+SETTINGS = "training.json"
+FAILURE = "failure.json"
+LOCK = ".lock"
+
+
+def train(
+    recipe: str | Path | Recipe,
+    data: str | Path,
+    output: str | Path,
+    parts: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+) -> Path:
+    """Train an editor on a dataset, or go on with a training that was stopped.
+
+    Args:
+        recipe: a shipped recipe's name, a YAML file, or a checked recipe; its `editor` counts.
+        data: the output of `generate`.
+        output: a folder, new, empty or of an earlier training with the same settings.
+        parts: the dataset's parts to train on; all by default.
+        overrides: `a.b=c` settings of a recipe given by name or file.
+
+    Returns:
+        The editor's folder.
+
+    Raises:
+        UserError: the recipe, the dataset or the output does not fit.
+        RunError: the training had to stop; the same call goes on from there.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load(recipe, overrides)
+    config, data, output = recipe.editor, Path(data).absolute(), Path(output).absolute()
+    manifest = dataset.manifest(data)
+    if manifest is None:
+        raise UserError(f"{data}: no complete output of reasonray (no {dataset.MANIFEST})")
+    chosen = [part for part in manifest.parts if parts is None or part in parts]
+    if not sum(manifest.parts[part].accepted for part in chosen):
+        raise UserError(f"{data}: no accepted sample of parts {', '.join(parts or chosen)}")
+    with Workspace(output / LOCK).locked():
+        _check_same(output, recipe, data, chosen)
+        if (output / "editor").exists():
+            _say(f"{output / 'editor'}: complete, nothing to do")
+            return output / "editor"
+        folder = None
+        if config.features == "cached":
+            folder = output / "features" / features.key(config, data, chosen)
+            make_features(recipe, data, chosen, folder)
+        settings = {
+            "editor": config.model_dump(mode="json"),
+            "seed": recipe.seed,
+            "data": str(data),
+            "parts": chosen,
+            "features": None if folder is None else str(folder),
+            "output": str(output),
+        }
+        with connected(_with_pool(recipe, config.num_workers)):
+            _fit(settings, config)
+    return output / "editor"
+
+
+def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path) -> None:
+    """Compute what is missing of a cache, on Ray Data.
+
+    Raises:
+        UserError: a record's picture cannot be read; a model cannot be loaded.
+    """
+    if (folder / features.INFO).exists():
+        return
+    import ray
+
+    folder.mkdir(parents=True, exist_ok=True)
+    every = features.chunks(data, parts, folder)
+    missing = [chunk for chunk in every if not Path(chunk.file).exists()]
+    config = recipe.editor
+    with connected(_with_pool(recipe, config.feature_actors)):
+        if missing:
+            _say(f"features: {len(every) - len(missing)} of {len(every)} row groups are done")
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars = False
+            context.raise_original_map_exception = True
+            done = 0
+            written = (
+                ray.data.from_items([asdict(chunk) for chunk in missing])
+                .repartition(len(missing))
+                .map(
+                    cast(Any, _FeatureActor),
+                    fn_constructor_args=(config,),
+                    num_cpus=config.num_cpus,
+                    num_gpus=config.num_gpus,
+                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.feature_actors),
+                )
+            )
+            try:
+                for row in written.iter_rows():
+                    done += row["samples"]
+                    _say(f"features: {done} samples")
+            except Exception as error:
+                raise _ours(error) from None
+        frozen = ray.remote(_describe).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
+        try:
+            ray.get(frozen.remote(config, str(folder), [chunk.file for chunk in every]))
+        except Exception as error:
+            raise _ours(error) from None
+
+
+class _FeatureActor:
+    """A process that holds the frozen models."""
+
+    def __init__(self, config: EditorConfig) -> None:
+        torch.set_num_threads(config.num_threads)
+        self.config, self.frozen = config, features.Frozen(config)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, int]:
+        chunk = features.Chunk(**{**row, "parts": tuple(row["parts"])})
+        size = self.config.feature_batch_size
+        return {"samples": features.write_chunk(chunk, self.frozen, size)}
+
+
+def _describe(config: EditorConfig, folder: str, files: list[str]) -> None:
+    features.finish(Path(folder), files, features.Frozen(config))
+
+
+def _fit(settings: dict[str, Any], config: EditorConfig) -> None:
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    output = Path(settings["output"])
+    failure = output / FAILURE
+    failure.unlink(missing_ok=True)
+    for name in ("ray.train", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=settings,
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.num_gpus > 0,
+            resources_per_worker={
+                "CPU": config.num_cpus,
+                **({"GPU": config.num_gpus} if config.num_gpus else {}),
+            },
+        ),
+        run_config=RunConfig(
+            # The same name and place: a second run goes on from the first one's checkpoint.
+            name="run",
+            storage_path=str(output),
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        with _progress(output, config):
+            trainer.fit()
+    except Exception as error:
+        if failure.exists():
+            told = json.loads(failure.read_text())
+            kind = UserError if told["kind"] == "UserError" else RunError
+            raise kind(told["message"]) from None
+        raise _ours(error) from None
+
+
+def work(settings: dict[str, Any]) -> None:
+    """One training process, as Ray Train starts it."""
+    failure = Path(settings["output"]) / FAILURE
+    if failure.exists():
+        # Nothing that a restart could change.
+        raise RunError(json.loads(failure.read_text())["message"])
+    try:
+        _work(settings)
+    except ReasonrayError as error:
+        content = {"kind": type(error).__name__, "message": str(error)}
+        write_file(failure, json.dumps(content))
+        raise
+
+
+def _work(settings: dict[str, Any]) -> None:
+    import ray.train
+    import ray.train.torch
+
+    config = EditorConfig.model_validate(settings["editor"])
+    torch.set_num_threads(config.num_threads)
+    context = ray.train.get_context()
+    rank, output = context.get_world_rank(), Path(settings["output"])
+    samples: Samples
+    if settings["features"] is not None:
+        samples = features.Features(Path(settings["features"]))
+    else:
+        samples = Online(config, Path(settings["data"]), settings["parts"])
+    trained_on, held_out = split(samples.ids, config.validation)
+    if not trained_on:
+        raise UserError(f"{settings['data']}: no sample is left to train on; lower "
+                        "editor.validation")  # fmt: skip
+    size = min(len(held_out), MAX_HELD_OUT)
+    validation = Batches(
+        samples, held_out, config.model_copy(update={"batch_size": size, "dropout": 0.0}),
+        settings["seed"],
+    ) if held_out else None  # fmt: skip
+    editor, scheduler = training.load_editor(config, samples.null.shape[1], settings["seed"])
+    artist = export.Artist(config, samples, held_out[: config.num_samples], output / "samples")
+    worker = training.Worker(
+        rank=rank,
+        world_size=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        wrap=ray.train.torch.prepare_model,
+        save=lambda state: _report(state, rank),
+        restored=_restored(),
+        folder=output,
+    )
+    training.train(
+        editor,
+        scheduler,
+        Batches(samples, trained_on, config, settings["seed"]),
+        validation,
+        config,
+        worker,
+        artist.scaling_factor,
+        artist.draw if held_out and config.num_samples else None,
+    )
+    if rank == 0:
+        export.write_editor(editor, config, output / "editor", Path(settings["data"]), settings)
+
+
+def _report(state: dict[str, Any], rank: int) -> None:
+    import ray.train
+
+    metrics = {"stage": state["stage"], "step": state["step"]}
+    if rank:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(state, Path(folder) / "state.pt")
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _restored() -> dict[str, Any] | None:
+    import ray.train
+
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        state: dict[str, Any] = torch.load(
+            Path(folder) / "state.pt", map_location="cpu", weights_only=True
+        )
+    return state
+
+
+def _with_pool(recipe: Recipe, count: int) -> Recipe:
+    """The recipe with one pool of processes of the editor, for the check of the cluster."""
+    config = recipe.editor
+    pool = PoolConfig(
+        stages=["editor"],
+        min_actors=count,
+        max_actors=count,
+        num_cpus=config.num_cpus,
+        num_gpus=config.num_gpus,
+    )
+    return recipe.model_copy(update={"pools": [pool]})
+
+
+def _check_same(output: Path, recipe: Recipe, data: Path, parts: list[str]) -> None:
+    """Only the settings that a training was begun with may go on with it."""
+    ours = {
+        "editor": recipe.editor.model_dump(
+            mode="json",
+            exclude={
+                "micro_batch_size", "num_cpus", "num_gpus", "num_workers", "num_threads",
+                "feature_actors", "feature_batch_size", "max_failures", "checkpoint_every",
+            },
+        ),
+        "seed": recipe.seed,
+        "data": str(data),
+        "parts": parts,
+    }  # fmt: skip
+    path = output / SETTINGS
+    if path.exists():
+        keys = differing_keys(ours, json.loads(path.read_text()))
+        if keys:
+            raise UserError(
+                f"output {output}: was begun with other settings; different: {', '.join(keys)}; "
+                "give another output, or the same settings"
+            )
+    else:
+        strange = [each.name for each in output.iterdir() if each.name != LOCK]
+        if strange:
+            raise UserError(
+                f"output {output}: holds files that are not of a training ({strange[0]}); give a "
+                "new or empty folder"
+            )
+        write_file(path, json.dumps(ours, indent=2) + "\n")
+
+
+@contextmanager
+def _progress(output: Path, config: EditorConfig) -> Iterator[None]:
+    """Say now and then how far the training is."""
+    stop = threading.Event()
+    path = output / training.METRICS
+    total = {"alignment": config.alignment_steps, "editing": config.num_steps}
+
+    def follow() -> None:
+        before = None
+        while not stop.wait(5.0):
+            lines = path.read_text().splitlines() if path.exists() else []
+            steps = [json.loads(line) for line in lines[-2:]]
+            told = next((each for each in reversed(steps) if "loss" in each), None)
+            if told and told != before:
+                before = told
+                _say(f"{told['stage']} {told['step']}/{total[told['stage']]} "
+                     f"loss {told['loss']:.4f}")  # fmt: skip
+
+    thread = threading.Thread(target=follow, name="reasonray-training", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _ours(error: BaseException) -> ReasonrayError:
+    """The error of ours that Ray has wrapped, or one that says what Ray said."""
+    found: BaseException | None = error
+    seen: list[BaseException] = []
+    while found is not None and found not in seen:
+        seen.append(found)
+        if isinstance(found, UserError):
+            return UserError(str(found))
+        found = getattr(found, "cause", None) or found.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return RunError(f"the training stopped: {lines[-1].strip()}; the same command continues it")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

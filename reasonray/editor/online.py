@@ -1,0 +1,58 @@
+"""Features computed when they are asked for: pays when each sample is seen about once."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from reasonray.editor.features import COLUMNS, Array, Frozen, Sample
+from reasonray.errors import UserError
+from reasonray.recipe import EditorConfig
+
+OPEN_ROW_GROUPS = 8
+
+
+class Online:
+    """A dataset's samples through the frozen models; the interface of `features.Features`.
+
+    Args:
+        config: the frozen models, and the variants.
+        data: the output of `generate`.
+        parts: which parts of it.
+    """
+
+    def __init__(self, config: EditorConfig, data: Path, parts: Sequence[str]) -> None:
+        if config.flip:
+            raise UserError("editor.flip: mirrored variants are cached; set editor.features=cached")
+        self.frozen = Frozen(config)
+        self.ids: list[str] = []
+        self._places: list[tuple[Path, int, int]] = []
+        for shard in sorted((data / "accepted").glob("*.parquet")):
+            file = pq.ParquetFile(shard)
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=["id", "part"]).to_pylist()
+                for place, row in enumerate(table):
+                    if row["part"] in parts:
+                        self.ids.append(row["id"])
+                        self._places.append((shard, group, place))
+        self._groups: OrderedDict[tuple[Path, int], list[dict[str, Any]]] = OrderedDict()
+        self.null: Array = self.frozen.null()
+        vae = self.frozen.vae.config
+        side = config.image_size // 2 ** (len(vae.block_out_channels) - 1)
+        self.latent_shape: tuple[int, ...] = (vae.latent_channels, side, side)
+
+    def take(self, indices: Sequence[int]) -> list[Sample]:
+        """The samples at some positions, computed in one call."""
+        return self.frozen.samples([self._row(self._places[index]) for index in indices])
+
+    def _row(self, place: tuple[Path, int, int]) -> dict[str, Any]:
+        key = place[:2]
+        if key not in self._groups:
+            table = pq.ParquetFile(key[0]).read_row_group(key[1], columns=list(COLUMNS))
+            self._groups[key] = table.to_pylist()
+            if len(self._groups) > OPEN_ROW_GROUPS:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(key)
+        return self._groups[key][place[2]]

@@ -1,0 +1,270 @@
+"""The editor as a diffusers pipeline: x_out = M(x_input, h) (Eq. 9).
+
+InstructPix2Pix's sampler, conditioned on a multimodal language model through a connector (ours), or
+on CLIP's text encoder (InstructPix2Pix itself). Shapes: B samples, C latent channels, H x W cells.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+from torch import Tensor
+
+from reasonray.editor.conditioning import Tokens, multimodal_states, null_states, text_states
+from reasonray.editor.connector import Connector
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+class ReasonEditPipeline(DiffusionPipeline):
+    """Edits pictures as instructions say, reading both together.
+
+    Args:
+        vae: `AutoencoderKL`.
+        unet: `UNet2DConditionModel` with twice the VAE's latent channels.
+        scheduler: any diffusers scheduler.
+        mllm, processor, connector: `LlavaForConditionalGeneration`, its processor, `Connector`;
+            none of them for InstructPix2Pix.
+        text_encoder, tokenizer: CLIP's, for InstructPix2Pix; not used beside an mllm.
+        tokens: which of the mllm's states the connector reads: "all" or "text".
+
+    Raises:
+        ValueError: parts are missing, or the UNet's channels do not fit.
+    """
+
+    model_cpu_offload_seq = "mllm->connector->text_encoder->unet->vae"
+    _optional_components = ["mllm", "processor", "connector", "text_encoder", "tokenizer"]
+
+    # Any: the libraries' classes are untyped where it matters; so is what the base class sets.
+    vae: Any
+    unet: Any
+    scheduler: Any
+    mllm: Any
+    processor: Any
+    connector: Any
+    text_encoder: Any
+    tokenizer: Any
+    progress_bar: Any
+    register_modules: Any
+    register_to_config: Any
+    maybe_free_model_hooks: Any
+    save_pretrained: Any
+    config: Any
+    _execution_device: torch.device
+
+    def __init__(
+        self,
+        vae: Any,
+        unet: Any,
+        scheduler: Any,
+        mllm: Any = None,
+        processor: Any = None,
+        connector: Connector | None = None,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        tokens: str = "all",
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        multimodal = [part is not None for part in (mllm, processor, connector)]
+        if any(multimodal) != all(multimodal):
+            raise ValueError("mllm, processor and connector belong together: give all or none")
+        if not any(multimodal) and (text_encoder is None or tokenizer is None):
+            raise ValueError("either mllm, processor and connector, or text_encoder and tokenizer")
+        expected = 2 * vae.config.latent_channels
+        if unet.config.in_channels != expected:
+            raise ValueError(
+                f"the UNet takes {unet.config.in_channels} channels, InstructPix2Pix's takes "
+                f"{expected}: noisy latents and the source's"
+            )
+        self.register_modules(
+            vae=vae,
+            unet=unet,
+            scheduler=scheduler,
+            mllm=mllm,
+            processor=processor,
+            connector=connector,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+        )
+        self.register_to_config(tokens=tokens)
+        self.vae_scale_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        instruction: str | Sequence[str],
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        image_guidance_scale: float = 1.5,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """Edit one picture or a batch.
+
+        Args:
+            image: PIL pictures; those of a batch have one size. Sides are cut down to multiples of
+                the VAE's factor.
+            instruction: one, or one for each picture; a single one goes with every picture.
+            num_inference_steps: denoising steps.
+            guidance_scale: how much the instruction counts (s_T of InstructPix2Pix).
+            image_guidance_scale: how much the source picture counts (s_I).
+            generator: one, from which the samples draw in turn, or one for each sample: then a
+                sample's result does not depend on its batch.
+            latents: the noise to start from, BCHW of unit variance, in place of drawn one.
+            output_type: "pil", "np" or "pt", as in diffusers.
+            return_dict: False gives a tuple.
+
+        Raises:
+            ValueError: the numbers of pictures, instructions and generators, or the pictures'
+                sizes differ.
+        """
+        images, instructions = _paired(image, instruction)
+        size = len(images)
+        if isinstance(generator, Sequence) and len(generator) != size:
+            raise ValueError(f"{len(generator)} generators for {size} pictures")
+        states_3BLD, mask_3BL = self.conditions(images, instructions)
+        device, dtype = self._execution_device, self.unet.dtype
+        source = self.encode_source(images)
+        if latents is None:
+            latents = _noise(source.shape, generator, device, dtype)
+        latents = denoise(
+            self.unet,
+            self.scheduler,
+            source,
+            (states_3BLD, mask_3BL),
+            latents.to(device, dtype),
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            image_guidance_scale=image_guidance_scale,
+            generator=generator,
+            progress=self.progress_bar,
+        )
+        decoded = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+        edited = self.image_processor.postprocess(decoded, output_type=output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=edited) if return_dict else (edited,)
+
+    def conditions(
+        self, images: Sequence[Image.Image], instructions: Sequence[str]
+    ) -> tuple[Tensor, Tensor | None]:
+        """States 3B,L,D for the three passes (instruction, none, none), and their mask or None."""
+        if self.mllm is None:
+            texts = [*instructions, *[""] * (2 * len(images))]
+            states, _ = text_states(self.text_encoder, self.tokenizer, texts)
+            return states.to(self.unet.dtype), None
+        tokens: Tokens = self.config.tokens
+        given = self.connector(
+            *multimodal_states(self.mllm, self.processor, images, instructions, tokens)
+        )
+        null = self.connector(*null_states(self.mllm, self.processor, tokens))
+        return three_passes(given, null, self.unet.dtype)
+
+    def encode_source(self, images: Sequence[Image.Image]) -> Tensor:
+        """The pictures' latents BCHW: the distribution's mode, unscaled, as InstructPix2Pix's."""
+        pixels = self.image_processor.preprocess(list(images))
+        pixels = pixels.to(self._execution_device, self.vae.dtype)
+        latents: Tensor = self.vae.encode(pixels).latent_dist.mode()
+        return latents.to(self.unet.dtype)
+
+
+def denoise(
+    unet: Any,
+    scheduler: Any,
+    source: Tensor,
+    conditions: tuple[Tensor, Tensor | None],
+    noise: Tensor,
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+    image_guidance_scale: float,
+    generator: Generators = None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> Tensor:
+    """InstructPix2Pix's sampling with both guidances, the three UNet passes in one batch.
+
+    Args:
+        unet, scheduler: of the pipeline.
+        source: BCHW, the source's latents, unscaled.
+        conditions: states 3B,L,D (instruction, none, none) and their mask, or None.
+        noise: BCHW, unit variance.
+        num_inference_steps, guidance_scale, image_guidance_scale: as the pipeline's.
+        generator: for schedulers that draw.
+        progress: shows the steps.
+
+    Returns:
+        Latents BCHW, scaled.
+    """
+    states, mask = conditions
+    latents: Tensor = noise * scheduler.init_noise_sigma
+    sources = torch.cat([source, source, torch.zeros_like(source)])
+    scheduler.set_timesteps(num_inference_steps, device=noise.device)
+    takes = inspect.signature(scheduler.step).parameters
+    drawing = {"generator": generator} if "generator" in takes else {}
+    for time in progress(scheduler.timesteps):
+        noisy = scheduler.scale_model_input(torch.cat([latents] * 3), time)
+        predicted = unet(
+            torch.cat([noisy, sources], dim=1),
+            time,
+            encoder_hidden_states=states,
+            encoder_attention_mask=mask,
+            return_dict=False,
+        )[0]
+        with_both, with_image, with_neither = predicted.chunk(3)
+        guided = (
+            with_neither
+            + guidance_scale * (with_both - with_image)
+            + image_guidance_scale * (with_image - with_neither)
+        )
+        latents = scheduler.step(guided, time, latents, **drawing, return_dict=False)[0]
+    return latents
+
+
+def three_passes(
+    given: tuple[Tensor, Tensor], null: tuple[Tensor, Tensor], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Given states (B samples) and the null's (one), padded to one length: given, null, null."""
+    (states, mask), (null_state, null_mask) = given, null
+    length = max(states.shape[1], null_state.shape[1])
+    size = len(states)
+    both = torch.cat([_padded(states, length)] + [_padded(null_state, length)] * (2 * size))
+    masks = torch.cat([_padded(mask, length)] + [_padded(null_mask, length)] * (2 * size))
+    return both.to(dtype), masks
+
+
+def _padded(values: Tensor, length: int) -> Tensor:
+    """Zeros (False) appended along dimension 1."""
+    filler = values.new_zeros(values.shape[0], length - values.shape[1], *values.shape[2:])
+    return torch.cat([values, filler], dim=1)
+
+
+def _paired(
+    image: Image.Image | Sequence[Image.Image], instruction: str | Sequence[str]
+) -> tuple[list[Image.Image], list[str]]:
+    images = [image] if isinstance(image, Image.Image) else list(image)
+    said = [instruction] * len(images) if isinstance(instruction, str) else list(instruction)
+    if len(images) != len(said):
+        raise ValueError(f"{len(images)} pictures, but {len(said)} instructions")
+    if not images:
+        raise ValueError("no picture")
+    sizes = {picture.size for picture in images}
+    if len(sizes) > 1:
+        raise ValueError(f"the pictures of a batch must have one size, these have {sorted(sizes)}")
+    return [picture.convert("RGB") for picture in images], said
+
+
+def _noise(
+    shape: torch.Size, generator: Generators, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    # Drawn on the CPU, so that a seed means the same on every device.
+    if isinstance(generator, Sequence):
+        return torch.cat([_noise(torch.Size((1, *shape[1:])), g, device, dtype) for g in generator])
+    on = generator.device if generator is not None else torch.device("cpu")
+    return torch.randn(shape, generator=generator, device=on, dtype=dtype).to(device)

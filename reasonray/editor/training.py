@@ -1,0 +1,476 @@
+"""One process's part of the training: two stages of steps, each a function of its number.
+
+First the connector is aligned: the UNet, frozen, is to predict from the connector's output what it
+predicts from the text encoding of the direct instruction. (SmartEdit compares the encodings
+themselves; the UNet's prediction compares encodings of any length, an mlp's too.) Then connector
+and UNet learn the denoising loss on the targets. It knows of Ray only what it is handed: rank,
+number of workers, how a module is wrapped, where checkpoints go.
+
+Shapes: B samples, C latent channels, H x W cells, T tokens, D width.
+"""
+
+import contextlib
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel, compute_snr
+from torch import Tensor, nn
+
+from reasonray.editor.batches import Batch, Batches
+from reasonray.editor.connector import Connector
+from reasonray.editor.weights import with_image_channels
+from reasonray.errors import RunError, UserError
+from reasonray.models import weights
+from reasonray.recipe import EditorConfig
+
+STAGES = ("alignment", "editing")
+METRICS = "metrics.jsonl"
+
+
+class Editor(nn.Module):
+    """What is trained: the UNet and, with a multimodal model, the connector."""
+
+    def __init__(self, unet: Any, connector: Connector | None) -> None:
+        super().__init__()
+        # Any: modules called through their attribute are untyped.
+        self.unet: Any = unet
+        self.connector: Any = connector
+
+    def forward(self, noisy: Tensor, times: Tensor, states: Tensor, mask: Tensor | None) -> Tensor:
+        """The UNet's prediction BCHW.
+
+        Args:
+            noisy: B,2C,H,W, noisy target latents and the source's.
+            times: B, the scheduler's timesteps.
+            states: BTD of the frozen model, through the connector if there is one.
+            mask: bool BT, or None for CLIP's text encoding.
+        """
+        if mask is not None and self.connector is not None:
+            states, mask = self.connector(states, mask)
+        predicted: Tensor = self.unet(
+            noisy, times, encoder_hidden_states=states, encoder_attention_mask=mask
+        ).sample
+        return predicted
+
+
+def load_editor(config: EditorConfig, input_dim: int, seed: int) -> tuple[Editor, Any]:
+    """The editor before any training, float32, and the base's scheduler.
+
+    Args:
+        config: base, connector, adapters.
+        input_dim: width of the frozen model's states.
+        seed: of the connector's and the adapters' first weights.
+
+    Raises:
+        UserError: the base is of another kind.
+    """
+    import diffusers
+
+    base, revision = weights.resolve(config.base), config.base.revision
+    loader: Any = diffusers.UNet2DConditionModel
+    options = {"subfolder": "unet", "revision": revision, "torch_dtype": torch.float32}
+    unet = loader.from_pretrained(base, **options)
+    scheduler = load_scheduler(config)
+    channels = unet.config.out_channels
+    try:
+        unet = with_image_channels(unet, channels)
+    except ValueError as error:
+        raise UserError(f"editor.base {config.base.name}: {error}") from error
+    torch.manual_seed(seed)
+    connector = None
+    if config.condition == "mllm":
+        connector = Connector(
+            input_dim=input_dim,
+            output_dim=unet.config.cross_attention_dim,
+            kind=config.connector.kind,
+            num_queries=config.connector.num_queries,
+            num_layers=config.connector.num_layers,
+            num_heads=config.connector.num_heads,
+        )
+    if config.lora_rank is not None:
+        try:
+            from peft import LoraConfig
+        except ImportError as error:
+            raise UserError("editor.lora_rank: needs the package peft: pip install peft") from error
+        unet.requires_grad_(False)
+        unet.add_adapter(
+            LoraConfig(
+                r=config.lora_rank,
+                lora_alpha=config.lora_rank,
+                init_lora_weights="gaussian",
+                target_modules=["to_k", "to_q", "to_v", "to_out.0"],
+            )
+        )
+    return Editor(unet, connector), scheduler
+
+
+def load_scheduler(config: EditorConfig) -> Any:
+    """The base's noise schedule as a `DDIMScheduler`, which has all that training needs."""
+    import diffusers
+
+    loader: Any = diffusers.DDIMScheduler
+    return loader.from_pretrained(
+        weights.resolve(config.base), subfolder="scheduler", revision=config.base.revision
+    )
+
+
+@dataclass
+class Worker:
+    """What a training process is handed.
+
+    Attributes:
+        rank, world_size: of all workers.
+        device: where it computes.
+        wrap: makes a module one whose gradients are averaged over the workers.
+        save: told the stage, the step and a state to keep, on every rank.
+        restored: the state of the last checkpoint, if there is one.
+        folder: metrics go there, from rank 0.
+        loggers: told tag, value and step; only on rank 0.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    save: Callable[[dict[str, Any]], None] = lambda state: None
+    restored: dict[str, Any] | None = None
+    folder: Path | None = None
+
+
+def train(
+    editor: Editor,
+    scheduler: Any,
+    batches: Batches,
+    held_out: Batches | None,
+    config: EditorConfig,
+    worker: Worker,
+    scaling_factor: float,
+    draw: Callable[[Editor, int], None] | None = None,
+) -> Editor:
+    """Train, or go on from the worker's restored state.
+
+    Args:
+        editor: `load_editor`'s; trained in place.
+        scheduler: the base's, for its noise schedule and what the UNet predicts.
+        batches, held_out: to train on and to measure by; None: nothing is measured.
+        config: steps, rates, sizes.
+        worker: this process.
+        scaling_factor: the VAE's.
+        draw: told the editor with its averaged weights and the step; rank 0, at validations.
+
+    Returns:
+        The editor itself with its averaged weights.
+
+    Raises:
+        RunError: the loss is not a number any more; the batch's ids are in nan-batch.json.
+        UserError: the batch does not divide by the workers.
+    """
+    if config.batch_size % worker.world_size:
+        raise UserError(
+            f"editor.batch_size {config.batch_size} does not divide by {worker.world_size} workers"
+        )
+    log = _Log(worker, _steps_done(worker.restored, config))
+    objective = Objective(scheduler, config, scaling_factor)
+    editor.to(worker.device)
+    restored = worker.restored
+    state = restored if restored is not None and restored["stage"] == "editing" else None
+    if config.condition == "mllm" and config.alignment_steps and state is None:
+        _align(editor, objective, batches, config, worker, log)
+    stage = _Stage("editing", editor, config, worker, config.num_steps, state)
+
+    def validate(step: int) -> None:
+        with stage.averaged():
+            if held_out is not None:
+                value = held_out_loss(editor, objective, held_out, worker)
+                log.write("editing", step, {"held_out": value})
+            if draw is not None and worker.rank == 0:
+                draw(editor, step)
+
+    if stage.step == 0:
+        validate(0)
+    for step in range(stage.step, config.num_steps):
+        stage.advance(batches, objective.editing, log)
+        done = step + 1 == config.num_steps
+        if done or (step + 1) % config.validate_every == 0:
+            validate(step + 1)
+        if done or (step + 1) % config.checkpoint_every == 0:
+            worker.save(stage.state())
+    stage.end()
+    return editor
+
+
+def _align(
+    editor: Editor,
+    objective: "Objective",
+    batches: Batches,
+    config: EditorConfig,
+    worker: Worker,
+    log: "_Log",
+) -> None:
+    trained = {name: p.requires_grad for name, p in editor.unet.named_parameters()}
+    editor.unet.requires_grad_(False)
+    stage = _Stage("alignment", editor, config, worker, config.alignment_steps, worker.restored)
+    for step in range(stage.step, config.alignment_steps):
+        stage.advance(batches, objective.alignment, log)
+        if step + 1 == config.alignment_steps or (step + 1) % config.checkpoint_every == 0:
+            worker.save(stage.state())
+    stage.end()
+    for name, parameter in editor.unet.named_parameters():
+        parameter.requires_grad_(trained[name])
+
+
+class Objective:
+    """The losses: sums over a batch's samples of their mean squared errors.
+
+    Args:
+        scheduler: `DDIMScheduler`: noise schedule and kind of prediction.
+        config: precision and weighting.
+        scaling_factor: the VAE's, of the target's latents.
+    """
+
+    def __init__(self, scheduler: Any, config: EditorConfig, scaling_factor: float) -> None:
+        self.scheduler, self.config, self.scale = scheduler, config, scaling_factor
+        kinds = ("epsilon", "v_prediction", "sample")
+        if scheduler.config.prediction_type not in kinds:
+            raise UserError(f"the base's scheduler predicts {scheduler.config.prediction_type}")
+
+    def editing(self, editor: nn.Module, batch: Batch, device: torch.device) -> Tensor:
+        """Eq. 9's training: the error of the denoising prediction, min-SNR weighted if asked."""
+        noisy, times, target, noise = self._noised(batch, device)
+        mask = batch.mask.to(device) if self.config.condition == "mllm" else None
+        with precision(self.config, device):
+            predicted = editor(noisy, times, batch.states.to(device), mask)
+        kind = self.scheduler.config.prediction_type
+        wanted = {"epsilon": noise, "sample": target}.get(kind)
+        if wanted is None:
+            wanted = self.scheduler.get_velocity(target, noise, times)
+        errors_B = (predicted.float() - wanted).square().flatten(1).mean(1)
+        if self.config.min_snr_gamma is not None:
+            errors_B = errors_B * self._min_snr(times, kind)
+        total: Tensor = errors_B.sum()
+        return total
+
+    def alignment(self, editor: nn.Module, batch: Batch, device: torch.device) -> Tensor:
+        """The distance of the UNet's predictions under the two conditions.
+
+        Raises:
+            UserError: the features were computed without the text encodings.
+        """
+        if batch.taught is None:
+            raise UserError(f"no text encoding in the features of {batch.ids[0]}")
+        noisy, times, _, _ = self._noised(batch, device)
+        with precision(self.config, device):
+            with torch.no_grad():
+                wanted = editor(noisy, times, batch.taught.to(device), None)
+            predicted = editor(noisy, times, batch.states.to(device), batch.mask.to(device))
+        errors_B: Tensor = (predicted.float() - wanted.float()).square().flatten(1).mean(1)
+        return errors_B.sum()
+
+    def _noised(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        last = self.scheduler.config.num_train_timesteps
+        times = (batch.times * last).long().clamp(max=last - 1).to(device)
+        target, noise = batch.target.to(device) * self.scale, batch.noise.to(device)
+        noisy = self.scheduler.add_noise(target, noise, times)
+        return torch.cat([noisy, batch.source.to(device)], dim=1), times, target, noise
+
+    def _min_snr(self, times: Tensor, kind: str) -> Tensor:
+        snr_B: Tensor = compute_snr(self.scheduler, times)
+        gamma = self.config.min_snr_gamma
+        weight_B = snr_B.clamp(max=gamma)
+        # Min-SNR (Hang et al., 2023), equation 5 in the terms of what is predicted.
+        return {
+            "epsilon": weight_B / snr_B.clamp(min=1e-8),
+            "v_prediction": weight_B / (snr_B + 1),
+            "sample": weight_B,
+        }[kind]
+
+
+def precision(config: EditorConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Autocast as the recipe says."""
+    if config.precision == "auto":
+        wanted = (
+            torch.cuda.is_bf16_supported()
+            if device.type == "cuda"
+            else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
+    else:
+        wanted = config.precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=bool(wanted))
+
+
+@torch.no_grad()
+def held_out_loss(editor: Editor, objective: Objective, held_out: Batches, worker: Worker) -> float:
+    """The mean editing loss of held-out samples, at noise and times that never change."""
+    total, count = 0.0, 0
+    size = held_out.config.micro_batch_size
+    for start in range(0, held_out.config.batch_size, size):
+        places = range(start, min(start + size, held_out.config.batch_size))
+        total += objective.editing(editor, held_out.part(0, places), worker.device).item()
+        count += len(places)
+    return total / count
+
+
+class _Stage:
+    """An optimiser's life: steps, averages, what a checkpoint holds."""
+
+    def __init__(
+        self,
+        name: str,
+        editor: Editor,
+        config: EditorConfig,
+        worker: Worker,
+        num_steps: int,
+        state: dict[str, Any] | None,
+    ) -> None:
+        self.name, self.editor, self.config, self.worker = name, editor, config, worker
+        if state is not None:
+            editor.load_state_dict(state["editor"])
+        self.wrapped = worker.wrap(editor)
+        self.trained = [p for p in self.wrapped.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.rate = get_scheduler(
+            "constant_with_warmup" if config.schedule == "constant" else "cosine",
+            self.optimizer,
+            num_warmup_steps=config.num_warmup_steps,
+            num_training_steps=num_steps,
+        )
+        self.average = EMAModel(self.trained, decay=config.ema_decay)
+        self.step = 0
+        if state is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.rate.load_state_dict(state["rate"])
+            self.average.load_state_dict(state["average"])
+            self.average.to(worker.device)
+            self.step = state["step"]
+
+    def advance(
+        self,
+        batches: Batches,
+        loss: Callable[[nn.Module, Batch, torch.device], Tensor],
+        log: "_Log",
+    ) -> None:
+        """One optimiser step, over micro-batches of this worker's part of the batch."""
+        worker, size = self.worker, self.config.batch_size
+        share = size // worker.world_size
+        own = range(worker.rank * share, (worker.rank + 1) * share)
+        total = torch.zeros((), device=worker.device)
+        micro = self.config.micro_batch_size
+        starts = range(own.start, own.stop, micro)
+        self.wrapped.train()
+        for start in starts:
+            batch = batches.part(self.step, range(start, min(start + micro, own.stop)))
+            last = start == starts[-1]
+            with contextlib.nullcontext() if last else _unsynchronised(self.wrapped):
+                value = loss(self.wrapped, batch, worker.device)
+                if not torch.isfinite(value):
+                    self._stop(batch, log)
+                # Gradients are averaged over the workers, and are to be those of the whole batch.
+                (value * worker.world_size / size).backward()
+            total += value.detach()
+        if worker.world_size > 1:
+            torch.distributed.all_reduce(total)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
+        self.optimizer.step()
+        self.rate.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.step(self.trained)
+        self.step += 1
+        figures = {"loss": total.item() / size, "grad_norm": float(norm)}
+        log.write(self.name, self.step, figures)
+
+    def _stop(self, batch: Batch, log: "_Log") -> None:
+        path = log.folder / "nan-batch.json" if log.folder else None
+        if path:
+            content = {"stage": self.name, "step": self.step, "ids": batch.ids}
+            path.write_text(json.dumps(content, indent=2))
+        raise RunError(
+            f"{self.name} step {self.step}: the loss is not a number; the samples of this batch "
+            f"are in {path}; look at them, or lower editor.learning_rate and start anew"
+        )
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The editor with its averaged weights."""
+        self.average.store(self.trained)
+        self.average.copy_to(self.trained)
+        self.editor.eval()
+        try:
+            yield
+        finally:
+            self.average.restore(self.trained)
+
+    def end(self) -> None:
+        """Leave the averaged weights in the editor."""
+        self.average.copy_to(self.trained)
+        self.editor.eval()
+
+    def state(self) -> dict[str, Any]:
+        """All that going on needs; the data and the noise follow from the step."""
+        return {
+            "stage": self.name,
+            "step": self.step,
+            "editor": copy.deepcopy(self.editor.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "rate": self.rate.state_dict(),
+            "average": self.average.state_dict(),
+        }
+
+
+def _unsynchronised(module: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    no_sync: Any = getattr(module, "no_sync", contextlib.nullcontext)
+    context: contextlib.AbstractContextManager[Any] = no_sync()
+    return context
+
+
+def _steps_done(state: dict[str, Any] | None, config: EditorConfig) -> int:
+    """Steps of both stages that a checkpoint stands for."""
+    if state is None:
+        return 0
+    before = config.alignment_steps if config.condition == "mllm" else 0
+    done: int = state["step"] + (before if state["stage"] == "editing" else 0)
+    return done
+
+
+class _Log:
+    """`metrics.jsonl`, a line for each step, and the loggers that are installed; on rank 0."""
+
+    def __init__(self, worker: Worker, done: int) -> None:
+        self.folder = worker.folder
+        self.writer: Any = None
+        if worker.rank or worker.folder is None:
+            self.path = None
+            return
+        self.path = worker.folder / METRICS
+        # A resumed run does the steps after its checkpoint again.
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _is_before(json.loads(line), worker.restored)]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+        with contextlib.suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(worker.folder / "tensorboard"), purge_step=done)
+
+    def write(self, stage: str, step: int, figures: dict[str, float]) -> None:
+        """Figures after a step (1 is the first; 0: before any)."""
+        if self.path is None:
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps({"stage": stage, "step": step, **figures}) + "\n")
+        if self.writer is not None:
+            for name, value in figures.items():
+                self.writer.add_scalar(f"{stage}/{name}", value, step)
+
+
+def _is_before(line: dict[str, Any], state: dict[str, Any] | None) -> bool:
+    if state is None:
+        return False
+    place = (STAGES.index(line["stage"]), line["step"])
+    return place <= (STAGES.index(state["stage"]), state["step"])

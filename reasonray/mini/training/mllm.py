@@ -1,0 +1,292 @@
+"""The zoo's multimodal language model: a tiny LLaVA that answers questions about scenes.
+
+Taught as LLaVA is, picture and question in, answer out. Answers alone teach a vision tower slowly,
+so it first learns to name the object that covers each patch; and while the answers are learned,
+two heads on the question's last token read off which object is spoken of and what it leads to. The
+heads are thrown away.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini.training.loop import Schedule, fit, mixed_precision
+from reasonray.mini.training.questions import Question, question
+from reasonray.mini.training.softening import soften
+from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, Scene, render, sample_scene
+
+BATCH = 40
+SCHEDULE = Schedule(num_steps=4500, learning_rate=1e-3, num_warmup_steps=300, cooldown=0.4)
+PATCHES_ALONE = 0.19
+"""The first part of the steps trains the vision tower only."""
+
+PATCH = 12
+WIDTH = 128
+NAMES = sorted(CATEGORIES)
+IMAGE, PAD, START, END = "<image>", "<pad>", "<s>", "</s>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}USER: {% else %}ASSISTANT: {% endif %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% if message['role'] == 'user' %} {% else %}</s>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+"""LLaVA-1.5's."""
+
+
+def build_tokenizer(num_questions: int = 20000) -> PreTrainedTokenizerFast:
+    """Byte-level BPE, on the questions and answers of training."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2600,
+        min_frequency=4,
+        special_tokens=[START, PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(num_questions), trainer)
+    tokenizer.add_tokens([AddedToken("USER: ", normalized=False)])
+    tokenizer.add_tokens([AddedToken("ASSISTANT:", normalized=False)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=START,
+        pad_token=PAD,
+        eos_token=END,
+        extra_special_tokens={"image_token": IMAGE},
+        padding_side="left",
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def load_tokenizer(workdir: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer that belongs to the checkpoint in a folder; made when there is none yet."""
+    folder = workdir / "mllm_tokenizer"
+    if not (folder / "tokenizer.json").exists():
+        build_tokenizer().save_pretrained(folder)
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    return tokenizer
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    """Resizes the short side to a scene's, crops the middle, scales to -1..1."""
+    images = CLIPImageProcessor(
+        size={"shortest_edge": IMAGE_SIZE},
+        crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    return LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
+    """The untrained model."""
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(
+        hidden_size=96,
+        intermediate_size=384,
+        projection_dim=96,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH,
+    )
+    text = LlamaConfig(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=WIDTH,
+        intermediate_size=352,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    image_token: Any = tokenizer.convert_tokens_to_ids(IMAGE)
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=image_token,
+        vision_feature_layer=-1,
+        image_seq_length=(IMAGE_SIZE // PATCH) ** 2,
+        tie_word_embeddings=True,
+    )
+    return LlavaForConditionalGeneration(config)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's questions (B, T tokens with the picture's).
+
+    Attributes:
+        pixels: float BCHW, -1..1.
+        patches: int64 [B, P], category of the object covering the patch, else len(NAMES).
+        tokens, labels: int64 [B, T], padded on the right; labels are -100 but for the answer.
+        last: int64 [B], where the question ends.
+        subjects, targets: int64 [B], categories, len(NAMES) for none.
+    """
+
+    pixels: Tensor
+    patches: Tensor
+    tokens: Tensor
+    labels: Tensor
+    last: Tensor
+    subjects: Tensor
+    targets: Tensor
+
+
+class Taught(nn.Module):
+    """The model with the heads that teach its parts."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__()
+        self.mllm = build(tokenizer)
+        self.patch_head = nn.Linear(96, len(NAMES) + 1)
+        self.subject_head = nn.Linear(WIDTH, len(NAMES) + 1)
+        self.target_head = nn.Linear(WIDTH, len(NAMES) + 1)
+
+    def loss(self, data: Batch, *, patches_only: bool) -> tuple[Tensor, dict[str, float]]:
+        """The loss and its figures."""
+        inner: Any = self.mllm.model
+        with mixed_precision():
+            states = inner.vision_tower(data.pixels).last_hidden_state[:, 1:]
+            named = self.patch_head(states)
+            patches = _entropy(named, data.patches)
+            right = (named.argmax(-1) == data.patches)[data.patches < len(NAMES)]
+            figures = {"patches": right.float().mean().item()}
+            if patches_only:
+                return patches, figures
+            embedded = self.mllm.get_input_embeddings()(data.tokens)
+            image = (data.tokens == self.mllm.config.image_token_id)[..., None]
+            projected = inner.multi_modal_projector(states)
+            embedded = embedded.masked_scatter(image, projected.to(embedded.dtype))
+            hidden = inner.language_model(inputs_embeds=embedded, use_cache=False)[0]
+            taught = data.labels[:, 1:] >= 0
+            said = _entropy(self.mllm.lm_head(hidden[:, :-1][taught]), data.labels[:, 1:][taught])
+            asked = hidden[torch.arange(len(hidden)), data.last]
+            subject = _entropy(self.subject_head(asked), data.subjects)
+            target_logits = self.target_head(asked)
+            target = _entropy(target_logits, data.targets)
+        some = data.targets < len(NAMES)
+        right = (target_logits.argmax(-1) == data.targets)[some]
+        figures |= {"said": said.item(), "subject": subject.item(), "target": target.item()}
+        figures["right"] = right.float().mean().item()
+        return said + 0.3 * patches + 0.5 * (subject + target), figures
+
+
+def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
+    """Train (or continue) and save model and processor to `folder`, which is returned."""
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(workdir)
+    processor = build_processor(tokenizer)
+    taught = Taught(tokenizer)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        data = batch(step, BATCH, processor)
+        return taught.loss(data, patches_only=step < PATCHES_ALONE * schedule.num_steps)
+
+    fit("mllm", taught, loss, schedule, workdir)
+    save(taught.mllm, processor, folder)
+    return folder
+
+
+def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
+    """Write float16 weights and the processor; the model itself becomes float16."""
+    model.generation_config = GenerationConfig(
+        pad_token_id=processor.tokenizer.pad_token_id, eos_token_id=processor.tokenizer.eos_token_id
+    )
+    model.half().save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def batch(step: int, size: int, processor: LlavaProcessor) -> Batch:
+    """The questions of a step, each about a scene of its own."""
+    rng = np.random.default_rng((step, 0x11A7))
+    talk = random.Random(f"questions {step}")
+    scenes = [sample_scene(int(seed)) for seed in rng.integers(HELD_OUT_SEED, size=size)]
+    images = np.stack([soften(render(scene), scene, rng, chance=0.4) for scene in scenes])
+    asked = [question(scene, talk) for scene in scenes]
+    rows = [_tokens(said, processor) for said in asked]
+    tokenizer = processor.tokenizer
+    pad = nn.utils.rnn.pad_sequence
+    whole = [torch.tensor([*question_ids, *answer_ids]) for question_ids, answer_ids in rows]
+    labels = [torch.tensor([-100] * len(ids) + answer) for ids, answer in rows]
+    return Batch(
+        torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        torch.stack([_patch_labels(scene) for scene in scenes]),
+        pad(whole, True, tokenizer.pad_token_id),
+        pad(labels, True, -100),
+        torch.tensor([len(ids) - 1 for ids, _ in rows]),
+        torch.tensor([_number(said.subject) for said in asked]),
+        torch.tensor([_number(said.target) for said in asked]),
+    )
+
+
+def _tokens(said: Question, processor: LlavaProcessor) -> tuple[list[int], list[int]]:
+    """Ids of the question as the chat template puts it, with the picture's, and of the answer."""
+    content = [{"type": "image"}, {"type": "text", "text": said.text}]
+    # Any: the library types a conversation without pictures.
+    conversation: Any = [{"role": "user", "content": content}]
+    text = processor.apply_chat_template(conversation, add_generation_prompt=True)
+    places = IMAGE * (IMAGE_SIZE // PATCH) ** 2
+    tokenizer = processor.tokenizer
+    asked = tokenizer(START + text.replace(IMAGE, places), add_special_tokens=False)["input_ids"]
+    answer = tokenizer(f" {said.answer}{END}", add_special_tokens=False)["input_ids"]
+    return asked, answer
+
+
+def _patch_labels(scene: Scene) -> Tensor:
+    side = IMAGE_SIZE // PATCH
+    names = torch.full((side, side), len(NAMES))
+    for item in scene.objects:
+        # A patch belongs to the object whose box covers its centre.
+        left, top, right, bottom = ((edge + PATCH // 2 - 1) // PATCH for edge in item.box)
+        names[top:bottom, left:right] = NAMES.index(item.category)
+    return names.flatten()
+
+
+def _number(category: str | None) -> int:
+    return len(NAMES) if category is None else NAMES.index(category)
+
+
+def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten())
+
+
+def _texts(count: int) -> Iterator[str]:
+    rng = random.Random(0)
+    for seed in range(count):
+        said = question(sample_scene(seed), rng)
+        yield f" {said.answer}"
+        yield said.text

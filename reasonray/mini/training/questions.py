@@ -1,0 +1,154 @@
+"""What the zoo's multimodal language model is taught: questions about scenes, and their answers.
+
+What is where, which thing is meant, what it makes or goes with, what a fact is about, and what an
+instruction would change. A fifth of the facts and of the relations' sentences is kept apart for
+evaluation: the model hears such a fact in questions only, such a sentence never.
+"""
+
+import random
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reasonray.mini.catalogue import CATEGORIES, RELATIONS
+from reasonray.mini.knowledge import DIRECT_TEMPLATES, facts, indirect, knowledge, targets
+from reasonray.mini.world import Scene, caption
+
+APART_EVERY = 5
+
+RELATION_QUESTIONS = {
+    "makes": ("What does {s} make?", "What do people get from {s}?"),
+    "made by": ("Who makes {s}?", "Which animal do people get {s} from?"),
+    "eats": ("What does {s} like to eat?", "What is the favourite meal of {s}?"),
+    "eaten by": ("Who likes to eat {s}?", "Which animal has {s} for dinner?"),
+    "turns into": ("What does {s} turn into with time?", "What does {s} become in the end?"),
+    "comes from": ("What was {s} when it was young?", "What does {s} grow out of?"),
+    "replaced by": ("What do people use today in place of {s}?", "What took over from {s}?"),
+    "used before": ("What did people use before {s}?", "What did the task of {s} in former times?"),
+    "used with": ("What is {s} used with?", "What does {s} belong together with?"),
+}
+FACT_QUESTIONS = ("What is {np}?", "What is meant by {np}?", "Name {np}.")
+REFERENCE_QUESTIONS = ("Which thing is {s}?", "What is {s}?", "Name {s} in the picture.")
+CAPTION_QUESTIONS = ("What is in the picture?", "Describe the picture.", "What do you see?")
+POSITIONS = ("on the left", "in the middle", "on the right")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a scene and its answer.
+
+    Attributes:
+        text, answer: what is asked and said.
+        subject: the category of the object that is spoken of, if there is one.
+        target: the category that the answer leads to, if there is one.
+    """
+
+    text: str
+    answer: str
+    subject: str | None = None
+    target: str | None = None
+
+
+def apart(text: str) -> bool:
+    """Whether a fact or a sentence is kept apart from the training, for the evaluation."""
+    return zlib.crc32(text.encode()) % APART_EVERY == 0
+
+
+def question(scene: Scene, rng: random.Random) -> Question:
+    """A question about a scene, of a kind that is drawn."""
+    kinds = [_caption, _where, _reference, _relation, _fact, _instruction]
+    kind = rng.choices(kinds, [0.06, 0.12, 0.08, 0.16, 0.18, 0.4])[0]
+    return kind(scene, rng)
+
+
+def _caption(scene: Scene, rng: random.Random) -> Question:
+    return Question(rng.choice(CAPTION_QUESTIONS), caption(scene))
+
+
+def _where(scene: Scene, rng: random.Random) -> Question:
+    names = scene.categories
+    index = rng.randrange(len(names))
+    places = {1: POSITIONS[1:2], 2: POSITIONS[::2], 3: POSITIONS}[len(names)]
+    if rng.random() < 0.5:
+        subject = f"the {names[index]}" if rng.random() < 0.5 else _refer(names[index], rng)
+        return Question(f"Where is {subject}?", places[index], names[index])
+    return Question(f"What is {places[index]}?", _definite(names[index]), names[index])
+
+
+def _reference(scene: Scene, rng: random.Random) -> Question:
+    name = rng.choice(scene.categories)
+    text = rng.choice(REFERENCE_QUESTIONS).format(s=_refer(name, rng))
+    return Question(text, _definite(name), name)
+
+
+def _relation(scene: Scene, rng: random.Random) -> Question:
+    name = rng.choice(scene.categories)
+    names = [relation for relation, pairs in RELATIONS.items() if name in pairs]
+    if not names:
+        return _reference(scene, rng)
+    relation = rng.choice(names)
+    unique = sum(other in RELATIONS[relation] for other in scene.categories) == 1
+    subject = "it" if unique and rng.random() < 0.4 else _refer(name, rng)
+    subject = f"the {name}" if subject != "it" and rng.random() < 0.3 else subject
+    target = RELATIONS[relation][name]
+    text = rng.choice(RELATION_QUESTIONS[relation]).format(s=subject)
+    return Question(text, CATEGORIES[target].phrase, name, target)
+
+
+def _fact(scene: Scene, rng: random.Random) -> Question:
+    target = rng.choice(sorted(CATEGORIES))
+    text = rng.choice(FACT_QUESTIONS).format(np=rng.choice(facts(target))[1])
+    return Question(text, CATEGORIES[target].phrase, None, target)
+
+
+def _instruction(scene: Scene, rng: random.Random) -> Question:
+    selected = rng.choice(scene.categories)
+    pool = [name for name in targets(selected) if name not in scene.categories]
+    if not pool or rng.random() < 0.5:
+        pool = [name for name in CATEGORIES if name not in scene.categories]
+    target = rng.choice(pool)
+    if rng.random() < 0.15:
+        text = rng.choice(DIRECT_TEMPLATES).format(
+            selected=selected, target=CATEGORIES[target].phrase
+        )
+    else:
+        text = training_instruction(selected, target, rng, scene.categories)
+    answer = f"{_definite(selected)} becomes {CATEGORIES[target].phrase}"
+    return Question(text, answer, selected, target)
+
+
+def training_instruction(
+    selected: str, target: str, rng: random.Random, categories: Sequence[str]
+) -> str:
+    """An indirect instruction that uses nothing of what is kept apart."""
+    others = [name for name in categories if name != selected]
+    while True:
+        text = indirect(selected, target, rng, others=others).instruction
+        if not rests_on_apart(text, target):
+            return text
+
+
+def rests_on_apart(instruction: str, target: str) -> bool:
+    """Whether an instruction tells a fact, or is in a sentence, that is kept apart."""
+    text = instruction.lower()
+    if any(apart(fact) and fact.lower() in text for _, fact in facts(target)):
+        return True
+    return any(
+        apart(sentence) and _opening(sentence) in text
+        for relation in knowledge()["relations"].values()
+        for sentence in relation["sentences"]
+    )
+
+
+def _opening(sentence: str) -> str:
+    """The longest fixed piece of a sentence, which no other sentence has."""
+    pieces = sentence.lower().replace("{poss}", "{s}").split("{s}")
+    return max(pieces, key=len)
+
+
+def _refer(category: str, rng: random.Random) -> str:
+    return f"the {rng.choice(knowledge()['categories'][category]['refs'])}"
+
+
+def _definite(category: str) -> str:
+    return f"the {category}"

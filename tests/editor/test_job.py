@@ -1,0 +1,164 @@
+"""`reasonray train` on a real local Ray: whole, killed, with two workers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import psutil
+import pytest
+import torch
+import yaml
+
+from reasonray.cli import call
+from reasonray.editor.pipeline import ReasonEditPipeline
+from reasonray.recipe import RECIPES
+from tests.editor import tiny_base
+
+pytestmark = pytest.mark.ray
+
+NUM_STEPS = 30
+DRIVER = "import sys; from reasonray.cli import call; sys.exit(call(sys.argv[1:]))"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe for the tiny editor, and a dataset."""
+    folder = tmp_path_factory.mktemp("job")
+    content = yaml.safe_load((RECIPES / "mini.yaml").read_text())
+    content["editor"] = tiny_base.editor_settings(
+        folder, num_steps=NUM_STEPS, validate_every=100, checkpoint_every=4
+    )
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
+    tiny_base.data(folder / "data", [tiny_base.sample(number) for number in range(20)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> Path:
+    """An undisturbed training."""
+    assert start(place, place / "whole").wait(timeout=240) == 0
+    return place / "whole"
+
+
+def start(place: Path, output: Path, *settings: str) -> "subprocess.Popen[bytes]":
+    arguments = ["train", str(place / "recipe.yaml"), "--data", str(place / "data")]
+    arguments += ["--output", str(output)]
+    for setting in settings:
+        arguments += ["--set", setting]
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def losses(output: Path) -> dict[tuple[str, int], float]:
+    found: dict[tuple[str, int], float] = {}
+    for line in (output / "metrics.jsonl").read_text().splitlines():
+        told: dict[str, Any] = json.loads(line)
+        if "loss" in told:
+            key = (told["stage"], told["step"])
+            assert key not in found
+            found[key] = told["loss"]
+    return found
+
+
+def wait_for_steps(output: Path, count: int) -> None:
+    deadline = time.monotonic() + 150
+    path = output / "metrics.jsonl"
+    while not path.exists() or len(path.read_text().splitlines()) < count:
+        assert time.monotonic() < deadline, "the training does not move"
+        time.sleep(0.02)
+
+
+def workers_of(driver: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def kill_worker(driver: "subprocess.Popen[bytes]") -> None:
+    workers = workers_of(driver.pid)
+    assert workers
+    for worker in workers:
+        worker.send_signal(signal.SIGKILL)
+
+
+def kill_driver(driver: "subprocess.Popen[bytes]") -> None:
+    driver.kill()
+    driver.wait()
+
+
+def test_a_training_leaves_an_editor_that_edits(whole: Path, place: Path) -> None:
+    found = losses(whole)
+    assert sorted(found) == sorted(
+        [("alignment", step) for step in range(1, 4)]
+        + [("editing", step) for step in range(1, NUM_STEPS + 1)]
+    )
+    pipe = ReasonEditPipeline.from_pretrained(whole / "editor")
+    pipe.set_progress_bar_config(disable=True)
+    picture = PIL.Image.new("RGB", (32, 32), "orange")
+    edited = pipe(
+        picture,
+        "Show what it makes.",
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(0),
+    ).images[0]
+    assert np.asarray(edited).std() > 0
+    assert not list((whole / "editor").rglob("*.bin"))
+    assert "Held-out loss" in (whole / "editor" / "README.md").read_text()
+    assert list((whole / "samples").glob("step-*.png"))
+    assert start(place, whole).wait(timeout=60) == 0  # nothing to do
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kill", [kill_worker, kill_driver])
+def test_a_killed_training_goes_on_with_the_same_losses(
+    whole: Path,
+    place: Path,
+    tmp_path: Path,
+    kill: "Callable[[subprocess.Popen[bytes]], None]",
+) -> None:
+    driver = start(place, tmp_path / "out")
+    wait_for_steps(tmp_path / "out", 12)
+    kill(driver)
+    if kill is kill_driver:
+        time.sleep(5)
+        driver = start(place, tmp_path / "out")
+    assert driver.wait(timeout=240) == 0
+    assert losses(tmp_path / "out") == losses(whole)
+
+
+def test_two_workers_learn_what_one_does(whole: Path, place: Path, tmp_path: Path) -> None:
+    driver = start(place, tmp_path / "out", "editor.num_workers=2", "editor.micro_batch_size=2")
+    assert driver.wait(timeout=280) == 0
+    ours, theirs = losses(tmp_path / "out"), losses(whole)
+    assert ours.keys() == theirs.keys()
+    assert all(abs(ours[key] - theirs[key]) < 1e-4 for key in ours)
+
+
+def test_what_cannot_be_trained_on_is_said(
+    place: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = ["train", str(place / "recipe.yaml")]
+    assert call([*recipe, "--data", str(tmp_path), "--output", str(tmp_path / "a")]) == 2
+    assert "no complete output" in capsys.readouterr().err
+    data = ["--data", str(place / "data")]
+    assert call([*recipe, *data, "--output", str(tmp_path / "b"), "--parts", "III"]) == 2
+    assert "no accepted sample" in capsys.readouterr().err
+    other = ["--set", "editor.learning_rate=0.5"]
+    assert call([*recipe, *data, "--output", str(whole), *other]) == 2
+    assert "editor.learning_rate" in capsys.readouterr().err

@@ -1,0 +1,284 @@
+"""The training without Ray: features to files, batches from steps, losses from both."""
+
+import contextlib
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import nn
+
+from reasonray.editor import features, training
+from reasonray.editor.batches import Batches, split
+from reasonray.editor.online import Online
+from reasonray.errors import RunError, UserError
+from reasonray.recipe import EditorConfig
+from tests.editor import tiny_base
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("editor")
+
+
+@pytest.fixture(scope="module")
+def config(place: Path) -> EditorConfig:
+    torch.set_num_threads(1)
+    return EditorConfig.model_validate(tiny_base.editor_settings(place))
+
+
+@pytest.fixture(scope="module")
+def data(place: Path) -> Path:
+    return tiny_base.data(place / "data", [tiny_base.sample(number) for number in range(20)])
+
+
+def cached(config: EditorConfig, data: Path, folder: Path) -> features.Features:
+    folder.mkdir()
+    frozen = features.Frozen(config)
+    chunks = features.chunks(data, ["I"], folder)
+    for chunk in chunks:
+        features.write_chunk(chunk, frozen, batch_size=3)
+    features.finish(folder, [chunk.file for chunk in chunks], frozen)
+    return features.Features(folder)
+
+
+@pytest.fixture(scope="module")
+def samples(config: EditorConfig, data: Path, place: Path) -> features.Features:
+    return cached(config, data, place / "features")
+
+
+def losses(folder: Path) -> list[tuple[str, int, float]]:
+    lines = [json.loads(line) for line in (folder / training.METRICS).read_text().splitlines()]
+    return [(line["stage"], line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def run(
+    config: EditorConfig,
+    samples: Any,
+    folder: Path,
+    *,
+    stop_after: int | None = None,
+    restored: dict[str, Any] | None = None,
+) -> tuple[list[tuple[str, int, float]], dict[str, Any] | None]:
+    """Train in this process; `stop_after` checkpoints a kill is played."""
+    folder.mkdir(exist_ok=True)
+    kept: list[dict[str, Any]] = []
+
+    class KilledError(Exception):
+        pass
+
+    def save(state: dict[str, Any]) -> None:
+        kept.append(copy.deepcopy(state))
+        if len(kept) == stop_after:
+            raise KilledError
+
+    trained_on, held_out = split(samples.ids, config.validation)
+    editor, scheduler = training.load_editor(config, samples.null.shape[1], seed=0)
+    worker = training.Worker(save=save, folder=folder, restored=restored)
+    batches = Batches(samples, trained_on, config, seed=0)
+    small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0})
+    with contextlib.suppress(KilledError):
+        training.train(
+            editor, scheduler, batches, Batches(samples, held_out, small, 0), config, worker, 0.5
+        )
+    return losses(folder), kept[-1] if kept else None
+
+
+def test_every_record_has_features_of_one_shape(
+    samples: features.Features, config: EditorConfig
+) -> None:
+    assert len(samples.ids) == len(set(samples.ids)) == 20
+    for sample in samples.take(range(20)):
+        assert sample.source.shape == sample.target.shape == samples.latent_shape == (4, 16, 16)
+        assert sample.reasoning.shape[1] == samples.null.shape[1] == 128
+        assert sample.taught is not None
+        assert len(sample.taught) == 24
+    short, long = samples.take([0, 2])
+    assert len(long.reasoning) > len(short.reasoning)
+
+
+def test_a_mirrored_variant_is_cached_when_the_recipe_says_so(
+    config: EditorConfig, data: Path, tmp_path: Path
+) -> None:
+    both = cached(config.model_copy(update={"flip": True}), data, tmp_path / "flipped")
+    assert len(both.ids) == 40
+    plain, mirrored = both.take([0, 1])
+    assert mirrored.id == f"{plain.id}|flipped"
+    assert not np.allclose(plain.source, mirrored.source, atol=0.01)
+    trained_on, held_out = split(both.ids, 0.3)
+    names = [{both.ids[i].partition("|")[0] for i in side} for side in (trained_on, held_out)]
+    assert names[0].isdisjoint(names[1])
+    assert names[1]
+
+
+def test_another_model_or_dataset_or_preprocessing_is_another_cache(
+    config: EditorConfig, data: Path, tmp_path: Path
+) -> None:
+    first = features.key(config, data, ["I"])
+    assert first == features.key(config, data, ["I"])
+    others = [
+        config.model_copy(update={"image_size": 64}),
+        config.model_copy(update={"tokens": "all"}),
+        config.model_copy(update={"flip": True}),
+        config.model_copy(update={"alignment_steps": 0}),
+        config.model_copy(update={"mllm": config.base}),
+    ]
+    keys = [features.key(other, data, ["I"]) for other in others]
+    more = tiny_base.data(tmp_path / "more", [tiny_base.sample(number) for number in range(21)])
+    keys += [features.key(config, data, ["I", "II"]), features.key(config, more, ["I"])]
+    assert len({first, *keys}) == len(keys) + 1
+    again = config.model_copy(update={"learning_rate": 1.0, "micro_batch_size": 1})
+    assert features.key(again, data, ["I"]) == first
+
+
+def test_cached_and_online_features_give_the_same_losses(
+    config: EditorConfig, data: Path, samples: features.Features, tmp_path: Path
+) -> None:
+    from_cache, _ = run(config, samples, tmp_path / "cached")
+    computed, _ = run(config, Online(config, data, ["I"]), tmp_path / "online")
+    assert len(from_cache) == 8
+    for ours, theirs in zip(from_cache, computed, strict=True):
+        assert ours[:2] == theirs[:2]
+        assert abs(ours[2] - theirs[2]) < 1e-3
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
+def test_a_killed_run_goes_on_with_the_same_losses(
+    config: EditorConfig, samples: features.Features, tmp_path: Path, stop_after: int
+) -> None:
+    undisturbed, _ = run(config, samples, tmp_path / "whole")
+    _, state = run(config, samples, tmp_path / "killed", stop_after=stop_after)
+    resumed, _ = run(config, samples, tmp_path / "killed", restored=state)
+    assert resumed == undisturbed
+
+
+def test_micro_batches_change_nothing(
+    config: EditorConfig, samples: features.Features, tmp_path: Path
+) -> None:
+    whole, _ = run(config, samples, tmp_path / "whole")
+    small, _ = run(config.model_copy(update={"micro_batch_size": 1}), samples, tmp_path / "small")
+    for ours, theirs in zip(whole, small, strict=True):
+        assert abs(ours[2] - theirs[2]) < 1e-4
+
+
+def test_an_epoch_sees_each_sample_once(samples: features.Features, config: EditorConfig) -> None:
+    batches = Batches(samples, range(20), config, seed=3)
+    epoch = [place for step in range(5) for place in batches.positions(step)]
+    assert sorted(epoch) == list(range(20))
+    following = [place for step in range(5, 10) for place in batches.positions(step)]
+    assert sorted(following) == list(range(20))
+    assert following != epoch
+
+
+def test_ratio_and_dropout_are_those_of_the_recipe(
+    samples: features.Features, config: EditorConfig
+) -> None:
+    wide = config.model_copy(update={"batch_size": 400, "reasoning_ratio": 0.25, "dropout": 0.1})
+    batch = Batches(samples, range(20), wide, seed=1).part(0, range(400))
+    no_picture = (batch.source == 0).flatten(1).all(1)
+    null = torch.from_numpy(samples.null.astype(np.float32))
+    no_text = torch.tensor(
+        [bool(m.sum() == len(null)) and torch.equal(s[: len(null)], null)
+         for s, m in zip(batch.states, batch.mask, strict=True)]
+    )  # fmt: skip
+    assert 0.15 < no_picture.float().mean() < 0.25
+    assert 0.15 < no_text.float().mean() < 0.25
+    assert 0.06 < (no_picture & no_text).float().mean() < 0.15
+
+
+def test_alignment_trains_the_connector_alone(
+    config: EditorConfig, samples: features.Features, tmp_path: Path
+) -> None:
+    before, _ = training.load_editor(config, 128, seed=0)
+    aligned = config.model_copy(update={"num_steps": 0, "alignment_steps": 4})
+    _, state = run(aligned, samples, tmp_path / "aligned")
+    assert state is not None
+    for name, value in before.state_dict().items():
+        changed = not torch.equal(value, state["editor"][name])
+        assert changed == name.startswith("connector."), name
+
+
+def test_the_baseline_trains_without_connector_and_alignment(
+    config: EditorConfig, data: Path, tmp_path: Path
+) -> None:
+    text = config.model_copy(update={"condition": "text"})
+    made = cached(text, data, tmp_path / "features")
+    found, _ = run(text, made, tmp_path / "run")
+    assert [stage for stage, _, _ in found] == ["editing"] * 5
+
+
+def test_min_snr_and_adapters_are_choices(
+    config: EditorConfig, samples: features.Features, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    plain, _ = run(config, samples, tmp_path / "plain")
+    weighted, _ = run(config.model_copy(update={"min_snr_gamma": 5.0}), samples, tmp_path / "snr")
+    # Nothing weighs more than before, and what was nearly clean weighs less.
+    assert all(a[2] >= b[2] for a, b in zip(plain[3:5], weighted[3:5], strict=True))
+    assert plain[3:] != weighted[3:]
+    editor, _ = training.load_editor(config.model_copy(update={"lora_rank": 2}), 128, seed=0)
+    trained = [name for name, p in editor.unet.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("lora" in name for name in trained)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_batch(
+    config: EditorConfig, samples: features.Features, tmp_path: Path
+) -> None:
+    class Broken:
+        ids, latent_shape, null = samples.ids, samples.latent_shape, samples.null
+
+        def take(self, indices: Any) -> Any:
+            taken = samples.take(indices)
+            bad = np.full_like(taken[0].target, np.nan)
+            return [features.Sample(**{**vars(taken[0]), "target": bad}), *taken[1:]]
+
+    with pytest.raises(RunError, match=r"nan-batch\.json"):
+        run(config.model_copy(update={"alignment_steps": 0}), Broken(), tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "nan-batch.json").read_text())
+    assert len(told["ids"]) == 4
+    assert told["step"] == 0
+
+
+def test_bad_features_are_one_clear_message(
+    config: EditorConfig, data: Path, samples: features.Features, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no finished features"):
+        features.Features(tmp_path)
+    made = cached(config, data, tmp_path / "features")
+    path = next((tmp_path / "features").glob("*-00000.arrow"))
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    spoilt = table.set_column(1, "source", pa.array([b"123456"] * 8, pa.large_binary()))
+    assert made.ids
+    with pa.ipc.new_file(str(tmp_path / "spoilt"), spoilt.schema) as sink:
+        sink.write_table(spoilt)
+    (tmp_path / "spoilt").replace(path)
+    broken = features.Features(tmp_path / "features")
+    with pytest.raises(UserError, match=r"I/toy/0000/0: source has 3 values"):
+        broken.take([0])
+    rows = [tiny_base.sample(0, input_image={"bytes": b"no picture", "path": "a.png"})]
+    bad = tiny_base.data(tmp_path / "bad", rows)
+    chunk = features.chunks(bad, ["I"], tmp_path)[0]
+    with pytest.raises(UserError, match=r"record I/toy/0000/0: input_image: a\.png"):
+        features.write_chunk(chunk, features.Frozen(config), 4)
+    assert not list(tmp_path.glob("*.arrow"))
+
+
+def test_the_wrapped_module_is_what_is_stepped(
+    config: EditorConfig, samples: features.Features, tmp_path: Path
+) -> None:
+    seen: list[nn.Module] = []
+
+    def wrap(module: nn.Module) -> nn.Module:
+        seen.append(module)
+        return module
+
+    editor, scheduler = training.load_editor(config, 128, seed=0)
+    worker = training.Worker(wrap=wrap, folder=tmp_path)
+    training.train(editor, scheduler, Batches(samples, range(20), config, 0), None, config,
+                   worker, 0.5)  # fmt: skip
+    assert seen == [editor, editor]

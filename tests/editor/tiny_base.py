@@ -1,0 +1,108 @@
+"""An untrained base (InstructPix2Pix) and mllm on disk, and a dataset to train on."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from toy_stages import recipe
+
+from reasonray import dataset
+from reasonray.recipe import OutputConfig
+from reasonray.record import ACCEPTED_SCHEMA, Image, Part, Row, sample_id, to_table
+from reasonray.workspace import write_file
+from tests.editor import tiny_editor
+
+SIZE = 32
+
+
+def base(folder: Path) -> Path:
+    """A diffusers InstructPix2Pix folder, float32."""
+    pipeline: Any = StableDiffusionInstructPix2PixPipeline(
+        vae=tiny_editor.vae(),
+        unet=tiny_editor.unet(),
+        scheduler=tiny_editor.scheduler(),
+        **tiny_editor.text_parts(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def mllm(folder: Path) -> Path:
+    """A LLaVA folder."""
+    parts = tiny_editor.multimodal_parts()
+    parts["mllm"].save_pretrained(folder)
+    parts["processor"].save_pretrained(folder)
+    return folder
+
+
+def editor_settings(folder: Path, **changes: object) -> dict[str, Any]:
+    """An `editor` section that trains these for a few steps."""
+    return {
+        "base": {"name": str(base(folder / "base"))},
+        "mllm": {"name": str(mllm(folder / "mllm"))},
+        "image_size": SIZE,
+        "connector": {"num_heads": 2, "num_queries": 6},
+        "tokens": "text",
+        "batch_size": 4,
+        "micro_batch_size": 4,
+        "alignment_steps": 3,
+        "num_steps": 5,
+        "num_warmup_steps": 2,
+        "learning_rate": 1e-3,
+        "ema_decay": 0.5,
+        "validation": 0.2,
+        "precision": "float32",
+        "checkpoint_every": 2,
+        "validate_every": 3,
+        "num_samples": 1,
+        "num_inference_steps": 2,
+        **changes,
+    }
+
+
+def picture(seed: int) -> Image:
+    rng = np.random.default_rng(seed)
+    small = PIL.Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    small.resize((SIZE + 8, SIZE), PIL.Image.Resampling.BICUBIC).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": f"{seed}.png"}
+
+
+def sample(number: int, part: Part = "I", **changes: object) -> Row:
+    row: dict[str, Any] = {
+        "id": sample_id(part, "toy", f"{number:04}"),
+        "part": part,
+        "source": "toy",
+        "source_id": f"{number:04}",
+        "input_image": picture(number),
+        "edited_image": picture(1000 + number),
+        "input_caption": "a bee",
+        "edited_caption": "some honey",
+        "instruction": f"Show what it makes{' of late' * (number % 3)}.",
+        "direct_instruction": "Turn the bee into some honey",
+        **changes,
+    }
+    return row  # type: ignore[return-value]
+
+
+def data(folder: Path, rows: list[Row]) -> Path:
+    """A complete output of these accepted rows, in row groups of eight."""
+    layout = OutputConfig(row_group_rows=8)
+    shards = dataset.Shards(
+        folder / "accepted", dataset.with_image_features(ACCEPTED_SCHEMA), layout
+    )
+    summary = dataset.Summary()
+    for start in range(0, len(rows), 8):
+        table = to_table(rows[start : start + 8], ACCEPTED_SCHEMA)
+        shards.write(table)
+        summary.add(table, "accepted")
+    shards.close()
+    manifest = dataset.make_manifest(recipe(), summary, threshold=None, seconds=1, timings={})
+    write_file(folder / dataset.MANIFEST, manifest.model_dump_json())
+    return folder
