@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_editor
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
@@ -12,7 +13,6 @@ from reasonray.editor.conditioning import multimodal_states, null_states
 from reasonray.editor.connector import Connector
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.editor.weights import with_image_channels
-from tests.editor import tiny_editor
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:

@@ -14,13 +14,13 @@ import numpy as np
 import PIL.Image
 import psutil
 import pytest
+import tiny_base
 import torch
 import yaml
 
 from reasonray.cli import call
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.recipe import RECIPES
-from tests.editor import tiny_base
 
 pytestmark = pytest.mark.ray
 

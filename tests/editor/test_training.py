@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import tiny_base
 import torch
 from torch import nn
 
@@ -17,7 +18,6 @@ from reasonray.editor.batches import Batches, split
 from reasonray.editor.online import Online
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import EditorConfig
-from tests.editor import tiny_base
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import tiny_editor
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from toy_stages import recipe
 
@@ -13,7 +14,6 @@ from reasonray import dataset
 from reasonray.recipe import OutputConfig
 from reasonray.record import ACCEPTED_SCHEMA, Image, Part, Row, sample_id, to_table
 from reasonray.workspace import write_file
-from tests.editor import tiny_editor
 
 SIZE = 32
 
