@@ -38,7 +38,7 @@ class Batch:
         source: BCHW, unscaled latents, zeros where the picture is dropped.
         target: BCHW, unscaled latents.
         states, mask: BTD and bool BT, the condition; the null's where it is dropped.
-        taught, taught_mask: the same of CLIP's encoding; None without alignment.
+        taught: BTD, CLIP's encoding of the direct instruction; None without alignment.
         noise: BCHW.
         times: B, 0..1, to be scaled to the scheduler's timesteps.
     """

@@ -14,7 +14,7 @@ from torch import Tensor
 from reasonray.editor.batches import Samples, padded
 from reasonray.editor.features import Frozen, load_text_parts
 from reasonray.editor.pipeline import ReasonEditPipeline, denoise, three_passes
-from reasonray.editor.training import METRICS, Editor, load_scheduler
+from reasonray.editor.training import METRICS, Editor, load_scheduler, read_metrics
 from reasonray.models import weights
 from reasonray.recipe import EditorConfig
 
@@ -152,7 +152,7 @@ def write_editor(
 
 
 def _figures(path: Path) -> str:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = read_metrics(path)
     held = [(line["step"], line["held_out"]) for line in lines if "held_out" in line]
     if not held:
         return "No sample was held out."

@@ -75,6 +75,7 @@ class Frozen:
         self.config = config
         base, options = weights.resolve(config.base), _options(config.base)
         self.vae: Any = _loaded(AutoencoderKL, base, "vae", options).eval().requires_grad_(False)
+        self.vae.to(weights.device(config.base))
         self.mllm: Any = None
         self.processor: Any = None
         self.text_encoder: Any = None
@@ -132,6 +133,13 @@ class Frozen:
             return self.states([], [""])[0]
         return _rows(*null_states(self.mllm, self.processor, self.config.tokens))[0]
 
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """C, H, W of a picture's latents."""
+        vae = self.vae.config
+        side = self.config.image_size // 2 ** (len(vae.block_out_channels) - 1)
+        return vae.latent_channels, side, side
+
     def _latents(self, images: Sequence[Image.Image]) -> list[Array]:
         pixels = np.stack([np.asarray(image) for image in images])
         tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.vae.device, self.vae.dtype)
@@ -156,10 +164,10 @@ class Features:
     """A finished cache, read in any order.
 
     Args:
-        folder: of `cache`.
+        folder: that `finish` has described.
 
     Raises:
-        UserError: it is not finished, or not what `config` asks for.
+        UserError: it is not finished.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -174,9 +182,7 @@ class Features:
             pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all()
             for name in content["files"]
         ]
-        self._table = pa.concat_tables(tables).combine_chunks() if len(tables) == 1 else (
-            pa.concat_tables(tables)
-        )  # fmt: skip
+        self._table = pa.concat_tables(tables)
         self.ids: list[str] = self._table["id"].to_pylist()
 
     def take(self, indices: Sequence[int]) -> list[Sample]:
@@ -268,20 +274,12 @@ def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> int:
 
 def finish(folder: Path, files: Sequence[str], frozen: Frozen) -> None:
     """Write the cache's description, after which it counts as finished."""
-    names = [Path(name).name for name in files]
-    shape: list[int] = []
-    width = 0
-    for name in names:
-        table = pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all()
-        if table.num_rows and not shape:
-            size = frozen.config.image_size // 2 ** (len(frozen.vae.config.block_out_channels) - 1)
-            shape = [frozen.vae.config.latent_channels, size, size]
-            width = frozen.null().shape[-1]
+    null = frozen.null()
     content = {
-        "files": names,
-        "latent_shape": shape,
-        "width": width,
-        "null": frozen.null().tolist(),
+        "files": [Path(name).name for name in files],
+        "latent_shape": frozen.latent_shape,
+        "width": null.shape[1],
+        "null": null.tolist(),
     }
     temporary = folder / f"{INFO}.tmp"
     temporary.write_text(json.dumps(content))

@@ -66,9 +66,7 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load(recipe, overrides)
     config, data, output = recipe.editor, Path(data).absolute(), Path(output).absolute()
-    manifest = dataset.manifest(data)
-    if manifest is None:
-        raise UserError(f"{data}: no complete output of reasonray (no {dataset.MANIFEST})")
+    manifest = dataset.complete(data)
     chosen = [part for part in manifest.parts if parts is None or part in parts]
     if not sum(manifest.parts[part].accepted for part in chosen):
         raise UserError(f"{data}: no accepted sample of parts {', '.join(parts or chosen)}")
@@ -336,8 +334,7 @@ def _progress(output: Path, config: EditorConfig) -> Iterator[None]:
     def follow() -> None:
         before = None
         while not stop.wait(5.0):
-            lines = path.read_text().splitlines() if path.exists() else []
-            steps = [json.loads(line) for line in lines[-2:]]
+            steps = training.read_metrics(path)[-2:]
             told = next((each for each in reversed(steps) if "loss" in each), None)
             if told and told != before:
                 before = told

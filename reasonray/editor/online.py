@@ -39,9 +39,7 @@ class Online:
                         self._places.append((shard, group, place))
         self._groups: OrderedDict[tuple[Path, int], list[dict[str, Any]]] = OrderedDict()
         self.null: Array = self.frozen.null()
-        vae = self.frozen.vae.config
-        side = config.image_size // 2 ** (len(vae.block_out_channels) - 1)
-        self.latent_shape: tuple[int, ...] = (vae.latent_channels, side, side)
+        self.latent_shape: tuple[int, ...] = self.frozen.latent_shape
 
     def take(self, indices: Sequence[int]) -> list[Sample]:
         """The samples at some positions, computed in one call."""

@@ -147,7 +147,8 @@ class ReasonEditPipeline(DiffusionPipeline):
             generator=generator,
             progress=self.progress_bar,
         )
-        decoded = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+        latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        decoded = self.vae.decode(latents, return_dict=False)[0]
         edited = self.image_processor.postprocess(decoded, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=edited) if return_dict else (edited,)

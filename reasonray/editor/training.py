@@ -450,9 +450,8 @@ class _Log:
             return
         self.path = worker.folder / METRICS
         # A resumed run does the steps after its checkpoint again.
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _is_before(json.loads(line), worker.restored)]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
+        kept = [line for line in read_metrics(self.path) if _is_before(line, worker.restored)]
+        self.path.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
         with contextlib.suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
 
@@ -467,6 +466,15 @@ class _Log:
         if self.writer is not None:
             for name, value in figures.items():
                 self.writer.add_scalar(f"{stage}/{name}", value, step)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, without one that a kill has cut off; none without a file."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
 
 
 def _is_before(line: dict[str, Any], state: dict[str, Any] | None) -> bool:

@@ -152,6 +152,8 @@ def test_a_killed_run_goes_on_with_the_same_losses(
 ) -> None:
     undisturbed, _ = run(config, samples, tmp_path / "whole")
     _, state = run(config, samples, tmp_path / "killed", stop_after=stop_after)
+    with (tmp_path / "killed" / training.METRICS).open("a") as file:
+        file.write('{"stage": "editing", "st')  # what it was writing
     resumed, _ = run(config, samples, tmp_path / "killed", restored=state)
     assert resumed == undisturbed
 
