@@ -65,6 +65,8 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = load(recipe, overrides)
+    if "editor" not in recipe.model_fields_set:
+        raise UserError("recipe: has no section editor; take paper or current, or add one")
     config, data, output = recipe.editor, Path(data).absolute(), Path(output).absolute()
     manifest = dataset.complete(data)
     chosen = [part for part in manifest.parts if parts is None or part in parts]
