@@ -288,6 +288,26 @@ def call(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def call_job(name: str, arguments: Sequence[str]) -> int:
+    """`call` of one command in a job of Ray, which runs in a copy of the working directory.
+
+    The copy goes when the job ends: the folders that a command takes with --data and --output
+    must be absolute.
+    """
+
+    def absolute(context: click.Context, parameter: click.Parameter, folder: str) -> str:
+        if not Path(folder).is_absolute():
+            raise click.BadParameter(
+                f"{folder}: give an absolute path on storage that all nodes mount"
+            )
+        return folder
+
+    for parameter in cli.commands[name].params:
+        if parameter.name in ("data", "output"):
+            parameter.callback = absolute
+    return call([name, *arguments])
+
+
 def _fail(message: str, code: int) -> int:
     click.echo(f"reasonray: {' '.join(message.split())}", err=True)
     return code

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -57,13 +57,17 @@ _WAIT_FOR_CPUS_S = 60.0
 _CONNECT_S = 10.0
 
 
+def hide_gpus_unless(num_gpus: float) -> None:
+    """In a process of Ray: one that asked for no GPU is shown all of its machine's."""
+    if not num_gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 class _Actor(Pool):
     """A pool's process as Ray Data makes it; Ray gives a restarted actor the same id."""
 
     def __init__(self, spec: PoolSpec) -> None:
-        if not spec.config.num_gpus:
-            # Ray shows an actor that asked for no GPU all of its machine's.
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        hide_gpus_unless(spec.config.num_gpus)
         super().__init__(spec, ray.get_runtime_context().get_actor_id() or "driver")
 
 
@@ -80,7 +84,7 @@ class _Measurer(_Actor):
 
 
 @contextlib.contextmanager
-def connected(recipe: Recipe) -> Iterator[None]:
+def connected(pools: Sequence[PoolConfig]) -> Iterator[None]:
     """Ray: the cluster this process belongs to (`RAY_ADDRESS`, a job), else one of our own.
 
     Our own has as many CPUs in name as the pools ask for: on a laptop they share the real ones.
@@ -107,7 +111,7 @@ def connected(recipe: Recipe) -> Iterator[None]:
                 "node, which `ray start --head` prints, or auto for one on this machine"
             ) from error
     elif started:
-        cpus = sum(pool.max_actors * pool.num_cpus for pool in recipe.pools)
+        cpus = sum(pool.max_actors * pool.num_cpus for pool in pools)
         with _silent():
             ray.init(
                 address="local",
@@ -117,7 +121,7 @@ def connected(recipe: Recipe) -> Iterator[None]:
                 **quiet,
             )
     try:
-        _check_resources(recipe)
+        _check_resources(pools)
         with _stopped_by_sigterm():
             yield
     finally:
@@ -157,8 +161,8 @@ def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> 
         batches = dataset.iter_batches(batch_size=None)
         return [value for batch in batches for value in batch["divergence"].tolist()]
 
-    with _settings(recipe):
-        values = _executed(measure, workspace.output)
+    with settings(recipe):
+        values = executed(measure, workspace.output)
     return rank_threshold(values, fraction)
 
 
@@ -192,8 +196,8 @@ def run(
             dataset = _through(dataset, _Actor, spec)
         dataset.write_parquet(str(work.rows), partition_cols=["status"])
 
-    with _settings(recipe, checkpoint):
-        _executed(write, workspace.output)
+    with settings(recipe, checkpoint):
+        executed(write, workspace.output)
 
 
 def _read_plan(workspace: Workspace, block_rows: int) -> ray.data.Dataset:
@@ -219,7 +223,7 @@ def _through(dataset: ray.data.Dataset, actor: type[_Actor], spec: PoolSpec) -> 
 
 
 @contextlib.contextmanager
-def _settings(recipe: Recipe, checkpoint: CheckpointConfig | None = None) -> Iterator[None]:
+def settings(recipe: Recipe, checkpoint: CheckpointConfig | None = None) -> Iterator[None]:
     """Ray Data's settings for what is made inside."""
     before = ray.data.DataContext.get_current()
     with warnings.catch_warnings():
@@ -240,7 +244,7 @@ def _settings(recipe: Recipe, checkpoint: CheckpointConfig | None = None) -> Ite
         ray.data.DataContext._set_current(before)
 
 
-def _executed(action: Callable[[], _T], output: Path) -> _T:
+def executed(action: Callable[[], _T], output: Path) -> _T:
     """What the action gives; what Ray raises becomes one of our errors.
 
     Raises:
@@ -287,26 +291,26 @@ def _original(error: BaseException) -> BaseException:
     return next((found for found in reversed(chain) if str(found)), error)
 
 
-def _check_resources(recipe: Recipe) -> None:
+def _check_resources(pools: Sequence[PoolConfig]) -> None:
     """Refuse a cluster on which the pools could not all start.
 
     Raises:
         UserError: what is needed and what is there.
     """
     needed = {
-        "CPU": sum(pool.min_actors * pool.num_cpus for pool in recipe.pools) + SPARE_CPUS,
-        "GPU": sum(pool.min_actors * pool.num_gpus for pool in recipe.pools),
+        "CPU": sum(pool.min_actors * pool.num_cpus for pool in pools) + SPARE_CPUS,
+        "GPU": sum(pool.min_actors * pool.num_gpus for pool in pools),
         "memory": float(SPARE_MEMORY),
     }
     # A cluster that grows counts with the size it may reach.
     limits = ray._private.state.state.get_max_resources_from_cluster_config()
     total: dict[str, Any] = limits or ray.cluster_resources()
     if missing := _missing(needed, total):
-        raise UserError(_too_small(recipe, needed, missing, "has", total))
+        raise UserError(_too_small(pools, needed, missing, "has", total))
     if limits:
         return
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for pool in recipe.pools:
+    for pool in pools:
         for name, amount in (("CPU", pool.num_cpus), ("GPU", pool.num_gpus)):
             largest = max(machine.get(name, 0) for machine in machines)
             if amount > largest:
@@ -315,9 +319,9 @@ def _check_resources(recipe: Recipe) -> None:
                     f"the largest has {largest:g}"
                 )
     gpus = [int(machine.get("GPU", 0)) for machine in machines]
-    if not fit_on_gpus([n for p in recipe.pools for n in [p.num_gpus] * p.min_actors], gpus):
+    if not fit_on_gpus([n for p in pools for n in [p.num_gpus] * p.min_actors], gpus):
         raise UserError(
-            f"this recipe's actors cannot share the GPUs there are ({_shares(recipe)}; machines "
+            f"this recipe's actors cannot share the GPUs there are ({_shares(pools)}; machines "
             f"with {', '.join(f'{n}' for n in gpus if n)}): a fraction lies on one GPU, several "
             "GPUs on one machine; lower pools.N.num_gpus or pools.N.min_actors"
         )
@@ -326,7 +330,7 @@ def _check_resources(recipe: Recipe) -> None:
     deadline = time.monotonic() + _WAIT_FOR_CPUS_S
     while missing := _missing(needed, free := ray.available_resources()):
         if time.monotonic() > deadline:
-            raise UserError(_too_small(recipe, needed, missing, "has now free", free))
+            raise UserError(_too_small(pools, needed, missing, "has now free", free))
         gc.collect()
         time.sleep(1)
 
@@ -358,7 +362,7 @@ def _missing(needed: dict[str, float], there: Mapping[str, float]) -> list[str]:
 
 
 def _too_small(
-    recipe: Recipe,
+    pools: Sequence[PoolConfig],
     needed: dict[str, float],
     missing: list[str],
     verb: str,
@@ -370,18 +374,18 @@ def _too_small(
     wants = " and ".join(amount(name, needed[name]) for name in missing)
     has = " and ".join(amount(name, there.get(name, 0)) for name in missing)
     return (
-        f"this recipe needs at least {wants}, the cluster {verb} {has} ({_shares(recipe)}; "
+        f"this recipe needs at least {wants}, the cluster {verb} {has} ({_shares(pools)}; "
         f"{SPARE_CPUS} CPUs to read, write and resume); give the cluster more, or lower "
         "pools.N.min_actors or pools.N.num_cpus"
     )
 
 
-def _shares(recipe: Recipe) -> str:
+def _shares(pools: Sequence[PoolConfig]) -> str:
     def share(pool: PoolConfig) -> str:
         gpus = f" and {pool.num_gpus:g} GPUs" if pool.num_gpus else ""
         return f"{pool.min_actors} x {pool.num_cpus:g} CPUs{gpus}"
 
-    return f"pools: {', '.join(map(share, recipe.pools))}"
+    return f"pools: {', '.join(map(share, pools))}"
 
 
 def _quieten() -> None:

@@ -110,7 +110,7 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
 
         parts = workspace.planned_parts()
         needed = stages.needed(recipe, parts)
-        with pipeline.connected(needed):
+        with pipeline.connected(needed.pools):
             is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
             if is_ranked and not kept.exists():
                 num_pairs = parts["I"] // recipe.variations

@@ -234,7 +234,7 @@ def test_actors_that_find_no_gpu_are_refused(
     content = recipe().model_dump()
     content["pools"][1] |= {"num_cpus": 0, "num_gpus": num_gpus}
     content["pools"][1] |= {"min_actors": min_actors, "max_actors": min_actors}
-    with pytest.raises(UserError, match=said), connected(recipe(pools=content["pools"])):
+    with pytest.raises(UserError, match=said), connected(recipe(pools=content["pools"]).pools):
         pass
 
 

@@ -28,7 +28,7 @@ from reasonray.editor import export, features, training
 from reasonray.editor.batches import Batches, Samples, split
 from reasonray.editor.online import Online
 from reasonray.errors import ReasonrayError, RunError, UserError
-from reasonray.pipeline import connected
+from reasonray.pipeline import connected, executed, hide_gpus_unless, settings
 from reasonray.recipe import EditorConfig, PoolConfig, Recipe, load
 from reasonray.workspace import Workspace, differing_keys, write_file
 
@@ -81,7 +81,7 @@ def train(
         if config.features == "cached":
             folder = output / "features" / features.key(config, data, chosen)
             make_features(recipe, data, chosen, folder)
-        settings = {
+        task = {
             "editor": config.model_dump(mode="json"),
             "seed": recipe.seed,
             "data": str(data),
@@ -89,8 +89,8 @@ def train(
             "features": None if folder is None else str(folder),
             "output": str(output),
         }
-        with connected(_with_pool(recipe, config.num_workers)):
-            _fit(settings, config)
+        with connected([_pool(config, config.num_workers)]):
+            _fit(task, config)
     return output / "editor"
 
 
@@ -108,41 +108,37 @@ def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path
     every = features.chunks(data, parts, folder)
     missing = [chunk for chunk in every if not Path(chunk.file).exists()]
     config = recipe.editor
-    with connected(_with_pool(recipe, config.feature_actors)):
+
+    def compute() -> None:
+        rows = ray.data.from_items([asdict(chunk) for chunk in missing])
+        written = rows.repartition(len(missing)).map(
+            cast(Any, _FeatureActor),
+            fn_constructor_args=(config,),
+            num_cpus=config.num_cpus,
+            num_gpus=config.num_gpus,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.feature_actors),
+        )
+        done = 0
+        for row in written.iter_rows():
+            done += row["samples"]
+            _say(f"features: {done} samples")
+
+    def describe() -> None:
+        task = ray.remote(_describe).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
+        ray.get(task.remote(config, str(folder), [chunk.file for chunk in every]))
+
+    with connected([_pool(config, config.feature_actors)]), settings(recipe):
         if missing:
             _say(f"features: {len(every) - len(missing)} of {len(every)} row groups are done")
-            context = ray.data.DataContext.get_current()
-            context.enable_progress_bars = False
-            context.raise_original_map_exception = True
-            done = 0
-            written = (
-                ray.data.from_items([asdict(chunk) for chunk in missing])
-                .repartition(len(missing))
-                .map(
-                    cast(Any, _FeatureActor),
-                    fn_constructor_args=(config,),
-                    num_cpus=config.num_cpus,
-                    num_gpus=config.num_gpus,
-                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.feature_actors),
-                )
-            )
-            try:
-                for row in written.iter_rows():
-                    done += row["samples"]
-                    _say(f"features: {done} samples")
-            except Exception as error:
-                raise _ours(error) from None
-        frozen = ray.remote(_describe).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
-        try:
-            ray.get(frozen.remote(config, str(folder), [chunk.file for chunk in every]))
-        except Exception as error:
-            raise _ours(error) from None
+            executed(compute, folder)
+        executed(describe, folder)
 
 
 class _FeatureActor:
     """A process that holds the frozen models."""
 
     def __init__(self, config: EditorConfig) -> None:
+        hide_gpus_unless(config.num_gpus)
         torch.set_num_threads(config.num_threads)
         self.config, self.frozen = config, features.Frozen(config)
 
@@ -153,21 +149,22 @@ class _FeatureActor:
 
 
 def _describe(config: EditorConfig, folder: str, files: list[str]) -> None:
+    hide_gpus_unless(config.num_gpus)
     features.finish(Path(folder), files, features.Frozen(config))
 
 
-def _fit(settings: dict[str, Any], config: EditorConfig) -> None:
+def _fit(task: dict[str, Any], config: EditorConfig) -> None:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    output = Path(settings["output"])
+    output = Path(task["output"])
     failure = output / FAILURE
     failure.unlink(missing_ok=True)
     for name in ("ray.train", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainer = TorchTrainer(
         work,
-        train_loop_config=settings,
+        train_loop_config=task,
         scaling_config=ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=config.num_gpus > 0,
@@ -186,52 +183,53 @@ def _fit(settings: dict[str, Any], config: EditorConfig) -> None:
     )
     try:
         with _progress(output, config):
-            trainer.fit()
-    except Exception as error:
+            executed(trainer.fit, output)
+    except RunError:
+        # Ray Train tells of a worker's error in words of its own.
         if failure.exists():
             told = json.loads(failure.read_text())
             kind = UserError if told["kind"] == "UserError" else RunError
             raise kind(told["message"]) from None
-        raise _ours(error) from None
+        raise
 
 
-def work(settings: dict[str, Any]) -> None:
+def work(task: dict[str, Any]) -> None:
     """One training process, as Ray Train starts it."""
-    failure = Path(settings["output"]) / FAILURE
+    failure = Path(task["output"]) / FAILURE
     if failure.exists():
         # Nothing that a restart could change.
         raise RunError(json.loads(failure.read_text())["message"])
     try:
-        _work(settings)
+        _work(task)
     except ReasonrayError as error:
         content = {"kind": type(error).__name__, "message": str(error)}
         write_file(failure, json.dumps(content))
         raise
 
 
-def _work(settings: dict[str, Any]) -> None:
+def _work(task: dict[str, Any]) -> None:
     import ray.train
     import ray.train.torch
 
-    config = EditorConfig.model_validate(settings["editor"])
+    config = EditorConfig.model_validate(task["editor"])
     torch.set_num_threads(config.num_threads)
     context = ray.train.get_context()
-    rank, output = context.get_world_rank(), Path(settings["output"])
+    rank, output = context.get_world_rank(), Path(task["output"])
     samples: Samples
-    if settings["features"] is not None:
-        samples = features.Features(Path(settings["features"]))
+    if task["features"] is not None:
+        samples = features.Features(Path(task["features"]))
     else:
-        samples = Online(config, Path(settings["data"]), settings["parts"])
+        samples = Online(config, Path(task["data"]), task["parts"])
     trained_on, held_out = split(samples.ids, config.validation)
     if not trained_on:
-        raise UserError(f"{settings['data']}: no sample is left to train on; lower "
+        raise UserError(f"{task['data']}: no sample is left to train on; lower "
                         "editor.validation")  # fmt: skip
     size = min(len(held_out), MAX_HELD_OUT)
     validation = Batches(
         samples, held_out, config.model_copy(update={"batch_size": size, "dropout": 0.0}),
-        settings["seed"],
+        task["seed"],
     ) if held_out else None  # fmt: skip
-    editor, scheduler = training.load_editor(config, samples.null.shape[1], settings["seed"])
+    editor, scheduler = training.load_editor(config, samples.null.shape[1], task["seed"])
     artist = export.Artist(config, samples, held_out[: config.num_samples], output / "samples")
     worker = training.Worker(
         rank=rank,
@@ -245,7 +243,7 @@ def _work(settings: dict[str, Any]) -> None:
     training.train(
         editor,
         scheduler,
-        Batches(samples, trained_on, config, settings["seed"]),
+        Batches(samples, trained_on, config, task["seed"]),
         validation,
         config,
         worker,
@@ -253,7 +251,7 @@ def _work(settings: dict[str, Any]) -> None:
         artist.draw if held_out and config.num_samples else None,
     )
     if rank == 0:
-        export.write_editor(editor, config, output / "editor", Path(settings["data"]), settings)
+        export.write_editor(editor, config, output / "editor", Path(task["data"]), task)
 
 
 def _report(state: dict[str, Any], rank: int) -> None:
@@ -281,17 +279,15 @@ def _restored() -> dict[str, Any] | None:
     return state
 
 
-def _with_pool(recipe: Recipe, count: int) -> Recipe:
-    """The recipe with one pool of processes of the editor, for the check of the cluster."""
-    config = recipe.editor
-    pool = PoolConfig(
+def _pool(config: EditorConfig, count: int) -> PoolConfig:
+    """So many processes of the editor, for the check of the cluster."""
+    return PoolConfig(
         stages=["editor"],
         min_actors=count,
         max_actors=count,
         num_cpus=config.num_cpus,
         num_gpus=config.num_gpus,
     )
-    return recipe.model_copy(update={"pools": [pool]})
 
 
 def _check_same(output: Path, recipe: Recipe, data: Path, parts: list[str]) -> None:
@@ -350,19 +346,6 @@ def _progress(output: Path, config: EditorConfig) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def _ours(error: BaseException) -> ReasonrayError:
-    """The error of ours that Ray has wrapped, or one that says what Ray said."""
-    found: BaseException | None = error
-    seen: list[BaseException] = []
-    while found is not None and found not in seen:
-        seen.append(found)
-        if isinstance(found, UserError):
-            return UserError(str(found))
-        found = getattr(found, "cause", None) or found.__cause__
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return RunError(f"the training stopped: {lines[-1].strip()}; the same command continues it")
 
 
 def _say(text: str) -> None:

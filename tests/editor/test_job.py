@@ -19,10 +19,12 @@ import torch
 import yaml
 
 from reasonray.cli import call
+from reasonray.editor.job import LOCK
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.recipe import RECIPES
+from reasonray.workspace import Workspace
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
 
 NUM_STEPS = 30
 DRIVER = "import sys; from reasonray.cli import call; sys.exit(call(sys.argv[1:]))"
@@ -159,7 +161,14 @@ def test_what_cannot_be_trained_on_is_said(
     recipe = ["train", str(place / "recipe.yaml")]
     assert call([*recipe, "--data", str(tmp_path), "--output", str(tmp_path / "a")]) == 2
     assert "no complete output" in capsys.readouterr().err
+    unreadable = tiny_base.sample(0, input_image={"bytes": b"no picture", "path": "a.png"})
+    bad = tiny_base.data(tmp_path / "bad", [unreadable])
+    assert call([*recipe, "--data", str(bad), "--output", str(tmp_path / "c")]) == 2
+    assert "record I/toy/0000/0: input_image: a.png" in capsys.readouterr().err
     data = ["--data", str(place / "data")]
+    with Workspace(tmp_path / "d" / LOCK).locked():
+        assert call([*recipe, *data, "--output", str(tmp_path / "d")]) == 2
+    assert "another run" in capsys.readouterr().err
     assert call([*recipe, *data, "--output", str(tmp_path / "b"), "--parts", "III"]) == 2
     assert "no accepted sample" in capsys.readouterr().err
     other = ["--set", "editor.learning_rate=0.5"]

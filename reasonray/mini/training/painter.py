@@ -17,7 +17,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import GatedSelfAttentionDense
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.pipelines.deprecated.stable_diffusion_gligen import StableDiffusionGLIGENPipeline
-from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -105,11 +104,11 @@ class Taught(nn.Module):
         self.text_encoder.set_attn_implementation("eager")
 
 
-def build_tokenizer(texts: Sequence[str] = ()) -> CLIPTokenizer:
-    """CLIP's tokenizer with the world's words and the texts' whole; others fall into byte pairs."""
+def build_tokenizer() -> CLIPTokenizer:
+    """CLIP's tokenizer with the world's words whole; any other text falls into byte pairs."""
     specials = ["<|startoftext|>", "<|endoftext|>"]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = sorted({word for text in (*WORDS, *OTHER_NOUNS, *texts) for word in text.split()})
+    words = sorted({word for text in (*WORDS, *OTHER_NOUNS) for word in text.split()})
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learned.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
@@ -337,17 +336,13 @@ def latents(vae: Any, folder: Path) -> Tensor:
 
 
 @torch.inference_mode()
-def encode(vae: Any, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """The pictures' unscaled latents, float16 BCHW: the mode of what the VAE gives."""
-    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def _encode(vae: Any, number: int) -> Tensor:
+    scene, index, names = variants(number)
+    images = np.stack([render(replaced(scene, index, name)) for name in names])
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     with mixed_precision():
         encoded: Tensor = vae.encode(pixels).latent_dist.mode()
     return encoded.half()
-
-
-def _encode(vae: Any, number: int) -> Tensor:
-    scene, index, names = variants(number)
-    return encode(vae, [render(replaced(scene, index, name)) for name in names])
 
 
 def asked_box(box: Sequence[int], rng: np.random.Generator) -> list[float]:
