@@ -6,7 +6,7 @@ UNet. Shapes as in `reasonray.models.painter`, whose inputs the model sees here 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -104,11 +104,11 @@ class Taught(nn.Module):
         self.text_encoder.set_attn_implementation("eager")
 
 
-def build_tokenizer() -> CLIPTokenizer:
-    """CLIP's tokenizer with the world's words whole; any other text falls into byte pairs."""
+def build_tokenizer(whole: Iterable[str], max_tokens: int) -> CLIPTokenizer:
+    """CLIP's tokenizer with some words whole; any other text falls into byte pairs."""
     specials = ["<|startoftext|>", "<|endoftext|>"]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = sorted({word for text in (*WORDS, *OTHER_NOUNS) for word in text.split()})
+    words = sorted({word for text in whole for word in text.split()})
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learned.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
@@ -123,7 +123,7 @@ def build_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(
         vocab=vocabulary,
         merges=pairs,
-        model_max_length=MAX_TOKENS,
+        model_max_length=max_tokens,
     )
 
 
@@ -134,7 +134,7 @@ def load_tokenizer(workdir: Path) -> CLIPTokenizer:
     """
     folder = workdir / "painter_tokenizer"
     if not (folder / "tokenizer.json").exists():
-        build_tokenizer().save_pretrained(folder)
+        build_tokenizer((*WORDS, *OTHER_NOUNS), MAX_TOKENS).save_pretrained(folder)
     tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
     return tokenizer
 

@@ -1,0 +1,346 @@
+"""The zoo's InstructPix2Pix: the editor's base, which does what a direct instruction says.
+
+Learned on latents of the painter's VAE, made once. Left to the denoising loss alone a small UNet
+draws the right thing in any object's place, for many thousand steps: so heads on its features
+name the object that covers each cell and say whether it is the one meant, and two on the text
+encoder name what goes and what comes. The heads are thrown away.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini.knowledge import DIRECT_TEMPLATES, indirect
+from reasonray.mini.training.loop import Schedule, fit, mixed_precision
+from reasonray.mini.training.painter import build_scheduler, build_tokenizer
+from reasonray.mini.training.vocabulary import WORDS
+from reasonray.mini.world import (
+    HELD_OUT_SEED,
+    IMAGE_SIZE,
+    Scene,
+    SceneObject,
+    render,
+    replaced,
+    sample_scene,
+)
+from reasonray.prompts.words import words
+
+BATCH = 32
+SCHEDULE = Schedule(num_steps=9000, learning_rate=1e-3, cooldown=0.4)
+BOX_WEIGHT = 3.0
+"""Of the loss in the cells of the object that is replaced."""
+
+DROPOUT = 0.05
+"""Parts of the samples without the picture, without the text, and without either."""
+
+NUM_SCENES, NUM_NAMES, SHARD = 8000, 4, 500
+FACTOR = 8
+CHANNELS = (64, 112)
+WIDTH = 128
+MAX_TOKENS = 40
+NAMES = sorted(CATEGORIES)
+
+
+class Taught(nn.Module):
+    """The UNet and the text encoder, with the heads that teach them."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        # Any: diffusers' classes are untyped where it matters.
+        unet_class: Any = UNet2DConditionModel
+        self.unet = unet_class(
+            sample_size=IMAGE_SIZE // FACTOR,
+            in_channels=16,
+            out_channels=8,
+            block_out_channels=CHANNELS,
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=WIDTH,
+            attention_head_dim=4,
+            norm_num_groups=16,
+        )
+        # The fused attention's backward pass takes half a step's time on a CPU.
+        self.unet.set_attn_processor(AttnProcessor())
+        self.unet.to(memory_format=torch.channels_last)
+        self.text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=WIDTH,
+                intermediate_size=2 * WIDTH,
+                projection_dim=WIDTH,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=MAX_TOKENS,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+        self.text_encoder.set_attn_implementation("eager")
+        self.said_heads = nn.ModuleList(nn.Linear(WIDTH, len(NAMES)) for _ in range(2))
+        self.cell_heads = nn.ModuleDict(
+            {
+                "down": _head(CHANNELS[0], len(NAMES) + 1),
+                "middle": _head(CHANNELS[1], len(NAMES) + 2),
+                "up": _head(CHANNELS[0], len(NAMES) + 2),
+            }
+        )
+        self.seen: dict[str, Tensor] = {}
+        self.unet.down_blocks[0].resnets[-1].register_forward_hook(self._keep("down"))
+        self.unet.mid_block.register_forward_hook(self._keep("middle"))
+        self.unet.up_blocks[-1].attentions[-1].register_forward_hook(self._keep("up"))
+
+    def _keep(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            self.seen[name] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    def loss(self, batch: "Batch", noisy: Tensor, times: Tensor, wanted: Tensor) -> Any:
+        """The denoising error, weighted to the box, and the heads' losses and figures."""
+        with mixed_precision():
+            encoded = self.text_encoder(batch.tokens)
+            predicted = self.unet(
+                torch.cat([noisy, batch.source], 1).contiguous(memory_format=torch.channels_last),
+                times,
+                encoder_hidden_states=encoded.last_hidden_state,
+            ).sample
+            said = [head(encoded.pooler_output).float() for head in self.said_heads]
+            cells = {name: head(self.seen[name]) for name, head in self.cell_heads.items()}
+        error = (predicted.float() - wanted).square().mean(1)
+        weight = 1 + (BOX_WEIGHT - 1) * batch.meant
+        total = (error * weight).sum() / weight.sum()
+        figures = {"inside": ((error * batch.meant).sum() / batch.meant.sum()).item()}
+        named = batch.told[:, None].expand(-1, 2)
+        words = [
+            F.cross_entropy(logits[batch.told], batch.said[batch.told, i])
+            for i, logits in enumerate(said)
+        ]
+        figures["said"] = (
+            (torch.stack([x.argmax(-1) for x in said], 1)[named] == batch.said[named])
+            .float()
+            .mean()
+            .item()
+        )
+        total = total + 0.1 * sum(words)
+        for name, logits in cells.items():
+            covered, meant = batch.covered, batch.meant
+            if logits.shape[-1] < covered.shape[-1]:
+                # The middle's cells are twice as wide: every second cell stands for four.
+                covered, meant = covered[:, 1::2, 1::2], meant[:, 1::2, 1::2]
+            logits = logits.float()
+            shown = batch.shown
+            total = total + 0.1 * F.cross_entropy(logits[shown, : len(NAMES) + 1], covered[shown])
+            if name == "down":
+                continue
+            known = batch.shown & batch.told
+            mark = logits[known, -1]
+            total = total + 0.2 * F.binary_cross_entropy_with_logits(mark, meant[known])
+            if name == "up":
+                # Where the noisy latents do not tell.
+                blind = times[known] > 0.9 * times.max()
+                found, truth = mark[blind] > 0, meant[known][blind] > 0
+                both, either = (found & truth).sum(), (found | truth).sum()
+                figures["meant"] = (both / either).item()
+                object_ = covered[shown] < len(NAMES)
+                right = logits[shown, : len(NAMES) + 1].argmax(1) == covered[shown]
+                figures["covered"] = right[object_].float().mean().item()
+        return total, figures
+
+
+def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
+    """Train (or continue) and save to `folder`, which is returned; the VAE is the painter's."""
+    torch.manual_seed(0)
+    vae_class: Any = AutoencoderKL
+    vae = vae_class.from_pretrained(
+        folder.parent / "painter", subfolder="vae", torch_dtype=torch.float32
+    )
+    data = Data(latents(vae, workdir / "instructpix2pix-latents"), vae.config.scaling_factor)
+    tokenizer, scheduler = load_tokenizer(workdir), build_scheduler()
+    taught = Taught(tokenizer)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        batch = data.batch(step, BATCH, tokenizer)
+        generator = torch.Generator().manual_seed(step)
+        noise = torch.randn(batch.target.shape, generator=generator)
+        # More of the noisy end, where it is decided what is drawn where: later the noisy latents
+        # themselves tell.
+        drawn = torch.rand(BATCH, generator=generator).pow(1 / 4)
+        last = scheduler.config.num_train_timesteps - 1
+        times = (drawn * (last + 1)).long().clamp(max=last)
+        noisy = scheduler.add_noise(batch.target, noise, times)
+        wanted = scheduler.get_velocity(batch.target, noise, times)
+        return taught.loss(batch, noisy, times, wanted)
+
+    fit("instructpix2pix", taught, loss, schedule, workdir)
+    save(taught, tokenizer, folder)
+    return folder
+
+
+def save(taught: Taught, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Write UNet, text encoder, tokenizer and scheduler as diffusers lays them out, float16."""
+    taught.unet.half().save_pretrained(folder / "unet")
+    taught.text_encoder.half().save_pretrained(folder / "text_encoder")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    build_scheduler().save_pretrained(folder / "scheduler")
+
+
+def load_tokenizer(workdir: Path) -> CLIPTokenizer:
+    """The tokenizer that belongs to the checkpoint in a folder; made when there is none yet.
+
+    It has the words of instructions whole, indirect ones' too: a baseline that cannot reason is
+    still to read the whole sentence.
+    """
+    folder = workdir / "instructpix2pix_tokenizer"
+    if not (folder / "tokenizer.json").exists():
+        rng = random.Random(0)
+        said = set(WORDS)
+        for template in DIRECT_TEMPLATES:
+            said.update(words(template.format(selected="", target="")))
+        for _ in range(4000):
+            selected, target = rng.sample(NAMES, 2)
+            said.update(words(indirect(selected, target, rng).instruction.lower()))
+        build_tokenizer(sorted(said), MAX_TOKENS).save_pretrained(folder)
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's samples (B, C latent channels, H x W cells, T tokens).
+
+    Attributes:
+        source: BCHW, unscaled latents, zeros where the picture is dropped.
+        target: BCHW, scaled latents.
+        tokens: int64 BT.
+        meant: float BHW, 1 in the cells of the object that is replaced.
+        covered: int64 BHW, category of the source's object that covers a cell, else len(NAMES).
+        said: int64 B2, the categories that go and come.
+        shown, told: bool B, False where the picture or the text is dropped.
+    """
+
+    source: Tensor
+    target: Tensor
+    tokens: Tensor
+    meant: Tensor
+    covered: Tensor
+    said: Tensor
+    shown: Tensor
+    told: Tensor
+
+
+class Data:
+    """Edits between the looks of each scene.
+
+    Args:
+        latents: unscaled, [NUM_SCENES, NUM_NAMES, 2, C, H, W].
+        scale: the VAE's.
+    """
+
+    def __init__(self, latents: Tensor, scale: float) -> None:
+        self.latents, self.scale = latents, scale
+
+    def batch(self, step: int, size: int, tokenizer: CLIPTokenizer) -> Batch:
+        """The samples of a step, which follow from it alone."""
+        rng = np.random.default_rng((step, 0x1272))
+        sources, targets, texts, meant, covered, said = [], [], [], [], [], []
+        drop = rng.random(size) / DROPOUT
+        for number in rng.integers(NUM_SCENES, size=size):
+            scene, index, names = looks(int(number))
+            before, after = (int(v) for v in rng.choice(NUM_NAMES, size=2, replace=False))
+            sources.append(self.latents[number, before, rng.integers(2)])
+            targets.append(self.latents[number, after, 0])
+            template = DIRECT_TEMPLATES[rng.integers(len(DIRECT_TEMPLATES))]
+            target = CATEGORIES[names[after]].phrase
+            texts.append(template.format(selected=names[before], target=target))
+            scene = replaced(scene, index, names[before])
+            meant.append(_cells([scene.objects[index]], marks=True))
+            covered.append(_cells(scene.objects, marks=False))
+            said.append([NAMES.index(names[before]), NAMES.index(names[after])])
+        shown, told = torch.tensor(drop >= 2), torch.tensor((drop < 1) | (drop >= 3))
+        texts = [text if heard else "" for text, heard in zip(texts, told.tolist(), strict=True)]
+        return Batch(
+            source=torch.stack(sources).float() * shown[:, None, None, None],
+            target=torch.stack(targets).float() * self.scale,
+            tokens=_tokens(tokenizer, texts),
+            meant=torch.stack(meant).float(),
+            covered=torch.stack(covered),
+            said=torch.tensor(said),
+            shown=shown,
+            told=told,
+        )
+
+
+def looks(number: int) -> tuple[Scene, int, list[str]]:
+    """A training scene, the index of one object, and the categories that object is drawn in."""
+    rng = np.random.default_rng((number, 0xBA5E))
+    scene = sample_scene(int(rng.integers(HELD_OUT_SEED)))
+    index = int(rng.integers(len(scene.objects)))
+    others = [name for name in CATEGORIES if name not in scene.categories]
+    drawn = rng.choice(others, size=NUM_NAMES - 1, replace=False)
+    return scene, index, [scene.categories[index], *(str(name) for name in drawn)]
+
+
+def latents(vae: Any, folder: Path) -> Tensor:
+    """Unscaled latents of all looks, float16; made once, in shards, so that a kill costs one.
+
+    The second of the two looks of a category is mirrored: were the object that goes never so,
+    its look would say that it is meant.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = []
+    for first in range(0, NUM_SCENES, SHARD):
+        path = folder / f"{first:06d}.pt"
+        if not path.exists():
+            made = torch.stack([_encode(vae, n) for n in range(first, first + SHARD)])
+            torch.save(made, path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").replace(path)
+        shards.append(torch.load(path, weights_only=True))
+    return torch.cat(shards)
+
+
+@torch.inference_mode()
+def _encode(vae: Any, number: int) -> Tensor:
+    scene, index, names = looks(number)
+    images = []
+    for name in names:
+        plain = replaced(scene, index, name)
+        objects = list(plain.objects)
+        objects[index] = replace(objects[index], mirrored=True)
+        images += [render(plain), render(replace(plain, objects=tuple(objects)))]
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with mixed_precision():
+        encoded: Tensor = vae.encode(pixels).latent_dist.mode()
+    return encoded.half().unflatten(0, (len(names), 2))
+
+
+def _cells(objects: Sequence[SceneObject], *, marks: bool) -> Tensor:
+    """int64 HW: 1 in the objects' cells, or their categories there and len(NAMES) elsewhere."""
+    side = IMAGE_SIZE // FACTOR
+    cells = torch.full((side, side), 0 if marks else len(NAMES))
+    for item in objects:
+        left, top, right, bottom = (edge // FACTOR for edge in item.box)
+        cells[top:bottom, left:right] = 1 if marks else NAMES.index(item.category)
+    return cells
+
+
+def _head(channels: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.GroupNorm(16, channels), nn.Conv2d(channels, outputs, 1))
+
+
+def _tokens(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
+    encoded = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
+    tokens: Tensor = encoded["input_ids"]
+    return tokens
