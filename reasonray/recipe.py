@@ -218,6 +218,7 @@ class EditorConfig(Config):
         description="InstructPix2Pix or Stable Diffusion, diffusers layout: VAE, UNet, scheduler, "
         "text encoder",
     )
+    vae: ModelConfig | None = Field(None, description="VAE; null: the base's own")
     condition: Literal["mllm", "text"] = Field(
         "mllm", description="mllm: F(x, I), ours; text: the base's text encoder, InstructPix2Pix"
     )

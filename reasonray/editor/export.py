@@ -12,10 +12,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from reasonray.editor.batches import Samples, padded
-from reasonray.editor.features import Frozen, load_text_parts
+from reasonray.editor.features import Frozen, load_text_parts, load_vae
 from reasonray.editor.pipeline import ReasonEditPipeline, denoise, three_passes
 from reasonray.editor.training import METRICS, Editor, load_scheduler, read_metrics
-from reasonray.models import weights
 from reasonray.recipe import EditorConfig
 
 CARD = """\
@@ -54,11 +53,7 @@ class Artist:
     def __init__(
         self, config: EditorConfig, samples: Samples, indices: Sequence[int], folder: Path
     ) -> None:
-        import diffusers
-
-        loader: Any = diffusers.AutoencoderKL
-        base, revision = weights.resolve(config.base), config.base.revision
-        self.vae: Any = loader.from_pretrained(base, subfolder="vae", revision=revision).float()
+        self.vae: Any = load_vae(config).float().cpu()
         self.config, self.samples, self.indices = config, samples, list(indices)
         self.folder = folder
         self.scaling_factor: float = self.vae.config.scaling_factor

@@ -70,12 +70,8 @@ class Frozen:
     """
 
     def __init__(self, config: EditorConfig) -> None:
-        from diffusers import AutoencoderKL
-
         self.config = config
-        base, options = weights.resolve(config.base), _options(config.base)
-        self.vae: Any = _loaded(AutoencoderKL, base, "vae", options).eval().requires_grad_(False)
-        self.vae.to(weights.device(config.base))
+        self.vae: Any = load_vae(config)
         self.mllm: Any = None
         self.processor: Any = None
         self.text_encoder: Any = None
@@ -145,6 +141,15 @@ class Frozen:
         tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.vae.device, self.vae.dtype)
         latents: Tensor = self.vae.encode(tensor / 127.5 - 1).latent_dist.mode()
         return list(latents.cpu().half().numpy())
+
+
+def load_vae(config: EditorConfig) -> Any:
+    """The VAE, frozen."""
+    from diffusers import AutoencoderKL
+
+    model, subfolder = (config.vae, None) if config.vae else (config.base, "vae")
+    vae = _loaded(AutoencoderKL, weights.resolve(model), subfolder, _options(model))
+    return vae.to(weights.device(model)).eval().requires_grad_(False)
 
 
 def load_text_parts(config: EditorConfig) -> tuple[Any, Any]:
@@ -297,10 +302,11 @@ def key(config: EditorConfig, data: Path, parts: Sequence[str]) -> str:
     ]
     wanted = config.model_dump(
         mode="json",
-        include={"base", "condition", "mllm", "tokens", "image_size", "flip"},
+        include={"base", "vae", "condition", "mllm", "tokens", "image_size", "flip"},
     )
-    for model in ("base", "mllm"):
-        wanted[model].pop("device")
+    for model in ("base", "vae", "mllm"):
+        if wanted[model]:
+            wanted[model].pop("device")
     content = [
         PREPROCESSING, wanted, bool(config.alignment_steps), list(parts), str(data.resolve()),
         (data / "manifest.json").read_text(), shards,

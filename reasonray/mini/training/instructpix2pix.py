@@ -108,7 +108,9 @@ class Taught(nn.Module):
 
         return hook
 
-    def loss(self, batch: "Batch", noisy: Tensor, times: Tensor, wanted: Tensor) -> Any:
+    def loss(
+        self, batch: "Batch", noisy: Tensor, times: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
         """The denoising error, weighted to the box, and the heads' losses and figures."""
         with mixed_precision():
             encoded = self.text_encoder(batch.tokens)
@@ -123,41 +125,28 @@ class Taught(nn.Module):
         weight = 1 + (BOX_WEIGHT - 1) * batch.meant
         total = (error * weight).sum() / weight.sum()
         figures = {"inside": ((error * batch.meant).sum() / batch.meant.sum()).item()}
-        named = batch.told[:, None].expand(-1, 2)
-        words = [
-            F.cross_entropy(logits[batch.told], batch.said[batch.told, i])
-            for i, logits in enumerate(said)
-        ]
-        figures["said"] = (
-            (torch.stack([x.argmax(-1) for x in said], 1)[named] == batch.said[named])
-            .float()
-            .mean()
-            .item()
-        )
-        total = total + 0.1 * sum(words)
-        for name, logits in cells.items():
-            covered, meant = batch.covered, batch.meant
-            if logits.shape[-1] < covered.shape[-1]:
-                # The middle's cells are twice as wide: every second cell stands for four.
-                covered, meant = covered[:, 1::2, 1::2], meant[:, 1::2, 1::2]
-            logits = logits.float()
-            shown = batch.shown
-            total = total + 0.1 * F.cross_entropy(logits[shown, : len(NAMES) + 1], covered[shown])
-            if name == "down":
-                continue
-            known = batch.shown & batch.told
-            mark = logits[known, -1]
-            total = total + 0.2 * F.binary_cross_entropy_with_logits(mark, meant[known])
-            if name == "up":
-                # Where the noisy latents do not tell.
-                blind = times[known] > 0.9 * times.max()
-                found, truth = mark[blind] > 0, meant[known][blind] > 0
-                both, either = (found & truth).sum(), (found | truth).sum()
-                figures["meant"] = (both / either).item()
-                object_ = covered[shown] < len(NAMES)
-                right = logits[shown, : len(NAMES) + 1].argmax(1) == covered[shown]
-                figures["covered"] = right[object_].float().mean().item()
+        for logits, category in zip(said, batch.said.T, strict=True):
+            total = total + 0.1 * F.cross_entropy(logits[batch.told], category[batch.told])
+        for logits in cells.values():
+            total = total + _cells_loss(logits.float(), batch)
+        # Where the noisy latents do not tell.
+        blind = batch.shown & batch.told & (times > 0.9 * times.max())
+        marked, meant = cells["up"][blind, -1] > 0, batch.meant[blind] > 0
+        figures["meant"] = ((marked & meant).sum() / (marked | meant).sum()).item()
         return total, figures
+
+
+def _cells_loss(logits: Tensor, batch: "Batch") -> Tensor:
+    """Of a head BKHW: what covers each cell, and with one output more whether that is meant."""
+    covered, meant = batch.covered, batch.meant
+    if logits.shape[-1] < covered.shape[-1]:
+        # The middle's cells are twice as wide: every second cell stands for four.
+        covered, meant = covered[:, 1::2, 1::2], meant[:, 1::2, 1::2]
+    shown, known = batch.shown, batch.shown & batch.told
+    loss = 0.1 * F.cross_entropy(logits[shown, : len(NAMES) + 1], covered[shown])
+    if logits.shape[1] > len(NAMES) + 1:
+        loss = loss + 0.2 * F.binary_cross_entropy_with_logits(logits[known, -1], meant[known])
+    return loss
 
 
 def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
@@ -323,7 +312,7 @@ def _encode(vae: Any, number: int) -> Tensor:
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     with mixed_precision():
         encoded: Tensor = vae.encode(pixels).latent_dist.mode()
-    return encoded.half().unflatten(0, (len(names), 2))
+    return encoded.half().view(len(names), 2, *encoded.shape[1:])
 
 
 def _cells(objects: Sequence[SceneObject], *, marks: bool) -> Tensor:

@@ -104,7 +104,9 @@ class Taught(nn.Module):
         self.text_encoder.set_attn_implementation("eager")
 
 
-def build_tokenizer(whole: Iterable[str], max_tokens: int) -> CLIPTokenizer:
+def build_tokenizer(
+    whole: Iterable[str] = (*WORDS, *OTHER_NOUNS), max_tokens: int = MAX_TOKENS
+) -> CLIPTokenizer:
     """CLIP's tokenizer with some words whole; any other text falls into byte pairs."""
     specials = ["<|startoftext|>", "<|endoftext|>"]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -134,7 +136,7 @@ def load_tokenizer(workdir: Path) -> CLIPTokenizer:
     """
     folder = workdir / "painter_tokenizer"
     if not (folder / "tokenizer.json").exists():
-        build_tokenizer((*WORDS, *OTHER_NOUNS), MAX_TOKENS).save_pretrained(folder)
+        build_tokenizer().save_pretrained(folder)
     tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
     return tokenizer
 

@@ -1,8 +1,9 @@
 """What the zoo's multimodal language model is taught: questions about scenes, and their answers.
 
 What is where, which thing is meant, what it makes or goes with, what a fact is about, and what an
-instruction would change. A fifth of the facts and of the relations' sentences is kept apart for
-evaluation: the model hears such a fact in questions only, such a sentence never.
+instruction would change. Kept apart for evaluation: a fifth of the facts, which the model hears in
+questions but in no instruction, and, for a fifth of the relations' sentences, one object that it
+never hears them of.
 """
 
 import random
@@ -50,8 +51,16 @@ class Question:
 
 
 def apart(text: str) -> bool:
-    """Whether a fact or a sentence is kept apart from the training, for the evaluation."""
+    """Whether a fact, or a sentence with one object, is kept apart for the evaluation."""
     return zlib.crc32(text.encode()) % APART_EVERY == 0
+
+
+def object_apart(relation: str, sentence: str) -> str | None:
+    """The category that a relation's sentence is never said of in training, if there is one."""
+    able = sorted(RELATIONS[relation])
+    if not apart(sentence) or len(able) < 3:
+        return None
+    return able[zlib.crc32(sentence.encode()) // APART_EVERY % len(able)]
 
 
 def question(scene: Scene, rng: random.Random) -> Question:
@@ -107,7 +116,7 @@ def _instruction(scene: Scene, rng: random.Random) -> Question:
     if not pool or rng.random() < 0.5:
         pool = [name for name in CATEGORIES if name not in scene.categories]
     target = rng.choice(pool)
-    if rng.random() < 0.15:
+    if rng.random() < 0.25:
         text = rng.choice(DIRECT_TEMPLATES).format(
             selected=selected, target=CATEGORIES[target].phrase
         )
@@ -124,19 +133,19 @@ def training_instruction(
     others = [name for name in categories if name != selected]
     while True:
         text = indirect(selected, target, rng, others=others).instruction
-        if not rests_on_apart(text, target):
+        if not rests_on_apart(text, selected, target):
             return text
 
 
-def rests_on_apart(instruction: str, target: str) -> bool:
-    """Whether an instruction tells a fact, or is in a sentence, that is kept apart."""
+def rests_on_apart(instruction: str, selected: str, target: str) -> bool:
+    """Whether an instruction tells a fact, or says a sentence of an object, that is kept apart."""
     text = instruction.lower()
     if any(apart(fact) and fact.lower() in text for _, fact in facts(target)):
         return True
     return any(
-        apart(sentence) and _opening(sentence) in text
-        for relation in knowledge()["relations"].values()
-        for sentence in relation["sentences"]
+        object_apart(relation, sentence) == selected and _opening(sentence) in text
+        for relation, known in knowledge()["relations"].items()
+        for sentence in known["sentences"]
     )
 
 
