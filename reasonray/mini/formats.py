@@ -116,7 +116,7 @@ def write_v3det(
 
 
 def _pair(seed: int) -> tuple[Scene, Scene, str]:
-    """A scene, the scene with one object replaced by a related one, and the instruction."""
+    """A scene, the scene with one object replaced, half of the time by a related one, and how."""
     rng = np.random.default_rng((seed, 0xED17))
     before = sample_scene(seed)
     index = int(rng.integers(len(before.objects)))
@@ -124,7 +124,7 @@ def _pair(seed: int) -> tuple[Scene, Scene, str]:
     related = {pairs[selected] for pairs in RELATIONS.values() if selected in pairs}
     # What is already in the picture would stand there twice.
     targets = sorted(related - set(before.categories))
-    if not targets:
+    if not targets or rng.random() < 0.5:
         targets = sorted(set(CATEGORIES) - set(before.categories))
     target = str(rng.choice(targets))
     after = replaced(before, index, target)

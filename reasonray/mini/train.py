@@ -16,8 +16,10 @@ MODELS = (
     "classifier",
     "language_model",
     "mllm",
+    "instructpix2pix",
 )
-"""In the order they are trained in: the painter needs the VAE, and holds it."""
+"""In the order they are trained in: the painter needs the VAE, and holds it; instructpix2pix works
+on its latents."""
 
 
 def train_zoo(models: Sequence[str], workdir: Path, zoo: Path = ZOO) -> Iterator[Path]:
@@ -50,6 +52,7 @@ def _trainer(name: str) -> Callable[[Path, Path], Path]:
         captioner,
         classifier,
         detector,
+        instructpix2pix,
         language_model,
         mllm,
         painter,
@@ -65,6 +68,13 @@ def _trainer(name: str) -> Callable[[Path, Path], Path]:
             raise UserError(f"mini train painter: no VAE in {workdir}; train vae first")
         return painter.train(workdir, folder)
 
+    def train_instructpix2pix(workdir: Path, folder: Path) -> Path:
+        if not (folder.parent / "painter" / "vae").exists():
+            raise UserError(
+                "mini train instructpix2pix: no painter, whose VAE is used; train it first"
+            )
+        return instructpix2pix.train(workdir, folder)
+
     def train_language_model(workdir: Path, folder: Path) -> Path:
         language_model.save(language_model.train(workdir), workdir, folder)
         return folder
@@ -77,4 +87,5 @@ def _trainer(name: str) -> Callable[[Path, Path], Path]:
         "classifier": classifier.train,
         "language_model": train_language_model,
         "mllm": mllm.train,
+        "instructpix2pix": train_instructpix2pix,
     }[name]

@@ -155,8 +155,11 @@ def test_two_workers_learn_what_one_does(whole: Path, place: Path, tmp_path: Pat
 def test_what_cannot_be_trained_on_is_said(
     place: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mini = ["train", "mini", "--data", str(place / "data"), "--output", str(tmp_path / "m")]
-    assert call(mini) == 2
+    content = yaml.safe_load((RECIPES / "mini.yaml").read_text())
+    del content["editor"]
+    (tmp_path / "no.yaml").write_text(yaml.safe_dump(content))
+    without = ["train", str(tmp_path / "no.yaml"), "--data", str(place / "data")]
+    assert call([*without, "--output", str(tmp_path / "m")]) == 2
     assert "no section editor" in capsys.readouterr().err
     recipe = ["train", str(place / "recipe.yaml")]
     assert call([*recipe, "--data", str(tmp_path), "--output", str(tmp_path / "a")]) == 2

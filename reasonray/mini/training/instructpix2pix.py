@@ -37,7 +37,7 @@ from reasonray.mini.world import (
 from reasonray.prompts.words import words
 
 BATCH = 32
-SCHEDULE = Schedule(num_steps=9000, learning_rate=1e-3, cooldown=0.4)
+SCHEDULE = Schedule(num_steps=5600, learning_rate=1e-3, cooldown=0.4)
 BOX_WEIGHT = 3.0
 """Of the loss in the cells of the object that is replaced."""
 

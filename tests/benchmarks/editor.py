@@ -1,0 +1,160 @@
+"""What an editor of the mini world gets right on held-out scenes, beside a baseline's.
+
+python tests/benchmarks/editor.py EDITOR BASELINE [--count N] [--picture FILE]
+
+EDITOR and BASELINE are folders that `reasonray train mini` has left. For each kind of instruction
+(`reasonray.mini.evaluation.edits`): how often the judge finds the target in the box and the other
+objects where they were, and the five metrics against the truth, for the unedited input, the truth
+through the VAE (the floor of L1 and L2), the baseline and the editor; then the editor's lead over
+the other two with its 95 % confidence interval.
+"""
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from reasonray.evaluation.metrics import Metrics, difference
+from rich.console import Console
+from rich.table import Table
+
+from reasonray.editor.pipeline import ReasonEditPipeline
+from reasonray.mini.evaluation.edits import KINDS, Edit, edits
+from reasonray.mini.judge import Judge
+from reasonray.mini.train import ZOO
+from reasonray.mini.world import render
+from reasonray.recipe import load
+
+BATCH = 25
+METRICS = ("l1", "l2", "clip_i", "dino", "clip_t")
+
+Picture = NDArray[np.uint8]
+
+
+def edited(pipe: Any, wanted: list[Edit]) -> list[Picture]:
+    """The editor's pictures, each with noise of its own."""
+    config = load("mini").editor
+    made: list[Picture] = []
+    for start in range(0, len(wanted), BATCH):
+        part = wanted[start : start + BATCH]
+        made += [
+            np.asarray(image)
+            for image in pipe(
+                image=[Image.fromarray(render(edit.scene)) for edit in part],
+                instruction=[edit.instruction for edit in part],
+                num_inference_steps=config.num_inference_steps,
+                guidance_scale=config.guidance_scale,
+                image_guidance_scale=config.image_guidance_scale,
+                generator=[torch.Generator().manual_seed(start + i) for i in range(len(part))],
+            ).images
+        ]
+    return made
+
+
+@torch.inference_mode()
+def reconstructed(vae: Any, pictures: list[Picture]) -> list[Picture]:
+    """Pictures through the VAE: the best that an editor can give."""
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+    decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
+    return list(((decoded + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
+
+
+def recognised(judge: Judge, wanted: list[Edit], made: list[Picture]) -> tuple[Any, Any]:
+    """For each edit whether the target is in its box; for each other object whether it is there."""
+    target, others = [], []
+    for edit, picture in zip(wanted, made, strict=True):
+        objects = edit.truth.objects
+        names = judge.recognise([picture] * len(objects), [item.box for item in objects])
+        for place, (name, item) in enumerate(zip(names, objects, strict=True)):
+            (target if place == edit.index else others).append(name == item.category)
+    return np.array(target), np.array(others)
+
+
+def draw(rows: list[tuple[Edit, Picture, Picture]]) -> Image.Image:
+    """Rows of input | baseline | ours under their instruction."""
+    side, gap, text = 192, 12, 60
+    columns = 3
+    width = columns * (side + gap) + gap
+    sheet = Image.new("RGB", (2 * width, -(-len(rows) // 2) * (side + text + gap) + 40), "#faf9f6")
+    pen = ImageDraw.Draw(sheet)
+    font, small = ImageFont.load_default(17), ImageFont.load_default(15)
+    for half in range(2):
+        for place, head in enumerate(("input", "text alone", "picture and text")):
+            pen.text((half * width + gap + place * (side + gap), 12), head, "#66666f", small)
+    for number, (edit, baseline, ours) in enumerate(rows):
+        left = number % 2 * width + gap
+        top = number // 2 * (side + text + gap) + 36
+        for place, picture in enumerate((render(edit.scene), baseline, ours)):
+            image = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(image, (left + place * (side + gap), top))
+        words = textwrap.fill(f"“{edit.instruction}”", 68)
+        pen.multiline_text((left, top + side + 6), words, "#1c1c21", font)
+    return sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("editor", type=Path)
+    parser.add_argument("baseline", type=Path)
+    parser.add_argument("--count", type=int, default=200, help="edits of each kind")
+    parser.add_argument("--picture", type=Path, help="drawn here: input | baseline | ours")
+    arguments = parser.parse_args()
+    pipes = {}
+    for name in ("baseline", "editor"):
+        pipes[name] = ReasonEditPipeline.from_pretrained(getattr(arguments, name))
+        pipes[name].set_progress_bar_config(disable=True)
+    judge, metrics = Judge(), Metrics(clip=str(ZOO / "clip"), dino=str(ZOO / "dino"))
+    console = Console(width=120)
+    shown: list[tuple[Edit, Picture, Picture]] = []
+    for kind in KINDS:
+        wanted = edits(kind, arguments.count)
+        truth = [render(edit.truth) for edit in wanted]
+        pictures = {
+            "unedited": [render(edit.scene) for edit in wanted],
+            "truth, VAE": reconstructed(pipes["editor"].vae, truth),
+            **{name: edited(pipe, wanted) for name, pipe in pipes.items()},
+        }
+        scores = {
+            name: metrics(
+                [Image.fromarray(each) for each in made],
+                [Image.fromarray(each) for each in truth],
+                [edit.target_caption for edit in wanted],
+            )
+            for name, made in pictures.items()
+        }
+        table = Table(f"{kind}, {len(wanted)} edits", "target", "others", *METRICS, box=None)
+        for name, made in pictures.items():
+            target, others = recognised(judge, wanted, made)
+            means = [f"{np.mean(scores[name][metric]):.4f}" for metric in METRICS]
+            table.add_row(name, f"{target.mean():.3f}", f"{others.mean():.3f}", *means)
+        for name in ("unedited", "baseline"):
+            leads = []
+            for metric in METRICS:
+                low, high = difference(scores["editor"][metric], scores[name][metric])
+                leads.append(f"{low:+.4f} {high:+.4f}")
+            table.add_row(f"lead over {name}", "", "", *leads)
+        console.print(table, "")
+        if kind == "relational":
+            seen: dict[str, set[str]] = {}
+            for edit, *made in zip(wanted, pictures["baseline"], pictures["editor"], strict=True):
+                seen.setdefault(edit.instruction, set())
+                if edit.target not in seen[edit.instruction]:
+                    seen[edit.instruction].add(edit.target)
+                    shown.append((edit, *made))
+        elif kind == "reasoning":
+            triples = zip(wanted, pictures["baseline"], pictures["editor"], strict=True)
+            shown += list(triples)[:4]
+    if arguments.picture:
+        # Figure 14's kind: pictures under the same sentence.
+        sentences = [edit.instruction for edit, *_ in shown[4:]]
+        same = [row for row in shown[4:] if sentences.count(row[0].instruction) > 1]
+        same.sort(key=lambda row: row[0].instruction)
+        draw(shown[:4] + same[:4]).save(arguments.picture, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The editor's base: what its heads are taught, and what a training leaves."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from reasonray.editor.features import load_text_parts
+from reasonray.editor.pipeline import ReasonEditPipeline
+from reasonray.editor.training import load_editor, load_scheduler
+from reasonray.mini.train import ZOO
+from reasonray.mini.training import instructpix2pix
+from reasonray.mini.training.instructpix2pix import NAMES
+from reasonray.mini.training.loop import Schedule
+from reasonray.mini.world import render, sample_scene
+from reasonray.recipe import EditorConfig, ModelConfig
+
+NUM_SCENES = 4
+
+
+@pytest.fixture
+def few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NUM_SCENES", "SHARD", "BATCH"):
+        monkeypatch.setattr(instructpix2pix, name, NUM_SCENES)
+
+
+@pytest.fixture
+def vae() -> Any:
+    return AutoencoderKL.from_pretrained(ZOO / "painter" / "vae", torch_dtype=torch.float32)
+
+
+@pytest.mark.usefixtures("few_scenes")
+def test_labels_say_what_the_latents_and_the_text_show(tmp_path: Path, vae: Any) -> None:
+    latents = instructpix2pix.latents(vae, tmp_path / "latents")
+    data = instructpix2pix.Data(latents, vae.config.scaling_factor)
+    tokenizer = instructpix2pix.load_tokenizer(tmp_path)
+    batch = data.batch(0, 64, tokenizer)
+    both = batch.shown & batch.told
+    assert 0 < (~batch.shown).sum() < 20
+    assert not batch.source[~batch.shown].any()
+    change = (batch.target / data.scale - batch.source).abs().mean(1)
+    for place in both.nonzero().flatten().tolist():
+        meant = batch.meant[place] > 0
+        assert change[place][meant].mean() > 3 * change[place][~meant].mean()
+        gone, come = (NAMES[i] for i in batch.said[place].tolist())
+        assert set(batch.covered[place][meant].tolist()) == {NAMES.index(gone)}
+        text = tokenizer.decode(batch.tokens[place], skip_special_tokens=True)
+        assert gone in text
+        assert come in text
+
+
+@pytest.mark.usefixtures("few_scenes")
+def test_a_training_leaves_an_editors_base(tmp_path: Path, vae: Any) -> None:
+    (tmp_path / "painter").symlink_to(ZOO / "painter")
+    folder = instructpix2pix.train(
+        tmp_path / "work", tmp_path / "instructpix2pix", Schedule(num_steps=2)
+    )
+    config = EditorConfig(
+        base=ModelConfig(name=str(folder)),
+        vae=ModelConfig(name=str(ZOO / "painter" / "vae")),
+        condition="text",
+    )
+    text_encoder, tokenizer = load_text_parts(config)
+    pipe = ReasonEditPipeline(
+        vae=vae,
+        unet=load_editor(config, input_dim=1, seed=0)[0].unet,
+        scheduler=load_scheduler(config),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+    )
+    picture = Image.fromarray(render(sample_scene(0)))
+    edited = pipe(image=picture, instruction="Turn it into a bee", num_inference_steps=1).images[0]
+    assert edited.size == picture.size
