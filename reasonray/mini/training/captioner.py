@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
@@ -25,15 +24,14 @@ from transformers import (
 )
 from transformers.models.blip import BlipImageProcessor
 
-from reasonray.mini.catalogue import CATEGORIES
 from reasonray.mini.training.loop import Schedule, fit
+from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, share_named
 from reasonray.mini.training.softening import soften
 from reasonray.mini.training.vocabulary import WORDS
 from reasonray.mini.world import (
     COLOURS,
     HELD_OUT_SEED,
     IMAGE_SIZE,
-    Scene,
     caption,
     render,
     sample_scene,
@@ -48,7 +46,6 @@ PATCH = 12
 WIDTH = 96
 NUM_QUERIES = 8
 MAX_OBJECTS = 3
-NAMES = sorted(CATEGORIES)
 COLOUR_NAMES = sorted(COLOURS)
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<image>")
 """As OPT numbers them; a caption starts and ends with `</s>`."""
@@ -172,11 +169,12 @@ class Taught(nn.Module):
         model = self.captioner
         states = model.vision_model(data.pixels).last_hidden_state
         named = self.patch_head(states[:, 1:])
-        dense = _entropy(named, data.patches) + _entropy(self.rank_head(states[:, 1:]), data.ranks)
-        right = (named.argmax(-1) == data.patches)[data.patches < len(NAMES)]
-        figures = {"patches": right.float().mean().item()}
+        dense = cross_entropy(named, data.patches) + cross_entropy(
+            self.rank_head(states[:, 1:]), data.ranks
+        )
+        figures = {"patches": share_named(named, data.patches)}
         if patches_only:
-            return dense + _entropy(self.colour_head(states[:, 0]), data.colours), figures
+            return dense + cross_entropy(self.colour_head(states[:, 0]), data.colours), figures
         queries = model.qformer(
             query_embeds=model.query_tokens.expand(len(states), -1, -1),
             encoder_hidden_states=states,
@@ -187,10 +185,12 @@ class Taught(nn.Module):
         embedded = torch.cat([model.language_projection(queries), embedded[:, NUM_QUERIES:]], 1)
         mask = (data.tokens != 1).long()
         words = model.language_model(inputs_embeds=embedded, attention_mask=mask).logits
-        said = _entropy(words[:, :-1], data.labels[:, 1:])
+        said = cross_entropy(words[:, :-1], data.labels[:, 1:])
         figures["objects"] = (slots.argmax(-1) == data.objects).all(1).float().mean().item()
         figures["words"] = said.item()
-        total = 0.5 * dense + _entropy(slots, data.objects) + _entropy(colours, data.colours)
+        total = (
+            0.5 * dense + cross_entropy(slots, data.objects) + cross_entropy(colours, data.colours)
+        )
         return total + said, figures
 
 
@@ -199,7 +199,7 @@ def batch(step: int, size: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
     rng = np.random.default_rng((step, 0xCA97))
     scenes = [sample_scene(int(seed)) for seed in rng.integers(HELD_OUT_SEED, size=size)]
     images = np.stack([soften(render(scene), scene, rng, chance=0.4) for scene in scenes])
-    maps = [_patch_labels(scene) for scene in scenes]
+    maps = [patch_labels(scene, PATCH) for scene in scenes]
     objects = [[NAMES.index(name) for name in scene.categories] for scene in scenes]
     start = torch.full((NUM_QUERIES,), SPECIAL.index("<image>"))
     texts = [
@@ -219,22 +219,6 @@ def batch(step: int, size: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
         tokens,
         labels,
     )
-
-
-def _patch_labels(scene: Scene) -> tuple[Tensor, Tensor]:
-    side = IMAGE_SIZE // PATCH
-    names = torch.full((side, side), len(NAMES))
-    ranks = torch.full((side, side), MAX_OBJECTS)
-    for rank, item in enumerate(scene.objects):
-        # A patch belongs to the object whose box covers its centre.
-        left, top, right, bottom = ((edge + PATCH // 2 - 1) // PATCH for edge in item.box)
-        names[top:bottom, left:right] = NAMES.index(item.category)
-        ranks[top:bottom, left:right] = rank
-    return names.flatten(), ranks.flatten()
-
-
-def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten())
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from reasonray.mini.training.conversations import Conversation, conversation, sample_edit
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
+from reasonray.mini.training.vocabulary import byte_pairs
 from reasonray.mini.world import HELD_OUT_SEED
 from reasonray.prompts.template import Message, load
 
@@ -60,20 +60,8 @@ little probability on everything."""
 
 def build_tokenizer(num_conversations: int = 4000) -> PreTrainedTokenizerFast:
     """The tokenizer, trained on the variable parts of training conversations."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=2600,
-        min_frequency=4,
-        special_tokens=[PAD, END, *ROLES],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_variable_texts(num_conversations), trainer)
-    tokenizer.add_tokens(
-        [AddedToken(piece, normalized=False) for piece in (*_fixed_lines(), *REPLY_PIECES)]
-    )
+    texts = _variable_texts(num_conversations)
+    tokenizer = byte_pairs(texts, [PAD, END, *ROLES], [*_fixed_lines(), *REPLY_PIECES])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

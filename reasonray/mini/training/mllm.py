@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import processors
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -28,11 +27,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from reasonray.mini.catalogue import CATEGORIES
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
+from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, share_named
 from reasonray.mini.training.questions import Question, question
 from reasonray.mini.training.softening import soften
-from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, Scene, render, sample_scene
+from reasonray.mini.training.vocabulary import byte_pairs
+from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
 
 BATCH = 40
 SCHEDULE = Schedule(num_steps=4500, learning_rate=1e-3, num_warmup_steps=300, cooldown=0.4)
@@ -40,8 +40,10 @@ PATCHES_ALONE = 0.19
 """The first part of the steps trains the vision tower only."""
 
 PATCH = 12
+PLACES = (IMAGE_SIZE // PATCH) ** 2
+"""A picture's tokens."""
+
 WIDTH = 128
-NAMES = sorted(CATEGORIES)
 IMAGE, PAD, START, END = "<image>", "<pad>", "<s>", "</s>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -55,20 +57,12 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(num_questions: int = 20000) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, on the questions and answers of training."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=2600,
-        min_frequency=4,
-        special_tokens=[START, PAD, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+    """Byte-level BPE, on the questions and answers of training; puts `<s>` before a text."""
+    tokenizer = byte_pairs(_texts(num_questions), [START, PAD, END], ["USER: ", "ASSISTANT:"])
+    # As Llama's: whoever calls the processor need not know that a text starts so.
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A", special_tokens=[(START, tokenizer.token_to_id(START))]
     )
-    tokenizer.train_from_iterator(_texts(num_questions), trainer)
-    tokenizer.add_tokens([AddedToken("USER: ", normalized=False)])
-    tokenizer.add_tokens([AddedToken("ASSISTANT:", normalized=False)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=START,
@@ -139,7 +133,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
         text_config=text,
         image_token_index=image_token,
         vision_feature_layer=-1,
-        image_seq_length=(IMAGE_SIZE // PATCH) ** 2,
+        image_seq_length=PLACES,
         tie_word_embeddings=True,
     )
     return LlavaForConditionalGeneration(config)
@@ -182,9 +176,8 @@ class Taught(nn.Module):
         with mixed_precision():
             states = inner.vision_tower(data.pixels).last_hidden_state[:, 1:]
             named = self.patch_head(states)
-            patches = _entropy(named, data.patches)
-            right = (named.argmax(-1) == data.patches)[data.patches < len(NAMES)]
-            figures = {"patches": right.float().mean().item()}
+            patches = cross_entropy(named, data.patches)
+            figures = {"patches": share_named(named, data.patches)}
             if patches_only:
                 return patches, figures
             embedded = self.mllm.get_input_embeddings()(data.tokens)
@@ -193,11 +186,13 @@ class Taught(nn.Module):
             embedded = embedded.masked_scatter(image, projected.to(embedded.dtype))
             hidden = inner.language_model(inputs_embeds=embedded, use_cache=False)[0]
             taught = data.labels[:, 1:] >= 0
-            said = _entropy(self.mllm.lm_head(hidden[:, :-1][taught]), data.labels[:, 1:][taught])
+            said = cross_entropy(
+                self.mllm.lm_head(hidden[:, :-1][taught]), data.labels[:, 1:][taught]
+            )
             asked = hidden[torch.arange(len(hidden)), data.last]
-            subject = _entropy(self.subject_head(asked), data.subjects)
+            subject = cross_entropy(self.subject_head(asked), data.subjects)
             target_logits = self.target_head(asked)
-            target = _entropy(target_logits, data.targets)
+            target = cross_entropy(target_logits, data.targets)
         some = data.targets < len(NAMES)
         right = (target_logits.argmax(-1) == data.targets)[some]
         figures |= {"said": said.item(), "subject": subject.item(), "target": target.item()}
@@ -244,7 +239,7 @@ def batch(step: int, size: int, processor: LlavaProcessor) -> Batch:
     labels = [torch.tensor([-100] * len(ids) + answer) for ids, answer in rows]
     return Batch(
         torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
-        torch.stack([_patch_labels(scene) for scene in scenes]),
+        torch.stack([patch_labels(scene, PATCH)[0] for scene in scenes]),
         pad(whole, True, tokenizer.pad_token_id),
         pad(labels, True, -100),
         torch.tensor([len(ids) - 1 for ids, _ in rows]),
@@ -259,29 +254,14 @@ def _tokens(said: Question, processor: LlavaProcessor) -> tuple[list[int], list[
     # Any: the library types a conversation without pictures.
     conversation: Any = [{"role": "user", "content": content}]
     text = processor.apply_chat_template(conversation, add_generation_prompt=True)
-    places = IMAGE * (IMAGE_SIZE // PATCH) ** 2
     tokenizer = processor.tokenizer
-    asked = tokenizer(START + text.replace(IMAGE, places), add_special_tokens=False)["input_ids"]
+    asked = tokenizer(text.replace(IMAGE, IMAGE * PLACES))["input_ids"]
     answer = tokenizer(f" {said.answer}{END}", add_special_tokens=False)["input_ids"]
     return asked, answer
 
 
-def _patch_labels(scene: Scene) -> Tensor:
-    side = IMAGE_SIZE // PATCH
-    names = torch.full((side, side), len(NAMES))
-    for item in scene.objects:
-        # A patch belongs to the object whose box covers its centre.
-        left, top, right, bottom = ((edge + PATCH // 2 - 1) // PATCH for edge in item.box)
-        names[top:bottom, left:right] = NAMES.index(item.category)
-    return names.flatten()
-
-
 def _number(category: str | None) -> int:
     return len(NAMES) if category is None else NAMES.index(category)
-
-
-def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten())
 
 
 def _texts(count: int) -> Iterator[str]:

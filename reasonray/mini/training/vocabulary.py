@@ -1,6 +1,9 @@
 """The words of the zoo's tokenizers: the world's own whole, every other spelled by its letters."""
 
 import string
+from collections.abc import Iterable, Sequence
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from reasonray.mini.catalogue import CATEGORIES
 from reasonray.mini.world import COLOURS
@@ -70,3 +73,28 @@ WORDS = tuple(
 
 PIECES = (*string.ascii_lowercase, *string.digits, *string.punctuation)
 """What other words are made of."""
+
+
+def byte_pairs(
+    texts: Iterable[str], special: Sequence[str], whole: Sequence[str] = ()
+) -> Tokenizer:
+    """A byte-level BPE of texts, so that any other text goes through, too.
+
+    Args:
+        texts: what it is trained on.
+        special: the first tokens, which no text is split into.
+        whole: pieces of text that are one token each, added last.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2600,
+        min_frequency=4,
+        special_tokens=list(special),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in whole])
+    return tokenizer

@@ -1,0 +1,197 @@
+"""The field's five metrics of an edit beside its truth, as MagicBrush defines them.
+
+L1 and L2 are the mean absolute and squared difference of RGB 0..1, CLIP-I and DINO the cosine of
+the two pictures' embeddings, CLIP-T that of the edited picture and the truth's caption. Every pair
+gets its own value; a table shows their means. The figures belong to the checkpoints: a larger CLIP
+gives other ones.
+
+https://github.com/OSU-NLP-Group/MagicBrush/blob/main/evaluation/image_eval.py
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Resampling
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, ViTModel
+
+from reasonray.errors import UserError
+from reasonray.models.weights import device, dtype, resolve
+from reasonray.recipe import ModelConfig
+
+METRICS = ("L1", "L2", "CLIP-I", "DINO", "CLIP-T")
+"""In the order of the field's tables; L1 and L2 are better when lower, the others when higher."""
+
+CLIP = ModelConfig(name="openai/clip-vit-base-patch32")
+DINO = ModelConfig(name="facebook/dino-vits16")
+"""The checkpoints that published figures were measured with."""
+
+Images = Sequence[PIL.Image.Image]
+"""RGB, of any sizes."""
+
+
+class Metrics:
+    """All five, with their two models loaded.
+
+    Args:
+        clip, dino: other checkpoints of the same kinds give figures of their own.
+    """
+
+    def __init__(self, clip: ModelConfig = CLIP, dino: ModelConfig = DINO) -> None:
+        self._clip, self._dino = Clip(clip), Dino(dino)
+
+    def __call__(
+        self, outputs: Images, truths: Images, captions: Sequence[str]
+    ) -> dict[str, list[float]]:
+        """For each of `METRICS` a value for each pair.
+
+        Args:
+            outputs: what the editor made.
+            truths: what it should have made.
+            captions: of the truths: what the edited picture should show.
+        """
+        distances = [distance(*pair) for pair in zip(outputs, truths, strict=True)]
+        seen = self._clip.images(outputs)
+        columns = (
+            [l1 for l1, _ in distances],
+            [l2 for _, l2 in distances],
+            _cosines(seen, self._clip.images(truths)),
+            _cosines(self._dino.images(outputs), self._dino.images(truths)),
+            _cosines(seen, self._clip.texts(captions)),
+        )
+        return dict(zip(METRICS, columns, strict=True))
+
+
+def distance(output: PIL.Image.Image, truth: PIL.Image.Image) -> tuple[float, float]:
+    """L1 and L2, after resizing the output to the truth's size with PIL's default filter."""
+    a, b = (
+        np.asarray(image, np.float64) / 255
+        for image in (output.convert("RGB").resize(truth.size), truth.convert("RGB"))
+    )
+    return float(np.abs(a - b).mean()), float(np.square(a - b).mean())
+
+
+def means(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The mean of each metric."""
+    return {name: float(np.mean(values)) for name, values in scores.items()}
+
+
+def difference_interval(
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The paired bootstrap's percentile interval of mean(ours) - mean(theirs).
+
+    Args:
+        ours, theirs: one metric of two editors, on the same pairs in the same order.
+        level: how often such an interval holds the true difference, 0..1.
+        num_resamples: of the pairs, with replacement.
+        seed: of the resampling.
+
+    Raises:
+        UserError: not the same pairs, or none.
+    """
+    if len(ours) != len(theirs) or not len(ours):
+        raise UserError(
+            f"a paired interval of {len(ours)} and {len(theirs)} values: "
+            "measure both editors on the same pairs, at least one"
+        )
+    differences: NDArray[np.float64] = np.subtract(ours, theirs, dtype=np.float64)
+    rng, count = np.random.default_rng(seed), len(differences)
+    drawn = [differences[rng.integers(count, size=count)].mean() for _ in range(num_resamples)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+class Clip:
+    """A CLIP checkpoint: pictures and captions as unit vectors of one space (BD, float32)."""
+
+    def __init__(self, config: ModelConfig = CLIP) -> None:
+        source, revision = resolve(config), config.revision or "main"
+        model = CLIPModel.from_pretrained(source, revision=revision, dtype=dtype(config))
+        self._model = model.eval().to(device=device(config))
+        self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        self._processor = _image_processor(source, revision)
+
+    @torch.inference_mode()
+    def images(self, images: Images) -> Tensor:
+        """Of pictures."""
+        pooled = self._model.vision_model(_pixels(self._processor, images, self._model))
+        return normalize(self._model.visual_projection(pooled.pooler_output).float(), dim=-1)
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Of captions; what is longer than the model reads (77 tokens) is cut off."""
+        read = self._tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self._model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(self._model.device)
+        pooled = self._model.text_model(read["input_ids"], read["attention_mask"])
+        return normalize(self._model.text_projection(pooled.pooler_output).float(), dim=-1)
+
+
+class Dino:
+    """A DINO checkpoint: pictures as unit vectors, their class tokens (BD, float32)."""
+
+    def __init__(self, config: ModelConfig = DINO) -> None:
+        source, revision = resolve(config), config.revision or "main"
+        # The hub's checkpoints hold no weights of the pooling layer.
+        model = ViTModel.from_pretrained(
+            source, revision=revision, dtype=dtype(config), add_pooling_layer=False
+        )
+        self._model = model.eval().to(device=device(config))
+        own, size = _image_processor(source, revision), cast(int, model.config.image_size)
+        self._processor = dino_processor(own, size)
+
+    @torch.inference_mode()
+    def images(self, images: Images) -> Tensor:
+        """Of pictures."""
+        states = self._model(_pixels(self._processor, images, self._model)).last_hidden_state
+        return normalize(states[:, 0].float(), dim=-1)
+
+
+def dino_processor(own: Any, image_size: int) -> Any:
+    """The image processor that a DINO checkpoint is evaluated with.
+
+    Its own, if that crops. The hub's `facebook/dino-vits16` says to squash the picture to
+    224 x 224, bilinear, which is not what DINO's authors and MagicBrush do: such a one gets theirs,
+    short side to 256/224 of the model's, bicubic, then the middle. Mean and deviation stay its own
+    (ImageNet's there).
+    """
+    if own.do_center_crop:
+        return own
+    return type(own)(
+        size={"shortest_edge": round(image_size * 256 / 224)},
+        resample=Resampling.BICUBIC,
+        do_center_crop=True,
+        crop_size={"height": image_size, "width": image_size},
+        image_mean=own.image_mean,
+        image_std=own.image_std,
+    )
+
+
+def _image_processor(source: str, revision: str) -> Any:
+    # With torchvision installed another filter would be the default; the field's figures are PIL's.
+    return AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")
+
+
+def _pixels(processor: Any, images: Images, model: Any) -> Tensor:
+    pixels: Tensor = processor(list(images), return_tensors="pt")["pixel_values"]
+    return pixels.to(model.device, model.dtype)
+
+
+def _cosines(a: Tensor, b: Tensor) -> list[float]:
+    values: list[float] = (a * b).sum(-1).tolist()
+    return values
