@@ -15,7 +15,7 @@ from reasonray.editor.batches import Samples, padded
 from reasonray.editor.features import Frozen, load_text_parts
 from reasonray.editor.pipeline import ReasonEditPipeline, denoise, three_passes
 from reasonray.editor.training import METRICS, Editor, load_scheduler, read_metrics
-from reasonray.models import weights
+from reasonray.editor.weights import load_part
 from reasonray.recipe import EditorConfig
 
 CARD = """\
@@ -56,9 +56,7 @@ class Artist:
     ) -> None:
         import diffusers
 
-        loader: Any = diffusers.AutoencoderKL
-        base, revision = weights.resolve(config.base), config.base.revision
-        self.vae: Any = loader.from_pretrained(base, subfolder="vae", revision=revision).float()
+        self.vae: Any = load_part(diffusers.AutoencoderKL, config.base, "vae").float()
         self.config, self.samples, self.indices = config, samples, list(indices)
         self.folder = folder
         self.scaling_factor: float = self.vae.config.scaling_factor
