@@ -232,6 +232,11 @@ class EditorConfig(Config):
     lora_rank: int | None = Field(
         None, ge=1, description="Train adapters of this rank on the UNet's attention; null: all"
     )
+    lora_export: Literal["merged", "separate"] = Field(
+        "merged",
+        description="Adapters in the finished editor: merged into the UNet, or a file beside it "
+        "that diffusers' load_lora_weights reads; no effect without lora_rank",
+    )
     image_size: int = Field(256, gt=0, description="Side of the square pictures trained on, pixels")
     flip: bool = Field(
         False, description="Each pair a second time mirrored; wrong where instructions say left"

@@ -102,14 +102,14 @@ def write_editor(
     """Write the pipeline's folder with its card: whole or not at all.
 
     Args:
-        editor: with the weights to keep; adapters are merged.
+        editor: with the weights to keep.
         config: where the frozen parts come from.
         folder: new.
         data: whose manifest is copied.
         settings: of the training.
     """
     frozen = Frozen(config)
-    if config.lora_rank is not None:
+    if config.lora_rank is not None and config.lora_export == "merged":
         editor.unet.fuse_lora()
         editor.unet.unload_lora()
     parts: dict[str, Any] = {"text_encoder": None, "tokenizer": None}

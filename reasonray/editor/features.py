@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from reasonray.editor.conditioning import multimodal_states, null_states, text_states
+from reasonray.editor.weights import load_part
 from reasonray.errors import RowError, UserError
 from reasonray.images import decode
 from reasonray.models import weights
@@ -79,11 +80,10 @@ class Frozen:
         if config.condition == "mllm":
             from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-            mllm = weights.resolve(config.mllm)
-            options = {"revision": config.mllm.revision, "dtype": weights.dtype(config.mllm)}
-            self.mllm = _loaded(LlavaForConditionalGeneration, mllm, None, options)
+            kind, dtype = LlavaForConditionalGeneration, weights.dtype(config.mllm)
+            self.mllm = load_part(kind, config.mllm, dtype=dtype)
             self.mllm.to(weights.device(config.mllm)).eval().requires_grad_(False)
-            self.processor = AutoProcessor.from_pretrained(mllm, revision=config.mllm.revision)
+            self.processor = load_part(AutoProcessor, config.mllm)
         if config.condition == "text" or config.alignment_steps:
             self.text_encoder, self.tokenizer = load_text_parts(config)
 
@@ -148,7 +148,7 @@ def load_vae(config: EditorConfig) -> Any:
     from diffusers import AutoencoderKL
 
     model, subfolder = (config.vae, None) if config.vae else (config.base, "vae")
-    vae = _loaded(AutoencoderKL, weights.resolve(model), subfolder, _options(model))
+    vae = load_part(AutoencoderKL, model, subfolder, torch_dtype=weights.dtype(model))
     return vae.to(weights.device(model)).eval().requires_grad_(False)
 
 
@@ -156,13 +156,10 @@ def load_text_parts(config: EditorConfig) -> tuple[Any, Any]:
     """CLIP's text encoder and tokenizer of the base, frozen."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    base, options = weights.resolve(config.base), _options(config.base)
-    options["dtype"] = options.pop("torch_dtype")
-    encoder = _loaded(CLIPTextModel, base, "text_encoder", options).eval().requires_grad_(False)
-    loader: Any = CLIPTokenizer
-    where = {"subfolder": "tokenizer", "revision": config.base.revision}
-    tokenizer = loader.from_pretrained(base, **where)
-    return encoder.to(weights.device(config.base)), tokenizer
+    dtype = weights.dtype(config.base)
+    encoder = load_part(CLIPTextModel, config.base, "text_encoder", dtype=dtype)
+    encoder.to(weights.device(config.base)).eval().requires_grad_(False)
+    return encoder, load_part(CLIPTokenizer, config.base, "tokenizer")
 
 
 class Features:
@@ -329,17 +326,3 @@ def _rows(states_BTD: Tensor, mask_BT: Tensor) -> list[Array]:
     for states_TD, mask_T in zip(states_BTD, mask_BT, strict=True):
         found.append(states_TD[mask_T].cpu().half().numpy())
     return found
-
-
-def _options(config: Any) -> dict[str, Any]:
-    return {"revision": config.revision, "torch_dtype": weights.dtype(config)}
-
-
-def _loaded(kind: Any, name: str, subfolder: str | None, options: dict[str, Any]) -> Any:
-    where = {"subfolder": subfolder} if subfolder else {}
-    try:
-        return kind.from_pretrained(name, **where, **options)
-    except (OSError, ValueError) as error:
-        what = f"{name}/{subfolder}" if subfolder else name
-        reason = " ".join(str(error).split())
-        raise UserError(f"model {what}: no {kind.__name__} can be loaded: {reason}") from error

@@ -298,6 +298,7 @@ def _check_same(output: Path, recipe: Recipe, data: Path, parts: list[str]) -> N
             exclude={
                 "micro_batch_size", "num_cpus", "num_gpus", "num_workers", "num_threads",
                 "feature_actors", "feature_batch_size", "max_failures", "checkpoint_every",
+                "lora_export",
             },
         ),
         "seed": recipe.seed,

@@ -4,23 +4,29 @@ InstructPix2Pix's sampler, conditioned on a multimodal language model through a 
 on CLIP's text encoder (InstructPix2Pix itself). Shapes: B samples, C latent channels, H x W cells.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin
 from PIL import Image
 from torch import Tensor
 
 from reasonray.editor.conditioning import Tokens, multimodal_states, null_states, text_states
 from reasonray.editor.connector import Connector
 
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
+"""The name under which diffusers looks for adapters."""
+
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
-class ReasonEditPipeline(DiffusionPipeline):
+class ReasonEditPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     """Edits pictures as instructions say, reading both together.
 
     Args:
@@ -31,6 +37,8 @@ class ReasonEditPipeline(DiffusionPipeline):
             none of them for InstructPix2Pix.
         text_encoder, tokenizer: CLIP's, for InstructPix2Pix; not used beside an mllm.
         tokens: which of the mllm's states the connector reads: "all" or "text".
+        lora_weights: the file of the UNet's adapters in the folder, if they are kept apart; set by
+            `save_pretrained`.
 
     Raises:
         ValueError: parts are missing, or the UNet's channels do not fit.
@@ -52,7 +60,7 @@ class ReasonEditPipeline(DiffusionPipeline):
     register_modules: Any
     register_to_config: Any
     maybe_free_model_hooks: Any
-    save_pretrained: Any
+    components: Any
     config: Any
     _execution_device: torch.device
 
@@ -67,6 +75,7 @@ class ReasonEditPipeline(DiffusionPipeline):
         text_encoder: Any = None,
         tokenizer: Any = None,
         tokens: str = "all",
+        lora_weights: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         multimodal = [part is not None for part in (mllm, processor, connector)]
@@ -90,9 +99,45 @@ class ReasonEditPipeline(DiffusionPipeline):
             text_encoder=text_encoder,
             tokenizer=tokenizer,
         )
-        self.register_to_config(tokens=tokens)
+        self.register_to_config(tokens=tokens, lora_weights=lora_weights)
         self.vae_scale_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Self:
+        """As diffusers'; the UNet's adapters that are kept apart are loaded, too."""
+        load: Any = super().from_pretrained
+        pipe = load(pretrained_model_name_or_path, **options)
+        if pipe.config.lora_weights:
+            where = {"weight_name": pipe.config.lora_weights, "revision": options.get("revision")}
+            pipe.unet.load_lora_adapter(pretrained_model_name_or_path, prefix="unet", **where)
+            pipe.register_to_config(lora_weights=None)  # of that folder, not of the next
+        return pipe  # type: ignore[no-any-return]
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """As diffusers'; an adapter on the UNet goes to a file that its LoRA loaders read.
+
+        Raises:
+            ValueError: the UNet has several adapters: fuse them before.
+        """
+        adapters: dict[str, Any] = getattr(self.unet, "peft_config", {})
+        if not adapters:
+            super().save_pretrained(save_directory, **options)  # type: ignore[misc]
+            return
+        if len(adapters) > 1:
+            raise ValueError(f"the UNet has the adapters {', '.join(adapters)}: fuse them first")
+        from peft.utils import get_peft_model_state_dict
+
+        [(name, settings)] = adapters.items()
+        self.save_lora_weights(
+            save_directory,
+            unet_lora_layers=get_peft_model_state_dict(self.unet, adapter_name=name),
+            unet_lora_adapter_metadata=settings.to_dict(),
+        )
+        unet = copy.deepcopy(self.unet)
+        unet.unload_lora()
+        parts = {**self.components, "unet": unet, "tokens": self.config.tokens}
+        type(self)(**parts, lora_weights=LORA_WEIGHTS).save_pretrained(save_directory, **options)
 
     @torch.no_grad()
     def __call__(

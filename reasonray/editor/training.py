@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from reasonray.editor.batches import Batch, Batches
 from reasonray.editor.connector import Connector
-from reasonray.editor.weights import with_image_channels
+from reasonray.editor.weights import load_part, with_image_channels
 from reasonray.errors import RunError, UserError
-from reasonray.models import weights
 from reasonray.recipe import EditorConfig
 
 STAGES = ("alignment", "editing")
@@ -68,14 +67,12 @@ def load_editor(config: EditorConfig, input_dim: int, seed: int) -> tuple[Editor
         seed: of the connector's and the adapters' first weights.
 
     Raises:
-        UserError: the base is of another kind.
+        UserError: the base is not there, or of another kind.
     """
     import diffusers
 
-    base, revision = weights.resolve(config.base), config.base.revision
-    loader: Any = diffusers.UNet2DConditionModel
-    options = {"subfolder": "unet", "revision": revision, "torch_dtype": torch.float32}
-    unet = loader.from_pretrained(base, **options)
+    kind = diffusers.UNet2DConditionModel
+    unet = load_part(kind, config.base, "unet", torch_dtype=torch.float32)
     scheduler = load_scheduler(config)
     channels = unet.config.out_channels
     try:
@@ -114,10 +111,7 @@ def load_scheduler(config: EditorConfig) -> Any:
     """The base's noise schedule as a `DDIMScheduler`, which has all that training needs."""
     import diffusers
 
-    loader: Any = diffusers.DDIMScheduler
-    return loader.from_pretrained(
-        weights.resolve(config.base), subfolder="scheduler", revision=config.base.revision
-    )
+    return load_part(diffusers.DDIMScheduler, config.base, "scheduler")
 
 
 @dataclass

@@ -1,9 +1,71 @@
-"""A text-to-image UNet as an image editor's: more input channels, which start silent."""
+"""The editor's parts from where the recipe says; a text-to-image UNet as an image editor's."""
 
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
+from safetensors import SafetensorError
 from torch import nn
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+
+from reasonray.errors import UserError
+from reasonray.models import weights
+from reasonray.recipe import ModelConfig
+
+
+def load_part(kind: Any, model: ModelConfig, subfolder: str | None = None, **options: Any) -> Any:
+    """A model, scheduler, tokenizer or processor by its class's `from_pretrained`.
+
+    Args:
+        kind: the class.
+        model: where it is, and which revision.
+        subfolder: of a diffusers folder.
+        options: further ones of `from_pretrained`.
+
+    Raises:
+        UserError: it is not there, cannot be read, or is of another class.
+    """
+    source = weights.resolve(model)
+    where = {"revision": model.revision, **({"subfolder": subfolder} if subfolder else {})}
+    try:
+        _check_class(kind, source, where)
+        part = kind.from_pretrained(source, **where, **options)
+        _check_vocabulary(part)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        what = f"{model.name}/{subfolder}" if subfolder else model.name
+        reason = " ".join(str(error).split())
+        raise UserError(f"model {what}: no {kind.__name__} can be loaded: {reason}") from error
+    return part
+
+
+def _check_class(kind: Any, source: str, where: dict[str, Any]) -> None:
+    # The libraries load another class's folder with a warning: weights that fit no name are drawn
+    # at random, and what the config leaves open is that of a model of full size.
+    if issubclass(kind, ModelMixin):
+        said, expected = kind.load_config(source, **where).get("_class_name"), kind.__name__
+    elif issubclass(kind, PreTrainedModel):
+        said = PreTrainedConfig.get_config_dict(source, **where)[0].get("model_type")
+        expected = kind.config_class.model_type
+        if said is None:
+            raise ValueError("there is no config.json that says what model it is")
+    else:
+        return
+    if said != expected:
+        raise ValueError(f"its config.json is of {said}, not of {expected}")
+
+
+def _check_vocabulary(part: Any) -> None:
+    # transformers makes a tokenizer without its files, too.
+    tokenizer = part.tokenizer if isinstance(part, ProcessorMixin) else part
+    if isinstance(tokenizer, PreTrainedTokenizerBase) and len(tokenizer) <= len(
+        tokenizer.all_special_ids
+    ):
+        raise ValueError("there is no vocabulary")
 
 
 @torch.no_grad()

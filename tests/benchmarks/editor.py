@@ -18,19 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from reasonray.evaluation.metrics import Metrics, difference
 from rich.console import Console
 from rich.table import Table
 
 from reasonray.editor.pipeline import ReasonEditPipeline
+from reasonray.evaluation.metrics import METRICS, Metrics, difference_interval, means
 from reasonray.mini.evaluation.edits import KINDS, Edit, edits
 from reasonray.mini.judge import Judge
 from reasonray.mini.train import ZOO
 from reasonray.mini.world import render
-from reasonray.recipe import load
+from reasonray.recipe import ModelConfig, load
 
 BATCH = 25
-METRICS = ("l1", "l2", "clip_i", "dino", "clip_t")
 
 Picture = NDArray[np.uint8]
 
@@ -107,7 +106,10 @@ def main() -> None:
     for name in ("baseline", "editor"):
         pipes[name] = ReasonEditPipeline.from_pretrained(getattr(arguments, name))
         pipes[name].set_progress_bar_config(disable=True)
-    judge, metrics = Judge(), Metrics(clip=str(ZOO / "clip"), dino=str(ZOO / "dino"))
+    judge, metrics = (
+        Judge(),
+        Metrics(*(ModelConfig(name=str(ZOO / name)) for name in ("clip", "dino"))),
+    )
     console = Console(width=120)
     shown: list[tuple[Edit, Picture, Picture]] = []
     for kind in KINDS:
@@ -129,12 +131,12 @@ def main() -> None:
         table = Table(f"{kind}, {len(wanted)} edits", "target", "others", *METRICS, box=None)
         for name, made in pictures.items():
             target, others = recognised(judge, wanted, made)
-            means = [f"{np.mean(scores[name][metric]):.4f}" for metric in METRICS]
-            table.add_row(name, f"{target.mean():.3f}", f"{others.mean():.3f}", *means)
+            figures = [f"{value:.4f}" for value in means(scores[name]).values()]
+            table.add_row(name, f"{target.mean():.3f}", f"{others.mean():.3f}", *figures)
         for name in ("unedited", "baseline"):
             leads = []
             for metric in METRICS:
-                low, high = difference(scores["editor"][metric], scores[name][metric])
+                low, high = difference_interval(scores["editor"][metric], scores[name][metric])
                 leads.append(f"{low:+.4f} {high:+.4f}")
             table.add_row(f"lead over {name}", "", "", *leads)
         console.print(table, "")

@@ -47,7 +47,8 @@ def scheduler() -> Any:
 
 
 def text_parts() -> dict[str, Any]:
-    tokenizer = mini_painter.build_tokenizer()
+    words = (*mini_painter.WORDS, *mini_painter.OTHER_NOUNS)
+    tokenizer = mini_painter.build_tokenizer(words, mini_painter.MAX_TOKENS)
     torch.manual_seed(3)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),

@@ -1,0 +1,127 @@
+"""The finished editor's folder: what was trained is what is in it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_base
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reasonray.editor import export, features, training
+from reasonray.editor.batches import Batches
+from reasonray.editor.pipeline import LORA_WEIGHTS, ReasonEditPipeline
+from reasonray.recipe import EditorConfig
+
+pytest.importorskip("peft")
+Trained = tuple[EditorConfig, training.Editor, list[dict[str, Any]], Path]
+
+
+@pytest.fixture(params=["mllm", "text"])
+def trained(request: pytest.FixtureRequest, tmp_path: Path) -> Trained:
+    """An editor with adapters after some steps, what it saved on the way, and its dataset."""
+    torch.set_num_threads(1)
+    settings = tiny_base.editor_settings(
+        tmp_path, lora_rank=2, condition=request.param, alignment_steps=0, learning_rate=0.02
+    )
+    config = EditorConfig.model_validate(settings)
+    data = tiny_base.data(tmp_path / "data", [tiny_base.sample(number) for number in range(4)])
+    frozen = features.Frozen(config)
+    chunks = features.chunks(data, ["I"], tmp_path)
+    for chunk in chunks:
+        features.write_chunk(chunk, frozen, batch_size=4)
+    features.finish(tmp_path, [chunk.file for chunk in chunks], frozen)
+    samples = features.Features(tmp_path)
+    editor, scheduler = training.load_editor(config, samples.width, seed=0)
+    saved: list[dict[str, Any]] = []
+    worker = training.Worker(save=saved.append)
+    batches = Batches(samples, range(4), config, seed=0)
+    training.train(editor, scheduler, batches, None, config, worker, 0.5)
+    return config, editor, saved, data
+
+
+def write(trained: Trained, lora_export: str, folder: Path) -> Path:
+    config, editor, _, data = trained
+    changed = config.model_copy(update={"lora_export": lora_export})
+    export.write_editor(editor, changed, folder, data, {"parts": ["I"]})
+    return folder
+
+
+@torch.no_grad()
+def predicted(unet: Any) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    noisy = torch.randn(2, 8, 16, 16, generator=generator)
+    states = torch.randn(2, 5, unet.config.cross_attention_dim, generator=generator)
+    prediction: Tensor = unet(noisy, torch.tensor([3, 700]), encoder_hidden_states=states).sample
+    return prediction
+
+
+def base_unet(config: EditorConfig) -> Any:
+    return training.load_editor(config.model_copy(update={"lora_rank": None}), 128, 0)[0].unet
+
+
+def test_merged_adapters_are_in_the_unet_s_own_weights(trained: Trained, tmp_path: Path) -> None:
+    config, editor, _, _ = trained
+    expected = predicted(editor.unet)
+    assert (expected - predicted(base_unet(config).eval())).abs().max() > 1e-3
+    folder = write(trained, "merged", tmp_path / "editor")
+    [path] = (folder / "unet").glob("*.safetensors")
+    assert load_file(path).keys() == base_unet(config).state_dict().keys()
+    assert not (folder / LORA_WEIGHTS).exists()
+    unet = ReasonEditPipeline.from_pretrained(folder).unet
+    assert torch.allclose(predicted(unet), expected, atol=1e-5)
+
+
+def test_separate_adapters_leave_the_base_s_unet_as_it_was(
+    trained: Trained, tmp_path: Path
+) -> None:
+    config, editor, _, _ = trained
+    expected = predicted(editor.unet)
+    folder = write(trained, "separate", tmp_path / "editor")
+    [path] = (folder / "unet").glob("*.safetensors")
+    found, base = load_file(path), base_unet(config).state_dict()
+    assert found.keys() == base.keys()
+    assert all(torch.equal(found[name], value) for name, value in base.items())
+    assert all(name.startswith("unet.") for name in load_file(folder / LORA_WEIGHTS))
+    pipe = ReasonEditPipeline.from_pretrained(folder)
+    assert torch.allclose(predicted(pipe.unet), expected, atol=1e-6)
+    # Diffusers' own two ways to read them.
+    alone = base_unet(config).eval()
+    alone.load_lora_adapter(folder, prefix="unet", weight_name=LORA_WEIGHTS)
+    assert torch.allclose(predicted(alone), expected, atol=1e-6)
+    if config.condition == "text":
+        theirs: Any = StableDiffusionInstructPix2PixPipeline.from_pretrained(config.base.name)
+        theirs.load_lora_weights(folder, weight_name=LORA_WEIGHTS)
+        assert torch.allclose(predicted(theirs.unet), expected, atol=1e-6)
+
+
+def test_a_loaded_editor_with_adapters_can_be_saved_again(trained: Trained, tmp_path: Path) -> None:
+    first = ReasonEditPipeline.from_pretrained(write(trained, "separate", tmp_path / "editor"))
+    first.save_pretrained(tmp_path / "again")
+    second = ReasonEditPipeline.from_pretrained(tmp_path / "again")
+    assert second.config.tokens == first.config.tokens
+    assert torch.equal(predicted(second.unet), predicted(first.unet))
+    second.fuse_lora()
+    second.unload_lora_weights()
+    second.save_pretrained(tmp_path / "merged")
+    third = ReasonEditPipeline.from_pretrained(tmp_path / "merged")
+    assert not hasattr(third.unet, "peft_config")
+    assert torch.allclose(predicted(third.unet), predicted(first.unet), atol=1e-5)
+
+
+def test_the_averaged_adapters_are_exported(trained: Trained, tmp_path: Path) -> None:
+    saved = trained[2]
+    averages = [value.numpy() for value in saved[-1]["average"]["shadow_params"]]
+    latest = [v.numpy() for name, v in saved[-1]["editor"].items() if "lora" in name]
+    folder = write(trained, "separate", tmp_path / "editor")
+    exported = [value.numpy() for value in load_file(folder / LORA_WEIGHTS).values()]
+
+    def holds(value: Any, among: list[Any]) -> bool:
+        return any(value.shape == other.shape and np.array_equal(value, other) for other in among)
+
+    assert len(exported) == len(latest) > 0
+    assert all(holds(value, averages) for value in exported)
+    assert not any(holds(value, latest) for value in exported)
