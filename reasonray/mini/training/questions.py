@@ -17,6 +17,16 @@ from reasonray.mini.world import Scene, caption
 
 APART_EVERY = 5
 
+KINDS = {
+    "caption": 0.06,
+    "where": 0.12,
+    "reference": 0.08,
+    "relation": 0.16,
+    "fact": 0.18,
+    "instruction": 0.4,
+}
+"""What is asked, and how often."""
+
 RELATION_QUESTIONS = {
     "makes": ("What does {s} make?", "What do people get from {s}?"),
     "made by": ("Who makes {s}?", "Which animal do people get {s} from?"),
@@ -63,11 +73,26 @@ def object_apart(relation: str, sentence: str) -> str | None:
     return able[zlib.crc32(sentence.encode()) // APART_EVERY % len(able)]
 
 
-def question(scene: Scene, rng: random.Random) -> Question:
-    """A question about a scene, of a kind that is drawn."""
-    kinds = [_caption, _where, _reference, _relation, _fact, _instruction]
-    kind = rng.choices(kinds, [0.06, 0.12, 0.08, 0.16, 0.18, 0.4])[0]
-    return kind(scene, rng)
+def question(scene: Scene, rng: random.Random, kind: str | None = None) -> Question:
+    """A question about a scene, of one of `KINDS`; drawn when None."""
+    ask = {
+        "caption": _caption,
+        "where": _where,
+        "reference": _reference,
+        "relation": _relation,
+        "fact": _fact,
+        "instruction": _instruction,
+    }
+    return ask[kind or rng.choices(list(KINDS), list(KINDS.values()))[0]](scene, rng)
+
+
+def question_apart(scene: Scene, rng: random.Random) -> Question:
+    """What an instruction would change that rests on something kept apart; never in training."""
+    while True:
+        selected, target = _edit(scene, rng)
+        text = _indirect(selected, target, rng, scene.categories)
+        if rests_on_apart(text, selected, target):
+            return Question(text, _change(selected, target), selected, target)
 
 
 def _caption(scene: Scene, rng: random.Random) -> Question:
@@ -111,30 +136,41 @@ def _fact(scene: Scene, rng: random.Random) -> Question:
 
 
 def _instruction(scene: Scene, rng: random.Random) -> Question:
-    selected = rng.choice(scene.categories)
-    pool = [name for name in targets(selected) if name not in scene.categories]
-    if not pool or rng.random() < 0.5:
-        pool = [name for name in CATEGORIES if name not in scene.categories]
-    target = rng.choice(pool)
+    selected, target = _edit(scene, rng)
     if rng.random() < 0.25:
         text = rng.choice(DIRECT_TEMPLATES).format(
             selected=selected, target=CATEGORIES[target].phrase
         )
     else:
         text = training_instruction(selected, target, rng, scene.categories)
-    answer = f"{_definite(selected)} becomes {CATEGORIES[target].phrase}"
-    return Question(text, answer, selected, target)
+    return Question(text, _change(selected, target), selected, target)
+
+
+def _edit(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    selected = rng.choice(scene.categories)
+    pool = [name for name in targets(selected) if name not in scene.categories]
+    if not pool or rng.random() < 0.5:
+        pool = [name for name in CATEGORIES if name not in scene.categories]
+    return selected, rng.choice(pool)
+
+
+def _change(selected: str, target: str) -> str:
+    return f"{_definite(selected)} becomes {CATEGORIES[target].phrase}"
 
 
 def training_instruction(
     selected: str, target: str, rng: random.Random, categories: Sequence[str]
 ) -> str:
     """An indirect instruction that uses nothing of what is kept apart."""
-    others = [name for name in categories if name != selected]
     while True:
-        text = indirect(selected, target, rng, others=others).instruction
+        text = _indirect(selected, target, rng, categories)
         if not rests_on_apart(text, selected, target):
             return text
+
+
+def _indirect(selected: str, target: str, rng: random.Random, categories: Sequence[str]) -> str:
+    others = [name for name in categories if name != selected]
+    return indirect(selected, target, rng, others=others).instruction
 
 
 def rests_on_apart(instruction: str, selected: str, target: str) -> bool:
