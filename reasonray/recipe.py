@@ -275,6 +275,11 @@ class EditorConfig(Config):
         "auto", description="Of the forward pass; auto: bfloat16 where the device computes in it"
     )
     num_workers: int = Field(1, ge=1, description="Training processes")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="Each worker has all weights (ddp), or a slice of them and of the optimizer's "
+        "state (fsdp: for a UNet that does not fit); no effect on one worker",
+    )
     num_cpus: float = Field(1, gt=0, description="Of one process")
     num_gpus: float = Field(0, ge=0, description="Of one process, of a feature actor too")
     num_threads: int = Field(1, ge=1, description="CPU threads of torch in one process")

@@ -47,11 +47,12 @@ class Artist:
     Args:
         config: the base's VAE and scheduler; steps.
         samples, indices: what is edited.
-        folder: gets `step-<N>.png`: source, truth, edit, one row for each sample.
+        folder: gets `step-<N>.png`: source, truth, edit, one row for each sample; None: computed
+            in vain, beside a worker that shares the weights.
     """
 
     def __init__(
-        self, config: EditorConfig, samples: Samples, indices: Sequence[int], folder: Path
+        self, config: EditorConfig, samples: Samples, indices: Sequence[int], folder: Path | None
     ) -> None:
         self.vae: Any = load_vae(config).float().cpu()
         self.config, self.samples, self.indices = config, samples, list(indices)
@@ -85,6 +86,8 @@ class Artist:
             guidance_scale=self.config.guidance_scale,
             image_guidance_scale=self.config.image_guidance_scale,
         )
+        if self.folder is None:
+            return
         columns = [self._pictures(source), self._pictures(target)]
         columns.append(self._pictures(edited.cpu() / self.scaling_factor))
         self.folder.mkdir(exist_ok=True)

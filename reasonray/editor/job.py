@@ -18,13 +18,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from reasonray import dataset
-from reasonray.editor import export, features, training
+from reasonray.editor import export, features, sharding, training
 from reasonray.editor.batches import Batches, Samples, split
 from reasonray.editor.online import Online
 from reasonray.errors import ReasonrayError, RunError, UserError
@@ -230,12 +231,17 @@ def _work(task: dict[str, Any]) -> None:
         task["seed"],
     ) if held_out else None  # fmt: skip
     editor, scheduler = training.load_editor(config, samples.null.shape[1], task["seed"])
-    artist = export.Artist(config, samples, held_out[: config.num_samples], output / "samples")
+    device = ray.train.torch.get_device()
+    sharded = config.parallel == "fsdp" and context.get_world_size() > 1
+    artist = export.Artist(
+        config, samples, held_out[: config.num_samples], output / "samples" if rank == 0 else None
+    )
     worker = training.Worker(
         rank=rank,
         world_size=context.get_world_size(),
-        device=ray.train.torch.get_device(),
-        wrap=ray.train.torch.prepare_model,
+        device=device,
+        wrap=partial(sharding.shard, device=device) if sharded else ray.train.torch.prepare_model,
+        sharded=sharded,
         save=lambda state: _report(state, rank),
         restored=_restored(),
         folder=output,
@@ -250,6 +256,11 @@ def _work(task: dict[str, Any]) -> None:
         artist.scaling_factor,
         artist.draw if held_out and config.num_samples else None,
     )
+    if sharded:
+        weights = sharding.whole(editor.state_dict(), keep=rank == 0)
+        editor, _ = training.load_editor(config, samples.null.shape[1], task["seed"])
+        if rank == 0:
+            editor.load_state_dict(weights)
     if rank == 0:
         export.write_editor(editor, config, output / "editor", Path(task["data"]), task)
 
@@ -298,7 +309,7 @@ def _check_same(output: Path, recipe: Recipe, data: Path, parts: list[str]) -> N
             exclude={
                 "micro_batch_size", "num_cpus", "num_gpus", "num_workers", "num_threads",
                 "feature_actors", "feature_batch_size", "max_failures", "checkpoint_every",
-                "lora_export",
+                "lora_export", "parallel",
             },
         ),
         "seed": recipe.seed,

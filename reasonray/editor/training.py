@@ -10,7 +10,6 @@ Shapes: B samples, C latent channels, H x W cells, T tokens, D width.
 """
 
 import contextlib
-import copy
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel, compute_snr
 from torch import Tensor, nn
 
+from reasonray.editor import sharding
 from reasonray.editor.batches import Batch, Batches
 from reasonray.editor.connector import Connector
 from reasonray.editor.weights import load_part, with_image_channels
@@ -125,7 +125,7 @@ class Worker:
         save: told the stage, the step and a state to keep, on every rank.
         restored: the state of the last checkpoint, if there is one.
         folder: metrics go there, from rank 0.
-        loggers: told tag, value and step; only on rank 0.
+        sharded: no worker has the whole weights, so that all compute what one wants to know.
     """
 
     rank: int = 0
@@ -135,6 +135,7 @@ class Worker:
     save: Callable[[dict[str, Any]], None] = lambda state: None
     restored: dict[str, Any] | None = None
     folder: Path | None = None
+    sharded: bool = False
 
 
 def train(
@@ -156,7 +157,8 @@ def train(
         config: steps, rates, sizes.
         worker: this process.
         scaling_factor: the VAE's.
-        draw: told the editor with its averaged weights and the step; rank 0, at validations.
+        draw: told the editor with its averaged weights and the step, at validations; on rank 0,
+            on all if the weights are sharded.
 
     Returns:
         The editor itself with its averaged weights.
@@ -183,7 +185,7 @@ def train(
             if held_out is not None:
                 value = held_out_loss(editor, objective, held_out, worker)
                 log.write("editing", step, {"held_out": value})
-            if draw is not None and worker.rank == 0:
+            if draw is not None and (worker.rank == 0 or worker.sharded):
                 draw(editor, step)
 
     if stage.step == 0:
@@ -339,9 +341,12 @@ class _Stage:
         self.average = EMAModel(self.trained, decay=config.ema_decay)
         self.step = 0
         if state is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
+            optimizer = sharding.optimizer_state(state["optimizer"], self.trained)
+            self.optimizer.load_state_dict(optimizer)
             self.rate.load_state_dict(state["rate"])
-            self.average.load_state_dict(state["average"])
+            averages = zip(state["average"]["shadow_params"], self.trained, strict=True)
+            shadows = [sharding.sharded_as(value, parameter) for value, parameter in averages]
+            self.average.load_state_dict({**state["average"], "shadow_params": shadows})
             self.average.to(worker.device)
             self.step = state["step"]
 
@@ -377,7 +382,7 @@ class _Stage:
         self.optimizer.zero_grad(set_to_none=True)
         self.average.step(self.trained)
         self.step += 1
-        figures = {"loss": total.item() / size, "grad_norm": float(norm)}
+        figures = {"loss": total.item() / size, "grad_norm": float(sharding.whole(norm))}
         log.write(self.name, self.step, figures)
 
     def _stop(self, batch: Batch, log: "_Log") -> None:
@@ -407,15 +412,19 @@ class _Stage:
         self.editor.eval()
 
     def state(self) -> dict[str, Any]:
-        """All that going on needs; the data and the noise follow from the step."""
-        return {
-            "stage": self.name,
-            "step": self.step,
-            "editor": copy.deepcopy(self.editor.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
-            "rate": self.rate.state_dict(),
-            "average": self.average.state_dict(),
-        }
+        """All that going on needs, on rank 0; the data and the noise follow from the step."""
+        state: dict[str, Any] = sharding.whole(
+            {
+                "stage": self.name,
+                "step": self.step,
+                "editor": dict(self.editor.state_dict()),
+                "optimizer": self.optimizer.state_dict(),
+                "rate": self.rate.state_dict(),
+                "average": self.average.state_dict(),
+            },
+            keep=self.worker.rank == 0,
+        )
+        return state
 
 
 def _unsynchronised(module: nn.Module) -> contextlib.AbstractContextManager[Any]:

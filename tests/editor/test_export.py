@@ -1,5 +1,6 @@
 """The finished editor's folder: what was trained is what is in it."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def trained(request: pytest.FixtureRequest, tmp_path: Path) -> Trained:
     samples = features.Features(tmp_path)
     editor, scheduler = training.load_editor(config, samples.width, seed=0)
     saved: list[dict[str, Any]] = []
-    worker = training.Worker(save=saved.append)
+    worker = training.Worker(save=lambda state: saved.append(copy.deepcopy(state)))
     batches = Batches(samples, range(4), config, seed=0)
     training.train(editor, scheduler, batches, None, config, worker, 0.5)
     return config, editor, saved, data

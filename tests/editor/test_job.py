@@ -144,12 +144,22 @@ def test_a_killed_training_goes_on_with_the_same_losses(
     assert losses(tmp_path / "out") == losses(whole)
 
 
-def test_two_workers_learn_what_one_does(whole: Path, place: Path, tmp_path: Path) -> None:
-    driver = start(place, tmp_path / "out", "editor.num_workers=2", "editor.micro_batch_size=2")
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_workers_learn_what_one_does(
+    whole: Path, place: Path, tmp_path: Path, parallel: str
+) -> None:
+    settings = ["num_workers=2", "micro_batch_size=2", f"parallel={parallel}"]
+    driver = start(place, tmp_path / "out", *[f"editor.{setting}" for setting in settings])
     assert driver.wait(timeout=280) == 0
     ours, theirs = losses(tmp_path / "out"), losses(whole)
     assert ours.keys() == theirs.keys()
     assert all(abs(ours[key] - theirs[key]) < 1e-4 for key in ours)
+    assert len(list((tmp_path / "out" / "samples").glob("step-*.png"))) == 2
+    unets = [
+        ReasonEditPipeline.from_pretrained(output / "editor").unet.state_dict()
+        for output in (tmp_path / "out", whole)
+    ]
+    assert all(torch.allclose(unets[0][name], unets[1][name], atol=1e-3) for name in unets[1])
 
 
 def test_what_cannot_be_trained_on_is_said(

@@ -1,0 +1,166 @@
+"""FSDP in processes of its own, over gloo: the same training as on one worker."""
+
+import json
+import os
+import socket
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_base
+import torch
+from torch.multiprocessing import spawn
+
+from reasonray.editor import features, sharding, training
+from reasonray.editor.batches import Batches, split
+from reasonray.recipe import EditorConfig
+
+pytestmark = pytest.mark.filterwarnings("default")
+Figures = list[tuple[str, int, float]]
+DEVICE = torch.device("cpu")
+
+
+class StoppedError(Exception):
+    """What a kill is played with."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with settings and features."""
+    folder = tmp_path_factory.mktemp("sharding")
+    settings = tiny_base.editor_settings(folder, num_steps=9, micro_batch_size=1)
+    (folder / "editor.json").write_text(json.dumps(settings))
+    config = EditorConfig.model_validate(settings)
+    data = tiny_base.data(folder / "data", [tiny_base.sample(number) for number in range(20)])
+    frozen = features.Frozen(config)
+    chunks = features.chunks(data, ["I"], folder)
+    for chunk in chunks:
+        features.write_chunk(chunk, frozen, batch_size=4)
+    features.finish(folder, [chunk.file for chunk in chunks], frozen)
+    return folder
+
+
+def work(rank: int, world_size: int, port: int, place: Path, folder: Path, given: Any) -> None:
+    """One worker's training; `given` changes the settings and may stop it."""
+    torch.set_num_threads(1)
+    given = dict(given)
+    stop_after = given.pop("stop_after", None)
+    config = EditorConfig.model_validate(json.loads((place / "editor.json").read_text()) | given)
+    sharded = world_size > 1
+    if sharded:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    samples = features.Features(place)
+    trained_on, held_out = split(samples.ids, config.validation)
+    small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0})
+    count = 0
+
+    def save(state: dict[str, Any]) -> None:
+        nonlocal count
+        count += 1
+        if rank == 0:
+            torch.save(state, folder / "state.pt")
+        if count == stop_after:
+            raise StoppedError
+
+    kept = folder / "state.pt"
+    worker = training.Worker(
+        rank=rank,
+        world_size=world_size,
+        wrap=partial(sharding.shard, device=DEVICE) if sharded else lambda module: module,
+        sharded=sharded,
+        save=save,
+        restored=torch.load(kept, weights_only=True) if kept.exists() else None,
+        folder=folder,
+    )
+    editor, scheduler = training.load_editor(config, samples.width, seed=0)
+    batches = Batches(samples, trained_on, config, seed=0)
+    try:
+        training.train(
+            editor, scheduler, batches, Batches(samples, held_out, small, 0), config, worker, 0.5
+        )
+    except StoppedError:
+        pass
+    else:
+        result = sharding.whole(editor.state_dict(), keep=rank == 0)
+        if rank == 0:
+            torch.save(result, folder / "editor.pt")
+    if sharded:
+        torch.distributed.destroy_process_group()
+
+
+def train(place: Path, folder: Path, world_size: int, **given: Any) -> Figures:
+    """Figures of all steps after a training in new processes, or in this one."""
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = (world_size, port, place, folder, given)
+    if world_size == 1:
+        work(0, *arguments)
+    else:
+        spawn(work, arguments, nprocs=world_size)
+    return figures(folder)
+
+
+def figures(folder: Path) -> Figures:
+    return [
+        (line["stage"], line["step"], value)
+        for line in training.read_metrics(folder / training.METRICS)
+        for name, value in line.items()
+        if name in ("loss", "grad_norm", "held_out")
+    ]
+
+
+def assert_close(ours: Figures, theirs: Figures) -> None:
+    assert [each[:2] for each in ours] == [each[:2] for each in theirs]
+    assert all(abs(a[2] - b[2]) < 1e-4 for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path) -> Path:
+    """An undisturbed training on one worker."""
+    train(place, place / "alone", 1)
+    return place / "alone"
+
+
+@pytest.fixture(scope="module")
+def together(place: Path) -> Path:
+    """An undisturbed training on two."""
+    train(place, place / "together", 2)
+    return place / "together"
+
+
+def assert_same_weights(ours: Path, theirs: Path) -> None:
+    found, expected = (torch.load(folder / "editor.pt") for folder in (ours, theirs))
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[name], expected[name], atol=1e-3) for name in expected)
+
+
+def test_two_sharded_workers_learn_what_one_does(alone: Path, together: Path) -> None:
+    assert len(figures(together)) > 24
+    assert_close(figures(together), figures(alone))
+    assert_same_weights(together, alone)
+
+
+def test_two_sharded_workers_train_adapters_as_one_does(place: Path, tmp_path: Path) -> None:
+    alone = train(place, tmp_path / "alone", 1, lora_rank=2, alignment_steps=1, num_steps=3)
+    both = train(place, tmp_path / "both", 2, lora_rank=2, alignment_steps=1, num_steps=3)
+    assert_close(both, alone)
+    assert_same_weights(tmp_path / "both", tmp_path / "alone")
+
+
+def test_a_killed_sharded_training_goes_on_with_the_same_losses(
+    place: Path, together: Path, tmp_path: Path
+) -> None:
+    train(place, tmp_path, 2, stop_after=4)
+    assert train(place, tmp_path, 2) == figures(together)
+
+
+@pytest.mark.parametrize(("before", "after", "stop_after"), [(2, 1, 1), (1, 2, 4)])
+def test_another_number_of_workers_goes_on(
+    place: Path, alone: Path, tmp_path: Path, before: int, after: int, stop_after: int
+) -> None:
+    train(place, tmp_path, before, stop_after=stop_after)
+    assert_close(train(place, tmp_path, after), figures(alone))
