@@ -1,0 +1,344 @@
+"""The plan of a training: FLOPs of its steps, memory of a worker, features cached or online."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from reasonray.editor.connector import Connector
+from reasonray.plan import architectures
+from reasonray.plan.counting import count
+from reasonray.plan.hardware import Hardware
+from reasonray.plan.work import WORKSPACE_BYTES
+from reasonray.recipe import EditorConfig
+
+INSTRUCTION_TOKENS = 20
+TEMPLATE_TOKENS = 12
+"""Of the chat around instruction and picture, half before the picture and half after it."""
+
+DISK_PRICE = 0.08
+"""Dollars for a GB and month of a disk that is read in any order, assumed; a month is counted."""
+
+LORA_TARGETS = ("to_k", "to_q", "to_v", "to_out.0")
+"""As `training.load_editor` has them."""
+
+STATE_BYTES = 20
+"""Of a trained weight in float32: itself, its gradient, two moments of AdamW, its average."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the frozen models give, for one sample.
+
+    Attributes:
+        flops: of all frozen models.
+        bytes: of what is cached.
+        tokens, width: of the states before the connector.
+        cells: side of the latents.
+        frozen: parameters.
+        frozen_bytes: of their weights.
+    """
+
+    flops: float
+    bytes: float
+    tokens: int
+    width: int
+    cells: int
+    frozen: int
+    frozen_bytes: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one worker.
+
+    Attributes:
+        states: weights, gradients, moments, averages.
+        casts: copies of the weights in bfloat16 that autocast makes.
+        activations: of a micro-batch, estimated.
+    """
+
+    name: str
+    trained: int
+    states: float
+    casts: float
+    activations: float
+
+    @property
+    def total(self) -> float:
+        """With CUDA's own."""
+        return self.states + self.casts + self.activations + WORKSPACE_BYTES
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Features once beforehand, or at each access.
+
+    Attributes:
+        epochs: times that the training sees a sample.
+        cache_bytes: on disk.
+        compute: dollars, of all features once.
+        disk: dollars, of the cache for a month.
+        online: dollars, of all features that the training asks for.
+        break_even: epochs from which the cache is cheaper.
+    """
+
+    epochs: float
+    cache_bytes: float
+    compute: float
+    disk: float
+    online: float
+    break_even: float
+
+    @property
+    def cheaper(self) -> str:
+        """As `editor.features` takes it."""
+        return "cached" if self.compute + self.disk <= self.online else "online"
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Of one training.
+
+    Attributes:
+        config: the recipe's section.
+        machine: that it runs on.
+        samples: accepted, held-out ones among them.
+        unet, connector: parameters.
+        flops: of one sample forward and back, in the main stage.
+        alignment_flops: in the alignment.
+        features: of the frozen models.
+        memory: a line for each way to spread or spare it.
+        step_seconds: of an optimiser's step.
+        step_hours: of a GPU (or core), all steps of both stages.
+        feature_hours: likewise, of the features as the recipe has them.
+        comparison: cached beside online.
+    """
+
+    config: EditorConfig
+    machine: Hardware
+    samples: float
+    unet: int
+    connector: int
+    flops: float
+    alignment_flops: float
+    features: Features
+    memory: list[Memory]
+    step_seconds: float
+    step_hours: float
+    feature_hours: float
+    comparison: Comparison
+
+
+def plan_training(
+    config: EditorConfig,
+    samples: float,
+    machine: Hardware,
+    workers: int,
+    utilisation: float,
+    price: float,
+) -> TrainingPlan:
+    """Plan a training.
+
+    Args:
+        config: a recipe's editor.
+        samples: accepted in its dataset.
+        machine, workers: what the training processes have, one each.
+        utilisation: part of the peak that is reached.
+        price: dollars an hour of one machine.
+
+    Raises:
+        UnknownModelError: a model's configuration cannot be had.
+    """
+    unet = architectures.editor_unet(config.base)
+    features = frozen_features(config, machine)
+    connector = _connector(config, features.width, unet.config.cross_attention_dim)
+    passing = count(lambda: _pass(unet, connector, features), gradients=True)
+    # The backward pass: as much again for the activations' gradients, and for the weights'.
+    passes = 2 if config.lora_rank is not None else 3
+    alignment_steps = config.alignment_steps if config.condition == "mllm" else 0
+    flops, alignment = passes * passing.flops, 3 * passing.flops
+    speed = machine.peak("float32" if config.precision == "float32" else "bfloat16") * utilisation
+    features_per_hour = machine.peak(config.mllm.dtype) * utilisation * 3600 / features.flops
+    seen = config.batch_size * (config.num_steps + alignment_steps)
+    step_hours = (
+        config.batch_size * (config.num_steps * flops + alignment_steps * alignment) / speed / 3600
+    )
+    made = samples * (2 if config.flip else 1)
+    comparison = compare(
+        made=made,
+        seen=seen,
+        held_out=config.validation,
+        bytes_each=features.bytes,
+        dollars_each=price / features_per_hour,
+    )
+    return TrainingPlan(
+        config=config,
+        machine=machine,
+        samples=samples,
+        unet=architectures.parameters(unet),
+        connector=0 if connector is None else architectures.parameters(connector),
+        flops=flops,
+        alignment_flops=alignment,
+        features=features,
+        memory=memory_plan(config, unet, connector, features, passing.saved, workers),
+        step_seconds=config.batch_size * flops / speed / workers,
+        step_hours=step_hours,
+        feature_hours=(made if config.features == "cached" else seen) / features_per_hour,
+        comparison=comparison,
+    )
+
+
+def compare(
+    *, made: float, seen: float, held_out: float, bytes_each: float, dollars_each: float
+) -> Comparison:
+    """Cached features beside those computed at each access.
+
+    Args:
+        made: samples and their variants, all of which a cache holds.
+        seen: samples that all steps take.
+        held_out: the part of them that is not trained on.
+        bytes_each: in the cache.
+        dollars_each: to compute one.
+    """
+    trained_on = made * (1 - held_out)
+    disk = made * bytes_each / 1e9 * DISK_PRICE
+    compute = made * dollars_each
+    return Comparison(
+        epochs=seen / trained_on,
+        cache_bytes=made * bytes_each,
+        compute=compute,
+        disk=disk,
+        online=seen * dollars_each,
+        break_even=(compute + disk) / (trained_on * dollars_each),
+    )
+
+
+def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
+    """One sample through the frozen models.
+
+    Args:
+        config: which models and tokens.
+        machine: decides the weights' dtype.
+    """
+    vae = architectures.vae(config.base)
+    side = config.image_size
+    cells = side // 2 ** (len(vae.config.block_out_channels) - 1)
+    flops: float = 2 * count(lambda: vae.encode(torch.empty(1, 3, side, side))).flops
+    size = 2 * 2 * vae.config.latent_channels * cells**2
+    models = [vae]
+    is_text = config.condition == "text"
+    if is_text or config.alignment_steps:
+        encoder = architectures.text_encoder(config.base)
+        length = encoder.config.max_position_embeddings
+        read = count(lambda: encoder(torch.empty(1, length, dtype=torch.long)))
+        # Both instructions are the condition, or the direct one is what alignment imitates.
+        flops += (2 if is_text else 1) * read.flops
+        size += (2 if is_text else 1) * 2 * length * encoder.config.hidden_size
+        models.append(encoder)
+        tokens, width = length, encoder.config.hidden_size
+    if not is_text:
+        mllm = architectures.mllm(config.mllm)
+        seen = image_tokens(mllm)
+        length = seen + TEMPLATE_TOKENS + INSTRUCTION_TOKENS
+        pixels = mllm.config.vision_config.image_size
+        shown = count(
+            lambda: mllm.model(
+                input_ids=torch.empty(1, length, dtype=torch.long),
+                pixel_values=torch.empty(1, 3, pixels, pixels),
+                attention_mask=torch.ones(1, length, dtype=torch.long),
+                use_cache=False,
+            )
+        )
+        flops += 2 * shown.flops
+        width = mllm.config.text_config.hidden_size
+        after = TEMPLATE_TOKENS // 2 + INSTRUCTION_TOKENS
+        tokens = length if config.tokens == "all" else after
+        size += 2 * 2 * tokens * width
+        models.append(mllm)
+    frozen = architectures.parameters(*models)
+    weights = frozen * machine.bytes_of(config.mllm.dtype)
+    return Features(flops, size, tokens, width, cells, frozen, weights)
+
+
+def image_tokens(mllm: Any) -> int:
+    """Tokens of one picture in a LLaVA."""
+    vision = mllm.config.vision_config
+    patches = (vision.image_size // vision.patch_size) ** 2
+    return int(patches + (mllm.config.vision_feature_select_strategy != "default"))
+
+
+def memory_plan(
+    config: EditorConfig,
+    unet: Any,
+    connector: Any,
+    features: Features,
+    saved: int,
+    workers: int,
+) -> list[Memory]:
+    """A worker's memory, as the recipe has it and as it would be otherwise.
+
+    Args:
+        config: micro-batch and rank.
+        unet, connector: on the meta device; a connector of None is none.
+        features: held by the worker, too, where they are computed online.
+        saved: numbers that one sample keeps for the backward pass.
+        workers: of DDP and FSDP.
+    """
+    base = architectures.parameters(unet)
+    ours = 0 if connector is None else architectures.parameters(connector)
+    whole = base + ours
+    half = 0 if config.precision == "float32" else 2
+    activations = saved * config.micro_batch_size * (half or 4)
+    beside = features.frozen_bytes if config.features == "online" else 0.0
+    # DDP's buckets hold each gradient once more; one worker has none.
+    buckets = 4 if workers > 1 else 0
+    block = max(architectures.parameters(each) for each in _blocks(unet))
+    rank = config.lora_rank or 16
+    adapters = lora_parameters(unet, rank) + ours
+    return [
+        Memory(f"all weights, DDP on {workers}", whole, (STATE_BYTES + buckets) * whole + beside,
+               half * whole, activations),
+        # What a block needs is gathered for its pass: its weights, then its gradients.
+        Memory(f"all weights, FSDP over {workers}", whole,
+               STATE_BYTES * whole / workers + 8 * block + beside, half * block, activations),
+        Memory(f"LoRA of rank {rank}, DDP on {workers}", adapters,
+               4 * base + (STATE_BYTES + buckets) * adapters + beside, half * (base + adapters),
+               activations),
+    ]  # fmt: skip
+
+
+def lora_parameters(unet: Any, rank: int) -> int:
+    """Of the adapters that a rank adds to a UNet's attention."""
+    return sum(
+        rank * (module.in_features + module.out_features)
+        for name, module in unet.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.endswith(LORA_TARGETS)
+    )
+
+
+def _connector(config: EditorConfig, width: int, output_dim: int) -> Any:
+    if config.condition == "text":
+        return None
+    with torch.device("meta"):
+        return Connector(
+            input_dim=width,
+            output_dim=output_dim,
+            kind=config.connector.kind,
+            num_queries=config.connector.num_queries,
+            num_layers=config.connector.num_layers,
+            num_heads=config.connector.num_heads,
+        )
+
+
+def _pass(unet: Any, connector: Any, features: Features) -> Any:
+    """One sample through connector and UNet."""
+    states = torch.empty(1, features.tokens, features.width)
+    if connector is not None:
+        states = connector(states, torch.ones(1, features.tokens, dtype=torch.bool))[0]
+    noisy = torch.empty(1, unet.conv_in.in_channels, features.cells, features.cells)
+    return unet(noisy, torch.empty(1), encoder_hidden_states=states)
+
+
+def _blocks(unet: Any) -> list[Any]:
+    return [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
