@@ -16,6 +16,8 @@ MODELS = (
     "classifier",
     "language_model",
     "mllm",
+    "clip",
+    "dino",
 )
 """In the order they are trained in: the painter needs the VAE, and holds it."""
 
@@ -49,7 +51,9 @@ def _trainer(name: str) -> Callable[[Path, Path], Path]:
     from reasonray.mini.training import (
         captioner,
         classifier,
+        clip,
         detector,
+        dino,
         language_model,
         mllm,
         painter,
@@ -77,4 +81,6 @@ def _trainer(name: str) -> Callable[[Path, Path], Path]:
         "classifier": classifier.train,
         "language_model": train_language_model,
         "mllm": mllm.train,
+        "clip": clip.train,
+        "dino": dino.train,
     }[name]
