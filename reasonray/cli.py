@@ -315,8 +315,8 @@ def world(kind: str, count: int, seed: int, output: str) -> None:
 def train(models: tuple[str, ...], workdir: str) -> None:
     """Train the tiny models (all, or those named) into the package; hours on two cores.
 
-    MODEL: vae, painter, detector, captioner, classifier, language_model, mllm or
-    instructpix2pix.
+    MODEL: vae, painter, detector, captioner, classifier, language_model, mllm, instructpix2pix,
+    clip or dino.
     """
     from reasonray.mini.train import train_zoo
 

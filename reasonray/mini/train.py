@@ -17,6 +17,8 @@ MODELS = (
     "language_model",
     "mllm",
     "instructpix2pix",
+    "clip",
+    "dino",
 )
 """In the order they are trained in: the painter needs the VAE, and holds it; instructpix2pix works
 on its latents."""
@@ -51,7 +53,9 @@ def _trainer(name: str) -> Callable[[Path, Path], Path]:
     from reasonray.mini.training import (
         captioner,
         classifier,
+        clip,
         detector,
+        dino,
         instructpix2pix,
         language_model,
         mllm,
@@ -88,4 +92,6 @@ def _trainer(name: str) -> Callable[[Path, Path], Path]:
         "language_model": train_language_model,
         "mllm": mllm.train,
         "instructpix2pix": train_instructpix2pix,
+        "clip": clip.train,
+        "dino": dino.train,
     }[name]

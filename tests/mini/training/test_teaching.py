@@ -1,14 +1,19 @@
 """What the models that look at pictures are taught: labels must say what the pictures show."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from transformers import CLIPTokenizer
 
 from reasonray.mini.catalogue import CATEGORIES
-from reasonray.mini.training import captioner, classifier, detector
+from reasonray.mini.evaluation.captioner import objects_named
+from reasonray.mini.train import ZOO
+from reasonray.mini.training import captioner, classifier, clip, detector, dino
 from reasonray.mini.training.softening import soften
 from reasonray.mini.training.vocabulary import OTHER_NOUNS
-from reasonray.mini.world import IMAGE_SIZE, caption, render, sample_scene
+from reasonray.mini.world import IMAGE_SIZE, caption, render, replaced, sample_scene
 
 
 def test_softening_leaves_the_original_and_its_shape_alone() -> None:
@@ -86,3 +91,41 @@ def test_a_judges_lessons_hold_objects_and_empty_boxes(step: int) -> None:
     assert (labels == empty).sum() >= 8
     assert (labels != empty).sum() >= 8
     assert crops.abs().max() <= 1
+
+
+def test_a_clips_batch_holds_each_scene_with_and_without_one_edit() -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(ZOO / "painter" / "tokenizer")
+    batch = clip.batch(0, 6, tokenizer)
+    texts = tokenizer.batch_decode(batch.tokens, skip_special_tokens=True)
+    for before, after in zip(range(6), range(6, 12), strict=True):
+        shown, new = (set(batch.shown[i].nonzero().flatten().tolist()) for i in (before, after))
+        assert len(shown) == len(new) == len(shown & new) + 1
+        assert (batch.patches[before] != batch.patches[after]).any()
+        for number, text in ((before, texts[before]), (after, texts[after])):
+            assert {clip.NAMES[int(i)] for i in batch.shown[number].nonzero()} == {
+                name for name in clip.NAMES if name in objects_named(text)
+            }
+
+
+def test_scenes_are_as_alike_as_what_they_hold() -> None:
+    scene = next(s for s in map(sample_scene, range(50)) if len(s.objects) == 2)
+    fresh = [name for name in CATEGORIES if name not in scene.categories]
+    moved = replace(scene.objects[0], left=(scene.objects[0].left + 48) % 56)
+    others = {
+        "moved": replace(scene, objects=(moved, scene.objects[1])),
+        "one replaced": replaced(scene, 0, fresh[0]),
+        "both replaced": replaced(replaced(scene, 0, fresh[0]), 1, fresh[1]),
+    }
+    alike = {
+        name: torch.cosine_similarity(dino.contents(scene), dino.contents(other), dim=0).item()
+        for name, other in others.items()
+    }
+    assert 1 > alike["moved"] > alike["one replaced"] > alike["both replaced"] > 0
+
+
+def test_a_softened_edit_counts_as_the_edit() -> None:
+    batch = dino.batch(0, 4)
+    sharp, soft = slice(8, 12), slice(12, 16)
+    assert torch.allclose(batch.alike[sharp, soft].diagonal(), torch.ones(4))
+    assert (batch.pixels[sharp] != batch.pixels[soft]).any()
+    assert (batch.alike[:4, sharp].diagonal() < 0.8).all()

@@ -1,0 +1,172 @@
+"""The zoo's CLIP: a tiny two-tower model that tells whether a caption fits a scene.
+
+Contrastive, as CLIP is, with a hard negative for every pair: each batch holds scenes and the same
+scenes with one object replaced. Captions alone teach a vision tower slowly, so it first learns to
+name the object that covers each patch; the heads for that are thrown away.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+from reasonray.mini.training import painter
+from reasonray.mini.training.loop import Schedule, fit, mixed_precision
+from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, share_named
+from reasonray.mini.training.softening import soften
+from reasonray.mini.world import (
+    HELD_OUT_SEED,
+    IMAGE_SIZE,
+    Scene,
+    caption,
+    render,
+    replaced,
+    sample_scene,
+)
+
+PAIRS = 24
+"""Scenes of a step, each also with one object replaced."""
+
+SCHEDULE = Schedule(num_steps=1000, learning_rate=1.5e-3, num_warmup_steps=100, cooldown=0.4)
+PATCHES_ALONE = 0.48
+"""The first part of the steps trains the vision tower only."""
+
+PATCH = 8
+WIDTH = 72
+MAX_LOGIT_SCALE = float(np.log(100))
+"""CLIP's."""
+
+
+def build(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """The untrained model."""
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": painter.MAX_TOKENS,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "hidden_size": WIDTH,
+            "intermediate_size": 3 * WIDTH,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": IMAGE_SIZE,
+            "patch_size": PATCH,
+        },
+        projection_dim=64,
+    )
+    return CLIPModel(config)
+
+
+def build_image_processor() -> CLIPImageProcessor:
+    """Resizes the short side to a scene's, crops the middle, scales to -1..1."""
+    return CLIPImageProcessor(
+        size={"shortest_edge": IMAGE_SIZE},
+        crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+
+
+def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
+    """Train (or continue) and save model and processor to `folder`, which is returned."""
+    tokenizer = painter.load_tokenizer(workdir)
+    taught = Taught(tokenizer)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        data = batch(step, PAIRS, tokenizer)
+        return taught.loss(data, patches_only=step < PATCHES_ALONE * schedule.num_steps)
+
+    fit("clip", taught, loss, schedule, workdir)
+    save(taught.clip, tokenizer, folder)
+    return folder
+
+
+def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Write float16 weights and the processor; the model itself becomes float16."""
+    model.half().save_pretrained(folder)
+    CLIPProcessor(build_image_processor(), tokenizer).save_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training pictures and their captions (B pictures, P patches, C categories).
+
+    Attributes:
+        pixels: float BCHW -1..1.
+        patches: int64 [B, P], category of the object covering the patch.
+        shown: float [B, C], 1 for the categories in the picture.
+        tokens, mask: int64 [B, T], the captions.
+    """
+
+    pixels: Tensor
+    patches: Tensor
+    shown: Tensor
+    tokens: Tensor
+    mask: Tensor
+
+
+class Taught(nn.Module):
+    """The model with the heads that teach its vision tower."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.clip = build(tokenizer)
+        self.patch_head = nn.Linear(WIDTH, len(NAMES) + 1)
+        self.shown_head = nn.Linear(WIDTH, len(NAMES))
+
+    def loss(self, data: Batch, *, patches_only: bool) -> tuple[Tensor, dict[str, float]]:
+        """The loss and its figures."""
+        with mixed_precision():
+            seen = self.clip.vision_model(data.pixels)
+            named = self.patch_head(seen.last_hidden_state[:, 1:])
+            shown = self.shown_head(seen.pooler_output)
+        dense = cross_entropy(named, data.patches)
+        dense = dense + 4 * F.binary_cross_entropy_with_logits(shown.float(), data.shown)
+        figures = {"patches": share_named(named, data.patches)}
+        if patches_only:
+            return dense, figures
+        with mixed_precision():
+            read = self.clip.text_model(input_ids=data.tokens, attention_mask=data.mask)
+            images = self.clip.visual_projection(seen.pooler_output)
+            texts = self.clip.text_projection(read.pooler_output)
+        images, texts = (F.normalize(states.float(), dim=-1) for states in (images, texts))
+        logits = images @ texts.T * self.clip.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+        pairs = torch.arange(len(logits))
+        said = (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+        figures["said"] = said.item()
+        figures["matched"] = (logits.argmax(1) == pairs).float().mean().item()
+        return said + 0.5 * dense, figures
+
+
+def batch(step: int, size: int, tokenizer: CLIPTokenizer) -> Batch:
+    """The batch of a step: `size` scenes, then the same ones with an object replaced."""
+    rng = np.random.default_rng((step, 0xC11B))
+    scenes = [sample_scene(int(seed)) for seed in rng.integers(HELD_OUT_SEED, size=size)]
+    scenes += [edited(scene, rng) for scene in scenes]
+    images = np.stack([soften(render(scene), scene, rng) for scene in scenes])
+    read = tokenizer([caption(scene) for scene in scenes], padding=True, return_tensors="pt")
+    return Batch(
+        torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        torch.stack([patch_labels(scene, PATCH)[0] for scene in scenes]),
+        torch.tensor([[float(name in scene.categories) for name in NAMES] for scene in scenes]),
+        read["input_ids"],
+        read["attention_mask"],
+    )
+
+
+def edited(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with one of its objects replaced by a category that it does not show."""
+    target = rng.choice([name for name in NAMES if name not in scene.categories])
+    return replaced(scene, int(rng.integers(len(scene.objects))), str(target))
