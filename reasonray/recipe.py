@@ -287,6 +287,11 @@ class EditorConfig(Config):
     max_failures: int = Field(3, ge=0, description="Lost workers or nodes survived without a stop")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")
     validate_every: int = Field(500, ge=1, description="Steps between held-out losses and samples")
+    loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        ["tensorboard"],
+        description="Shown there: losses and held-out edits; each has to be installed, wandb and "
+        "mlflow are told where by their own environment variables",
+    )
     num_samples: int = Field(4, ge=0, description="Held-out edits drawn each time")
     num_inference_steps: int = Field(20, ge=1, description="Of such an edit")
     guidance_scale: float = Field(7.5, ge=0, description="Of such an edit: the instruction's")

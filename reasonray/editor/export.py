@@ -60,8 +60,8 @@ class Artist:
         self.scaling_factor: float = self.vae.config.scaling_factor
 
     @torch.no_grad()
-    def draw(self, editor: Editor, step: int) -> None:
-        """Write the picture of a step."""
+    def draw(self, editor: Editor, step: int) -> Image.Image | None:
+        """Write the picture of a step, and give it back."""
         taken = self.samples.take(self.indices)
         device = next(editor.parameters()).device
         source = torch.from_numpy(np.stack([each.source for each in taken])).float()
@@ -87,11 +87,13 @@ class Artist:
             image_guidance_scale=self.config.image_guidance_scale,
         )
         if self.folder is None:
-            return
+            return None
         columns = [self._pictures(source), self._pictures(target)]
         columns.append(self._pictures(edited.cpu() / self.scaling_factor))
         self.folder.mkdir(exist_ok=True)
-        _sheet(columns, [each.id for each in taken]).save(self.folder / f"step-{step:06d}.png")
+        sheet = _sheet(columns, [each.id for each in taken])
+        sheet.save(self.folder / f"step-{step:06d}.png")
+        return sheet
 
     def _pictures(self, latents: Tensor) -> list[Image.Image]:
         decoded = self.vae.decode(latents.float()).sample

@@ -5,7 +5,7 @@ Train one. What it leaves in the output:
 
     features/<key>/   what the frozen models gave, reused by any later training on the same
     run/              Ray Train's state and checkpoints
-    metrics.jsonl     a line for each step; tensorboard/ the same
+    metrics.jsonl     a line for each step; tensorboard/ the same, with the samples
     samples/          held-out edits as the training went on
     editor/           the finished pipeline, for `ReasonEditPipeline.from_pretrained`
 """
@@ -25,7 +25,7 @@ from typing import Any, cast
 import torch
 
 from reasonray import dataset
-from reasonray.editor import export, features, sharding, training
+from reasonray.editor import export, features, loggers, sharding, training
 from reasonray.editor.batches import Batches, Samples, split
 from reasonray.editor.online import Online
 from reasonray.errors import ReasonrayError, RunError, UserError
@@ -69,6 +69,7 @@ def train(
     if "editor" not in recipe.model_fields_set:
         raise UserError("recipe: has no section editor; take paper or current, or add one")
     config, data, output = recipe.editor, Path(data).absolute(), Path(output).absolute()
+    loggers.check(config.loggers)
     manifest = dataset.complete(data)
     chosen = [part for part in manifest.parts if parts is None or part in parts]
     if not sum(manifest.parts[part].accepted for part in chosen):
@@ -241,6 +242,7 @@ def _work(task: dict[str, Any]) -> None:
         world_size=context.get_world_size(),
         device=device,
         wrap=partial(sharding.shard, device=device) if sharded else ray.train.torch.prepare_model,
+        loggers=loggers.build(config.loggers, output, task["editor"]) if rank == 0 else (),
         sharded=sharded,
         save=lambda state: _report(state, rank),
         restored=_restored(),
@@ -309,7 +311,7 @@ def _check_same(output: Path, recipe: Recipe, data: Path, parts: list[str]) -> N
             exclude={
                 "micro_batch_size", "num_cpus", "num_gpus", "num_workers", "num_threads",
                 "feature_actors", "feature_batch_size", "max_failures", "checkpoint_every",
-                "lora_export", "parallel",
+                "lora_export", "parallel", "loggers",
             },
         ),
         "seed": recipe.seed,

@@ -11,7 +11,7 @@ Shapes: B samples, C latent channels, H x W cells, T tokens, D width.
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from typing import Any
 import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel, compute_snr
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from reasonray.editor import sharding
 from reasonray.editor.batches import Batch, Batches
 from reasonray.editor.connector import Connector
+from reasonray.editor.loggers import Logger
 from reasonray.editor.weights import load_part, with_image_channels
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import EditorConfig
@@ -125,6 +127,7 @@ class Worker:
         save: told the stage, the step and a state to keep, on every rank.
         restored: the state of the last checkpoint, if there is one.
         folder: metrics go there, from rank 0.
+        loggers: told tag, value and step, from rank 0.
         sharded: no worker has the whole weights, so that all compute what one wants to know.
     """
 
@@ -135,6 +138,7 @@ class Worker:
     save: Callable[[dict[str, Any]], None] = lambda state: None
     restored: dict[str, Any] | None = None
     folder: Path | None = None
+    loggers: Sequence[Logger] = ()
     sharded: bool = False
 
 
@@ -146,7 +150,7 @@ def train(
     config: EditorConfig,
     worker: Worker,
     scaling_factor: float,
-    draw: Callable[[Editor, int], None] | None = None,
+    draw: Callable[[Editor, int], Image | None] | None = None,
 ) -> Editor:
     """Train, or go on from the worker's restored state.
 
@@ -157,8 +161,8 @@ def train(
         config: steps, rates, sizes.
         worker: this process.
         scaling_factor: the VAE's.
-        draw: told the editor with its averaged weights and the step, at validations; on rank 0,
-            on all if the weights are sharded.
+        draw: gives a sheet of sample edits, or None; told the editor with its averaged weights
+            and the step, at validations; on rank 0, on all if the weights are sharded.
 
     Returns:
         The editor itself with its averaged weights.
@@ -171,12 +175,13 @@ def train(
         raise UserError(
             f"editor.batch_size {config.batch_size} does not divide by {worker.world_size} workers"
         )
-    log = _Log(worker, _steps_done(worker.restored, config))
+    before = config.alignment_steps if config.condition == "mllm" else 0
+    log = _Log(worker, before)
     objective = Objective(scheduler, config, scaling_factor)
     editor.to(worker.device)
     restored = worker.restored
     state = restored if restored is not None and restored["stage"] == "editing" else None
-    if config.condition == "mllm" and config.alignment_steps and state is None:
+    if before and state is None:
         _align(editor, objective, batches, config, worker, log)
     stage = _Stage("editing", editor, config, worker, config.num_steps, state)
 
@@ -186,7 +191,9 @@ def train(
                 value = held_out_loss(editor, objective, held_out, worker)
                 log.write("editing", step, {"held_out": value})
             if draw is not None and (worker.rank == 0 or worker.sharded):
-                draw(editor, step)
+                sheet = draw(editor, step)
+                if sheet is not None:
+                    log.image("samples", step, sheet)
 
     if stage.step == 0:
         validate(0)
@@ -196,8 +203,10 @@ def train(
         if done or (step + 1) % config.validate_every == 0:
             validate(step + 1)
         if done or (step + 1) % config.checkpoint_every == 0:
+            log.flush()
             worker.save(stage.state())
     stage.end()
+    log.close()
     return editor
 
 
@@ -215,6 +224,7 @@ def _align(
     for step in range(stage.step, config.alignment_steps):
         stage.advance(batches, objective.alignment, log)
         if step + 1 == config.alignment_steps or (step + 1) % config.checkpoint_every == 0:
+            log.flush()
             worker.save(stage.state())
     stage.end()
     for name, parameter in editor.unet.named_parameters():
@@ -433,42 +443,52 @@ def _unsynchronised(module: nn.Module) -> contextlib.AbstractContextManager[Any]
     return context
 
 
-def _steps_done(state: dict[str, Any] | None, config: EditorConfig) -> int:
-    """Steps of both stages that a checkpoint stands for."""
-    if state is None:
-        return 0
-    before = config.alignment_steps if config.condition == "mllm" else 0
-    done: int = state["step"] + (before if state["stage"] == "editing" else 0)
-    return done
-
-
 class _Log:
-    """`metrics.jsonl`, a line for each step, and the loggers that are installed; on rank 0."""
+    """`metrics.jsonl`, a line for each step, and the loggers; on rank 0.
 
-    def __init__(self, worker: Worker, done: int) -> None:
-        self.folder = worker.folder
-        self.writer: Any = None
+    Args:
+        worker: who logs what, where.
+        before: steps of the alignment.
+    """
+
+    def __init__(self, worker: Worker, before: int) -> None:
+        self.folder, self.before = worker.folder, before
+        self.path: Path | None = None
+        self.loggers: Sequence[Logger] = () if worker.rank else worker.loggers
         if worker.rank or worker.folder is None:
-            self.path = None
             return
         self.path = worker.folder / METRICS
         # A resumed run does the steps after its checkpoint again.
         kept = [line for line in read_metrics(self.path) if _is_before(line, worker.restored)]
         self.path.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
-        with contextlib.suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(worker.folder / "tensorboard"), purge_step=done)
 
     def write(self, stage: str, step: int, figures: dict[str, float]) -> None:
         """Figures after a step (1 is the first; 0: before any)."""
-        if self.path is None:
-            return
-        with self.path.open("a") as file:
-            file.write(json.dumps({"stage": stage, "step": step, **figures}) + "\n")
-        if self.writer is not None:
-            for name, value in figures.items():
-                self.writer.add_scalar(f"{stage}/{name}", value, step)
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"stage": stage, "step": step, **figures}) + "\n")
+        total = step + (self.before if stage == "editing" else 0)
+        for name, value in figures.items():
+            tag = f"{stage}/{name}"
+            for logger in self.loggers:
+                if logger.last_step(tag) < total:
+                    logger.scalar(tag, value, total)
+
+    def image(self, tag: str, step: int, image: Image) -> None:
+        """A picture after a step of the editing."""
+        for logger in self.loggers:
+            if logger.last_step(tag) < step + self.before:
+                logger.image(tag, image, step + self.before)
+
+    def flush(self) -> None:
+        """Before a checkpoint: what came before it is not told again."""
+        for logger in self.loggers:
+            logger.flush()
+
+    def close(self) -> None:
+        """At the end."""
+        for logger in self.loggers:
+            logger.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

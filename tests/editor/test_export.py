@@ -12,7 +12,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from safetensors.torch import load_file
 from torch import Tensor
 
-from reasonray.editor import export, features, training
+from reasonray.editor import export, training
 from reasonray.editor.batches import Batches
 from reasonray.editor.pipeline import LORA_WEIGHTS, ReasonEditPipeline
 from reasonray.recipe import EditorConfig
@@ -30,12 +30,7 @@ def trained(request: pytest.FixtureRequest, tmp_path: Path) -> Trained:
     )
     config = EditorConfig.model_validate(settings)
     data = tiny_base.data(tmp_path / "data", [tiny_base.sample(number) for number in range(4)])
-    frozen = features.Frozen(config)
-    chunks = features.chunks(data, ["I"], tmp_path)
-    for chunk in chunks:
-        features.write_chunk(chunk, frozen, batch_size=4)
-    features.finish(tmp_path, [chunk.file for chunk in chunks], frozen)
-    samples = features.Features(tmp_path)
+    samples = tiny_base.cached(config, data, tmp_path / "features")
     editor, scheduler = training.load_editor(config, samples.width, seed=0)
     saved: list[dict[str, Any]] = []
     worker = training.Worker(save=lambda state: saved.append(copy.deepcopy(state)))

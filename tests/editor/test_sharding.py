@@ -33,11 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "editor.json").write_text(json.dumps(settings))
     config = EditorConfig.model_validate(settings)
     data = tiny_base.data(folder / "data", [tiny_base.sample(number) for number in range(20)])
-    frozen = features.Frozen(config)
-    chunks = features.chunks(data, ["I"], folder)
-    for chunk in chunks:
-        features.write_chunk(chunk, frozen, batch_size=4)
-    features.finish(folder, [chunk.file for chunk in chunks], frozen)
+    tiny_base.cached(config, data, folder / "features")
     return folder
 
 
@@ -51,7 +47,7 @@ def work(rank: int, world_size: int, port: int, place: Path, folder: Path, given
     if sharded:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
-    samples = features.Features(place)
+    samples = features.Features(place / "features")
     trained_on, held_out = split(samples.ids, config.validation)
     small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0})
     count = 0

@@ -36,19 +36,9 @@ def data(place: Path) -> Path:
     return tiny_base.data(place / "data", [tiny_base.sample(number) for number in range(20)])
 
 
-def cached(config: EditorConfig, data: Path, folder: Path) -> features.Features:
-    folder.mkdir()
-    frozen = features.Frozen(config)
-    chunks = features.chunks(data, ["I"], folder)
-    for chunk in chunks:
-        features.write_chunk(chunk, frozen, batch_size=3)
-    features.finish(folder, [chunk.file for chunk in chunks], frozen)
-    return features.Features(folder)
-
-
 @pytest.fixture(scope="module")
 def samples(config: EditorConfig, data: Path, place: Path) -> features.Features:
-    return cached(config, data, place / "features")
+    return tiny_base.cached(config, data, place / "features")
 
 
 def losses(folder: Path) -> list[tuple[str, int, float]]:
@@ -104,7 +94,7 @@ def test_every_record_has_features_of_one_shape(
 def test_a_mirrored_variant_is_cached_when_the_recipe_says_so(
     config: EditorConfig, data: Path, tmp_path: Path
 ) -> None:
-    both = cached(config.model_copy(update={"flip": True}), data, tmp_path / "flipped")
+    both = tiny_base.cached(config.model_copy(update={"flip": True}), data, tmp_path / "flipped")
     assert len(both.ids) == 40
     plain, mirrored = both.take([0, 1])
     assert mirrored.id == f"{plain.id}|flipped"
@@ -208,7 +198,7 @@ def test_the_baseline_trains_without_connector_and_alignment(
     config: EditorConfig, data: Path, tmp_path: Path
 ) -> None:
     text = config.model_copy(update={"condition": "text"})
-    made = cached(text, data, tmp_path / "features")
+    made = tiny_base.cached(text, data, tmp_path / "features")
     found, _ = run(text, made, tmp_path / "run")
     assert [stage for stage, _, _ in found] == ["editing"] * 5
 
@@ -251,7 +241,7 @@ def test_bad_features_are_one_clear_message(
 ) -> None:
     with pytest.raises(UserError, match="no finished features"):
         features.Features(tmp_path)
-    made = cached(config, data, tmp_path / "features")
+    made = tiny_base.cached(config, data, tmp_path / "features")
     path = next((tmp_path / "features").glob("*-00000.arrow"))
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     spoilt = table.set_column(1, "source", pa.array([b"123456"] * 8, pa.large_binary()))

@@ -11,7 +11,8 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from toy_stages import recipe
 
 from reasonray import dataset
-from reasonray.recipe import OutputConfig
+from reasonray.editor import features
+from reasonray.recipe import EditorConfig, OutputConfig
 from reasonray.record import ACCEPTED_SCHEMA, Image, Part, Row, sample_id, to_table
 from reasonray.workspace import write_file
 
@@ -89,6 +90,17 @@ def sample(number: int, part: Part = "I", **changes: object) -> Row:
         **changes,
     }
     return row  # type: ignore[return-value]
+
+
+def cached(config: EditorConfig, data: Path, folder: Path) -> features.Features:
+    """The features of a dataset's part I, computed into a folder."""
+    folder.mkdir(exist_ok=True)
+    frozen = features.Frozen(config)
+    chunks = features.chunks(data, ["I"], folder)
+    for chunk in chunks:
+        features.write_chunk(chunk, frozen, batch_size=3)
+    features.finish(folder, [chunk.file for chunk in chunks], frozen)
+    return features.Features(folder)
 
 
 def data(folder: Path, rows: list[Row]) -> Path:
