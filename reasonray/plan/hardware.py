@@ -36,6 +36,11 @@ class Hardware:
         """What is counted."""
         return self.name.upper() if self.is_gpu else "core"
 
+    @property
+    def one(self) -> str:
+        """The unit with its article."""
+        return f"an {self.unit}" if self.is_gpu else f"a {self.unit}"
+
     def peak(self, dtype: str) -> float:
         """FLOP/s at most in a recipe's dtype; auto is float16 on a GPU, float32 on a CPU."""
         half = dtype in ("float16", "bfloat16") or (dtype == "auto" and self.is_gpu)
