@@ -50,7 +50,8 @@ CPU_SECONDS = {
     "paint": 0.08,
     "quality": 0.09,
 }
-"""Of one core beside the model: decoding, resizing, PNG; measured on pictures of `PICTURE`."""
+"""Of one core beside the model, for pictures of `PICTURE`: assumed, from decoding, resizing and PNG
+as timed one by one."""
 
 
 @dataclass(frozen=True)
