@@ -69,8 +69,8 @@ def _assumed(plan: Plan) -> Iterator[str]:
         yield f"${machine.price:g} an hour for {machine.one}, its machine included (--price)"
     yield (
         f"a caption has {CAPTION_TOKENS} tokens, an instruction {INSTRUCTION_TOKENS}; a backward "
-        "pass is two forward ones; decoding, resizing and PNG take a core 5 to 90 ms a stage; loading "
-        "and downloading the models takes no time"
+        "pass is two forward ones; decoding, resizing and PNG take a core 5 to 90 ms a stage; "
+        "loading and downloading the models takes no time"
     )
     if any(stage.work.is_server for stage in plan.generation.stages):
         yield (
