@@ -36,6 +36,11 @@ class Hardware:
         """What is counted."""
         return self.name.upper() if self.is_gpu else "core"
 
+    @property
+    def one(self) -> str:
+        """The unit with its article."""
+        return f"an {self.unit}" if self.is_gpu else f"a {self.unit}"
+
     def peak(self, dtype: str) -> float:
         """FLOP/s at most in a recipe's dtype; auto is float16 on a GPU, float32 on a CPU."""
         half = dtype in ("float16", "bfloat16") or (dtype == "auto" and self.is_gpu)
@@ -52,7 +57,7 @@ GIB = 1024**3
 KINDS = {
     kind.name: kind
     for kind in (
-        # NVIDIA's data sheets: H100 SXM, A100 SXM 80 GB, L4. Prices: on demand, 2026, rounded.
+        # NVIDIA's data sheets: H100 SXM, A100 SXM 80 GB, L4. Prices are assumed.
         Hardware("h100", half=989, single=67, bandwidth=3350, memory=79, price=3.0),
         Hardware("a100", half=312, single=19.5, bandwidth=2039, memory=79, price=1.8),
         Hardware("l4", half=121, single=30.3, bandwidth=300, memory=22, price=0.8),

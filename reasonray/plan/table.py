@@ -8,7 +8,7 @@ from rich.table import Table
 from reasonray.plan import Plan
 from reasonray.plan.generation import LATENCY_S, GenerationPlan, PoolPlan
 from reasonray.plan.hardware import GIB, Hardware
-from reasonray.plan.training import DISK_PRICE, TrainingPlan
+from reasonray.plan.training import DISK_PRICE, INSTRUCTION_TOKENS, TrainingPlan
 from reasonray.plan.work import CALL_S, CAPTION_TOKENS, PICTURE, Work
 
 
@@ -26,10 +26,10 @@ def show(plan: Plan, console: Console) -> None:
         print_line(_sums(("-", line) for line in lines))
     print_line("\n[bold]Stages[/bold]")
     print_line(_stages(generation))
-    print_line(_sums(_stage_notes(generation)), end="")
+    _notes(_stage_notes(generation), console)
     print_line("\n[bold]Pools in balance[/bold]")
     print_line(_pools(generation))
-    print_line(_sums(_pool_notes(generation)), end="")
+    _notes(_pool_notes(generation), console)
     print_line("\n[bold]The dataset[/bold]")
     print_line(_sums(_dataset(plan)))
     print_line("\n[bold]The editor's training[/bold]")
@@ -46,6 +46,11 @@ def show(plan: Plan, console: Console) -> None:
         print_line(f"  unknown: {plan.training}; download the model, or name a folder")
 
 
+def _notes(notes: Iterable[tuple[str, str]], console: Console) -> None:
+    if told := list(notes):
+        console.print(_sums(told))
+
+
 def _assumed(plan: Plan) -> Iterator[str]:
     machine, measured = plan.generation.machine, plan.measured
     rows = f"pictures of {PICTURE[0]} x {PICTURE[1]}"
@@ -54,13 +59,19 @@ def _assumed(plan: Plan) -> Iterator[str]:
     else:
         yield rows
     peak = f"{machine.half:g} TFLOP/s in half precision, {machine.single:g} in float32"
+    if not machine.is_gpu:
+        peak = f"{machine.single:g} TFLOP/s"
     yield (
-        f"{plan.utilisation:.0%} of a {machine.unit}'s peak ({peak}) is reached, and a forward "
+        f"{plan.utilisation:.3g} of {machine.one}'s peak ({peak}) is reached, and a forward "
         f"pass takes {1000 * CALL_S:g} ms at least"
     )
     if plan.price is None:
-        yield f"${machine.price:g} an hour for a {machine.unit}, its machine included (--price)"
-    yield f"a caption has {CAPTION_TOKENS} tokens; the CPU's part of a row as on one core here"
+        yield f"${machine.price:g} an hour for {machine.one}, its machine included (--price)"
+    yield (
+        f"a caption has {CAPTION_TOKENS} tokens, an instruction {INSTRUCTION_TOKENS}; a backward "
+        "pass is two forward ones; decoding, resizing and PNG take a core 5 to 90 ms a stage; "
+        "loading and downloading the models takes no time"
+    )
     if any(stage.work.is_server for stage in plan.generation.stages):
         yield (
             f"the language model's server answers in {LATENCY_S:g} s, in plain JSON: a model that "
@@ -107,7 +118,7 @@ def _stages(generation: GenerationPlan) -> Table:
             _count(work.parameters) if work.parameters else "",
             _work(work),
             f"{stage.rows:,.0f}",
-            "" if work.is_server else f"{stage.device_seconds:.3g}" if known else "?",
+            "" if work.is_server else _figure(stage.device_seconds) if known else "?",
             "server" if work.is_server else stage.machine.unit,
             "" if work.is_server else hours if known else "?",
             "measured" if stage.is_measured else "",
@@ -136,12 +147,12 @@ def _pools(generation: GenerationPlan) -> Table:
     table = _table("pool", "actors", "recipe's", "each", "GiB", "rows/s", "busy", "")
     for pool in generation.pools:
         table.add_row(
-            "+".join(pool.config.stages),
+            " + ".join(pool.config.stages),
             str(pool.actors),
             f"{pool.config.min_actors}..{pool.config.max_actors}",
             _share(pool),
             f"{pool.memory / GIB:.1f}" if pool.memory else "",
-            f"{pool.rate:.3g}",
+            _figure(pool.rate),
             f"{generation.rate / pool.rate:.0%}",
             "" if pool.fits else "!",
         )
@@ -154,7 +165,7 @@ def _pool_notes(generation: GenerationPlan) -> Iterator[tuple[str, str]]:
             yield (
                 "!",
                 f"{'+'.join(pool.config.stages)}: {pool.memory / GIB:.1f} GiB are more than its "
-                f"share of a {pool.machine.unit} with {pool.machine.memory:g}: raise the pool's "
+                f"share of {pool.machine.one} with {pool.machine.memory:g}: raise the pool's "
                 "num_gpus or lower its batch_size",
             )
 
@@ -170,7 +181,7 @@ def _dataset(plan: Plan) -> Iterator[tuple[str, str]]:
     machine, hours = generation.machine, generation.hours
     held = hours * plan.num_gpus
     unit = machine.unit
-    yield "speed", f"{generation.rate:.3g} inputs/s, {_time(hours)} in all"
+    yield "speed", f"{_figure(generation.rate)} inputs/s, {_time(hours)} in all"
     yield f"{unit}-hours", f"{held:,.1f} held, {generation.device_hours:,.1f} of them at work"
     price = _price(plan, machine)
     yield "cost", f"{_dollars(held * price)} at ${price:g} an hour"
@@ -202,7 +213,7 @@ def _training(training: TrainingPlan, plan: Plan) -> Iterator[tuple[str, str]]:
     yield (
         "time",
         (
-            f"{training.step_seconds:.2g} s a step on {plan.num_gpus}, "
+            f"{_figure(training.step_seconds)} s a step on {plan.num_gpus}, "
             f"{_time(hours / plan.num_gpus)} in all"
         ),
     )
@@ -229,13 +240,15 @@ def _memory(training: TrainingPlan) -> Table:
             f"{line.casts / GIB:.1f}",
             f"{line.activations / GIB:.1f}",
             f"{line.total / GIB:.1f}",
-            "fits" if fits else f"more than {machine.memory:g}",
+            "" if not machine.is_gpu else "fits" if fits else f"more than {machine.memory:g}",
         )
     size = training.config.micro_batch_size
     table.caption = (
         f"activations are an estimate, of a micro-batch of {size}; reasonray train runs DDP, FSDP "
         "is here for comparison"
     )
+    if training.config.features == "online":
+        table.caption += "; the states hold the frozen models' weights, too (features=online)"
     table.caption_justify = "left"
     return table
 
@@ -255,6 +268,8 @@ def _features(training: TrainingPlan) -> Iterator[tuple[str, str]]:
 
 def _verdict(training: TrainingPlan) -> str:
     compared = training.comparison
+    if training.config.flip:
+        return "mirrored pairs (editor.flip) are cached only"
     text = (
         f"{compared.cheaper} is cheaper here; the cache pays from {compared.break_even:.1f} "
         "epochs on"
@@ -271,7 +286,7 @@ def _price(plan: Plan, machine: Hardware) -> float:
 def _table(first: str, *titles: str) -> Table:
     """Of words on the left, figures on the right."""
     table = Table(box=None)
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, max_width=40)
     for title in titles:
         words = title == "model"
         table.add_column(title, justify="left" if words else "right", no_wrap=True)
@@ -287,6 +302,10 @@ def _sums(lines: Iterable[tuple[str, str]]) -> Table:
 
 def _units(machine: Hardware, count: int) -> str:
     return machine.unit if machine.is_gpu or count == 1 else f"{machine.unit}s"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _count(value: float) -> str:

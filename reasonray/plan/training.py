@@ -1,5 +1,6 @@
 """The plan of a training: FLOPs of its steps, memory of a worker, features cached or online."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from reasonray.plan import architectures
 from reasonray.plan.counting import count
 from reasonray.plan.hardware import Hardware
 from reasonray.plan.work import WORKSPACE_BYTES
-from reasonray.recipe import EditorConfig
+from reasonray.recipe import EditorConfig, ModelConfig
 
 INSTRUCTION_TOKENS = 20
 TEMPLATE_TOKENS = 12
@@ -238,19 +239,8 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
         models.append(encoder)
         tokens, width = length, encoder.config.hidden_size
     if not is_text:
-        mllm = architectures.mllm(config.mllm)
-        seen = image_tokens(mllm)
-        length = seen + TEMPLATE_TOKENS + INSTRUCTION_TOKENS
-        pixels = mllm.config.vision_config.image_size
-        shown = count(
-            lambda: mllm.model(
-                input_ids=torch.empty(1, length, dtype=torch.long),
-                pixel_values=torch.empty(1, 3, pixels, pixels),
-                attention_mask=torch.ones(1, length, dtype=torch.long),
-                use_cache=False,
-            )
-        )
-        flops += 2 * shown.flops
+        mllm, length, shown = _multimodal_pass(config.mllm)
+        flops += 2 * shown
         width = mllm.config.text_config.hidden_size
         after = TEMPLATE_TOKENS // 2 + INSTRUCTION_TOKENS
         tokens = length if config.tokens == "all" else after
@@ -259,6 +249,23 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
     frozen = architectures.parameters(*models)
     weights = frozen * machine.bytes_of(config.mllm.dtype)
     return Features(flops, size, tokens, width, cells, frozen, weights)
+
+
+@functools.cache
+def _multimodal_pass(config: ModelConfig) -> tuple[Any, int, int]:
+    """A LLaVA, the tokens of a picture with an instruction, the FLOPs of its states."""
+    mllm = architectures.mllm(config)
+    length = image_tokens(mllm) + TEMPLATE_TOKENS + INSTRUCTION_TOKENS
+    pixels = mllm.config.vision_config.image_size
+    shown = count(
+        lambda: mllm.model(
+            input_ids=torch.empty(1, length, dtype=torch.long),
+            pixel_values=torch.empty(1, 3, pixels, pixels),
+            attention_mask=torch.ones(1, length, dtype=torch.long),
+            use_cache=False,
+        )
+    )
+    return mllm, length, shown.flops
 
 
 def image_tokens(mllm: Any) -> int:

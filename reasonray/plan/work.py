@@ -3,11 +3,13 @@
 The counts follow the stages' own code, at the batch size of their pool.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from diffusers.models.attention import GatedSelfAttentionDense
 
 from reasonray.models.painter import MAX_OBJECTS
 from reasonray.plan import architectures
@@ -48,7 +50,8 @@ CPU_SECONDS = {
     "paint": 0.08,
     "quality": 0.09,
 }
-"""Of one core beside the model: decoding, resizing, PNG; measured on pictures of `PICTURE`."""
+"""Of one core beside the model, for pictures of `PICTURE`: assumed, from decoding, resizing and PNG
+as timed one by one."""
 
 
 @dataclass(frozen=True)
@@ -135,38 +138,62 @@ def model_of(name: str, recipe: Recipe) -> str | None:
 
 def _caption(recipe: Recipe, size: int, machine: Hardware) -> Work:
     section = recipe.stages.caption
-    model = architectures.captioner(section.model)
-    config = model.config
-    side, width = config.vision_config.image_size, config.vision_config.hidden_size
-    seen = 1 + (side // config.vision_config.patch_size) ** 2
-    queries = config.num_query_tokens
-    looked = count(lambda: model.vision_model(torch.empty(1, 3, side, side)))
-    asked = count(
-        lambda: model.qformer(
-            query_embeds=torch.empty(1, queries, config.qformer_config.hidden_size),
-            encoder_hidden_states=torch.empty(1, seen, width),
-        )
-    )
+    model, looked = _looking(section.model)
     tokens = min(CAPTION_TOKENS, section.max_new_tokens)
+    beams = section.num_beams
+    prompt = model.config.num_query_tokens + 2
     said = _generation(
-        model.language_model, queries + 2, tokens * section.num_beams, size * section.num_beams,
-        machine, section.model.dtype,
-    )  # fmt: skip
+        model.language_model, prompt, tokens * beams, size * beams, machine, section.model.dtype
+    )
+    seeing = architectures.parameters(model) - said.parameters + size * looked.peak
     return replace(
         said,
         model=section.model.name,
         parameters=architectures.parameters(model),
-        flops=looked.flops + asked.flops + said.flops,
+        flops=looked.flops + said.flops,
         calls=tokens + 1,
         batch=size,
-        memory=said.memory
-        + _held(section.model, machine, [model.vision_model, model.qformer], [looked], size)
-        - WORKSPACE_BYTES,
+        memory=said.memory + seeing * machine.bytes_of(section.model.dtype),
         tokens=None,
     )
 
 
+@functools.cache
+def _looking(config: ModelConfig) -> tuple[Any, Forward]:
+    """A BLIP-2, and what it does with one picture before it says a word."""
+    model = architectures.captioner(config)
+    vision = model.config.vision_config
+    seen = 1 + (vision.image_size // vision.patch_size) ** 2
+
+    def look() -> None:
+        model.vision_model(torch.empty(1, 3, vision.image_size, vision.image_size))
+        model.qformer(
+            query_embeds=torch.empty(
+                1, model.config.num_query_tokens, model.config.qformer_config.hidden_size
+            ),
+            encoder_hidden_states=torch.empty(1, seen, vision.hidden_size),
+        )
+
+    return model, count(look)
+
+
 def _detect(config: ModelConfig, size: int, machine: Hardware) -> Work:
+    parameters, forward = _detection(config)
+    numbers = parameters + size * forward.peak
+    return Work(
+        model=config.name,
+        parameters=parameters,
+        flops=forward.flops,
+        dtype=config.dtype,
+        calls=1,
+        batch=size,
+        memory=numbers * machine.bytes_of(config.dtype) + WORKSPACE_BYTES,
+    )
+
+
+@functools.cache
+def _detection(config: ModelConfig) -> tuple[int, Forward]:
+    """A detector's parameters, and its pass over one picture; two stages ask for it."""
     model = architectures.detector(config)
     shortest, longest = architectures.detector_size(config)
     scale = min(shortest / min(PICTURE), longest / max(PICTURE))
@@ -178,22 +205,47 @@ def _detect(config: ModelConfig, size: int, machine: Hardware) -> Work:
             attention_mask=torch.ones(1, PHRASE_TOKENS, dtype=torch.long),
         )
     )
-    return Work(
-        model=config.name,
-        parameters=architectures.parameters(model),
-        flops=forward.flops,
-        dtype=config.dtype,
-        calls=1,
-        batch=size,
-        memory=_held(config, machine, [model], [forward], size),
-    )
+    return architectures.parameters(model), forward
 
 
 def _paint(recipe: Recipe, size: int, machine: Hardware) -> Work:
     section = recipe.stages.paint
-    unet = architectures.unet(section.model)
-    vae = architectures.vae(section.model)
-    encoder = architectures.text_encoder(section.model)
+    parts = _painting(section.model)
+    steps = section.num_inference_steps
+    grounded = int(section.scheduled_sampling_beta * steps)
+    passes = 2 if section.guidance_scale > 1 else 1
+    denoised = grounded * parts.grounded.flops + (steps - grounded) * parts.plain.flops
+    # The guided step has two pictures in hand for each row.
+    peak = max(passes * parts.grounded.peak, parts.encoded.peak, parts.decoded.peak)
+    numbers = parts.parameters + size * peak
+    return Work(
+        model=section.model.name,
+        parameters=parts.parameters,
+        # Read are the prompt and the phrase.
+        flops=passes * denoised + parts.encoded.flops + parts.decoded.flops + 2 * parts.read.flops,
+        dtype=section.model.dtype,
+        calls=steps + 4,
+        batch=size,
+        memory=numbers * machine.bytes_of(section.model.dtype) + WORKSPACE_BYTES,
+    )
+
+
+@dataclass(frozen=True)
+class _Painting:
+    """A painter's parameters and passes, of one picture: a step with boxes and one without."""
+
+    parameters: int
+    grounded: Forward
+    plain: Forward
+    encoded: Forward
+    decoded: Forward
+    read: Forward
+
+
+@functools.cache
+def _painting(config: ModelConfig) -> _Painting:
+    unet, vae = architectures.unet(config), architectures.vae(config)
+    encoder = architectures.text_encoder(config)
     cells = unet.config.sample_size
     pixels = cells * 2 ** (len(vae.config.block_out_channels) - 1)
     channels, width = vae.config.latent_channels, unet.config.cross_attention_dim
@@ -206,7 +258,7 @@ def _paint(recipe: Recipe, size: int, machine: Hardware) -> Work:
 
     def step(is_grounded: bool) -> Forward:
         for module in unet.modules():
-            if hasattr(module, "enabled"):
+            if isinstance(module, GatedSelfAttentionDense):
                 module.enabled = is_grounded
         return count(
             lambda: unet(
@@ -219,29 +271,13 @@ def _paint(recipe: Recipe, size: int, machine: Hardware) -> Work:
             )
         )
 
-    encoded = count(lambda: vae.encode(torch.empty(1, 3, pixels, pixels)))
-    decoded = count(lambda: vae.decode(torch.empty(1, channels, cells, cells)))
-    read = count(lambda: encoder(torch.empty(1, tokens, dtype=torch.long)))
-    steps = section.num_inference_steps
-    grounded = int(section.scheduled_sampling_beta * steps)
-    passes = 2 if section.guidance_scale > 1 else 1
-    with_boxes, without = step(True), step(False)
-    denoised = grounded * with_boxes.flops + (steps - grounded) * without.flops
-    return Work(
-        model=section.model.name,
+    return _Painting(
         parameters=architectures.parameters(unet, vae, encoder),
-        # Read are the prompt and the phrase.
-        flops=passes * denoised + encoded.flops + decoded.flops + 2 * read.flops,
-        dtype=section.model.dtype,
-        calls=steps + 4,
-        batch=size,
-        memory=_held(
-            section.model,
-            machine,
-            [unet, vae, encoder],
-            [encoded, decoded, Forward(0, passes * with_boxes.peak)],
-            size,
-        ),
+        grounded=step(True),
+        plain=step(False),
+        encoded=count(lambda: vae.encode(torch.empty(1, 3, pixels, pixels))),
+        decoded=count(lambda: vae.decode(torch.empty(1, channels, cells, cells))),
+        read=count(lambda: encoder(torch.empty(1, tokens, dtype=torch.long))),
     )
 
 
@@ -315,15 +351,6 @@ def active_parameters(model: Any) -> float:
     if not getattr(config, "tie_word_embeddings", False):
         total -= model.get_input_embeddings().weight.numel()
     return float(total)
-
-
-def _held(
-    config: ModelConfig, machine: Hardware, models: list[Any], forwards: list[Forward], size: int
-) -> float:
-    """Bytes on the device: weights, and what is alive at once of a batch."""
-    alive = size * max(forward.peak for forward in forwards)
-    numbers = architectures.parameters(*models) + alive
-    return numbers * machine.bytes_of(config.dtype) + WORKSPACE_BYTES
 
 
 def visits(name: str, shares: Mapping[str, float]) -> float:

@@ -1,0 +1,163 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from reasonray.cli import call
+from reasonray.dataset import Manifest, PartCounts, StageTiming
+from reasonray.errors import UserError
+from reasonray.plan import architectures, plan
+from reasonray.plan.generation import GenerationPlan, plan_generation
+from reasonray.plan.hardware import KINDS
+from reasonray.plan.work import visits
+from reasonray.recipe import Recipe, load
+
+MINI = {"count": 1000, "gpu": "cpu", "num_gpus": 8}
+
+
+def manifest(folder: Path, recipe: Recipe, seconds: float = 3.0) -> Path:
+    """Of a run of ten inputs a part, each stage of which took as long for each of its rows."""
+    names = [name for pool in recipe.pools for name in pool.stages]
+    thirds = {"I": 1 / 3, "II": 1 / 3, "III": 1 / 3}
+    due = {name: round(30 * visits(name, thirds)) for name in names}
+    content = Manifest(
+        inputs=30, accepted=24, rejected=6,
+        parts={
+            "I": PartCounts(inputs=10, accepted=4, rejected=6),
+            "II": PartCounts(inputs=10, accepted=10, rejected=0),
+            "III": PartCounts(inputs=10, accepted=10, rejected=0),
+        },
+        rejections={}, distinct_instructions=24, models=[], reasonray="0",
+        recipe_hash=recipe.hash(), divergence_threshold=None, seconds=60,
+        stages={
+            name: StageTiming(rows=rows, seconds=rows * seconds, rows_per_second=1 / seconds)
+            for name, rows in due.items()
+        },
+        recipe=recipe.model_dump(mode="json"),
+    )  # fmt: skip
+    path = folder / "manifest.json"
+    path.write_text(content.model_dump_json())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("plan paper", ["UNet 860 M", "7.27 G", "FSDP over 8", "LoRA of rank", "cached", "fits"]),
+        ("plan mini --gpus 2", ["on 2 cores", "no section editor", "language_model"]),
+        ("plan current --gpu a100", ["Qwen3-30B", "llmdet_large", "A100-hours"]),
+    ],
+)
+def test_each_shipped_recipe_is_planned_to_the_end(
+    line: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(line.split()) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    for word in ["Assumed", "Measured", "samples", "disk", *words]:
+        assert word in said.out
+    assert said.out.index("Assumed") < said.out.index("Stages")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("plan papr", "did you mean paper?"),
+        ("plan paper --gpu foo", "--gpu foo: unknown (valid: h100, a100, l4, cpu)"),
+        ("plan paper --gpu h10", "did you mean h100?"),
+        ("plan paper --count 0", "--count"),
+        ("plan paper --utilisation 2", "--utilisation"),
+        ("plan paper --measured nowhere.json", "cannot be read"),
+        ("plan paper --measured not-one.json", "not a manifest of reasonray"),
+        ("plan mini --gpus 1", "--gpus 1: this recipe's pools take at least 2 cores"),
+        ("plan mini --parts IV", "parts"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    line: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "not-one.json").write_text(json.dumps({"inputs": 3}))
+    assert call(line.split()) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert words in said.err
+
+
+def test_a_model_that_nobody_knows_is_told_and_not_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(architectures, "_hub_answers", lambda: False)
+    line = "plan mini --set stages.paint.model.name=nobody/painter"
+    assert call(line.split()) == 0
+    said = capsys.readouterr().out
+    assert "paint: nobody/painter is unknown" in " ".join(said.split())
+    assert "not counted" in " ".join(said.split())
+
+
+def test_a_measured_run_gives_seconds_and_rejections(tmp_path: Path) -> None:
+    found = plan("mini", measured=manifest(tmp_path, load("mini")), **MINI)
+    assert all(stage.is_measured for stage in found.generation.stages)
+    assert {stage.seconds for stage in found.generation.stages} == {3.0}
+    assert found.generation.accepted == pytest.approx(800)
+    part_one = plan(
+        "mini", measured=tmp_path, overrides=['parts=["I"]'], **MINI
+    ).generation  # fmt: skip
+    assert part_one.accepted == pytest.approx(400)
+    assert {stage.name: stage.rows for stage in part_one.stages}["rewrite"] == pytest.approx(1000)
+
+
+def test_only_stages_with_the_same_settings_are_taken_from_a_measured_run(tmp_path: Path) -> None:
+    path = manifest(tmp_path, load("mini"))
+    changed = ["stages.paint.num_inference_steps=20"]
+    found = plan("mini", measured=path, overrides=changed, **MINI)
+    measured = {stage.name: stage.is_measured for stage in found.generation.stages}
+    assert not measured.pop("paint")
+    assert all(measured.values())
+    assert found.measured is not None
+    assert found.measured.ignored == ["paint"]
+    with pytest.raises(UserError, match="other models or settings than this recipe"):
+        plan("paper", count=1000, gpu="h100", num_gpus=8, measured=path)
+
+
+def test_a_run_on_cores_tells_nothing_about_gpus(tmp_path: Path) -> None:
+    on_gpu = ["pools.1.num_gpus=0.5"]
+    path = manifest(tmp_path, load("mini"))
+    found = plan(
+        "mini", count=1000, gpu="h100", num_gpus=1, measured=path, overrides=on_gpu
+    ).generation
+    measured = {stage.name: stage.is_measured for stage in found.stages}
+    assert not measured["paint"]
+    assert measured["propose"]
+
+
+def generated(gpu: str, num_gpus: int, *settings: str) -> GenerationPlan:
+    return plan_generation(load("paper", settings), 100, KINDS[gpu], num_gpus, 0.2, None)
+
+
+def test_a_longer_sampling_costs_as_much_more() -> None:
+    def seconds(steps: int) -> float:
+        found = generated("a100", 2, f"stages.paint.num_inference_steps={steps}")
+        return {stage.name: stage.device_seconds for stage in found.stages}["paint"]
+
+    # One picture in 50 steps, 20 % of an A100's peak: the field measures one to two seconds.
+    assert 1 < seconds(50) < 2
+    assert seconds(100) == pytest.approx(2 * seconds(50), rel=0.05)
+
+
+def test_an_actor_that_asks_for_too_little_of_a_gpu_is_marked() -> None:
+    def fits(*settings: str) -> dict[str, bool]:
+        pools = generated("l4", 4, *settings).pools
+        return {pool.config.stages[-1]: pool.fits for pool in pools}
+
+    # 9 GiB in half of 22 and 19 GiB in a quarter of 22.
+    assert fits()["paint"]
+    assert not fits()["ground"]
+    assert fits("pools.3.batch_size=2")["ground"]
+
+
+def test_pools_that_need_no_gpu_keep_up_with_those_that_do() -> None:
+    found = generated("h100", 64)
+    assert found.rate == min(pool.rate for pool in found.pools if pool.machine.is_gpu)
+    assert sum(pool.actors * pool.config.num_gpus for pool in found.pools) <= 64

@@ -1,0 +1,100 @@
+import functools
+from typing import Any
+
+import pytest
+from peft import LoraConfig
+
+from reasonray.plan import architectures
+from reasonray.plan.hardware import KINDS
+from reasonray.plan.training import (
+    Comparison,
+    TrainingPlan,
+    compare,
+    lora_parameters,
+    plan_training,
+)
+from reasonray.recipe import ConnectorConfig, EditorConfig, ModelConfig
+
+SAMPLES = 100_000
+
+
+@functools.cache
+def default() -> TrainingPlan:
+    return planned()
+
+
+def planned(workers: int = 8, **settings: Any) -> TrainingPlan:
+    config = EditorConfig.model_validate(settings)
+    return plan_training(config, SAMPLES, KINDS["h100"], workers, 0.2, price=3.0)
+
+
+def test_full_training_takes_twenty_bytes_a_weight_and_fsdp_shares_them() -> None:
+    plan = default()
+    ddp, fsdp, lora = plan.memory
+    whole = plan.unet + plan.connector
+    assert whole == pytest.approx(863e6, rel=0.01)
+    assert ddp.states == 24 * whole  # DDP's buckets hold the gradients once more
+    assert planned(workers=1).memory[0].states == 20 * whole
+    assert whole * 20 / 8 < fsdp.states < ddp.states / 3
+    assert lora.states < fsdp.states
+    assert ddp.activations == fsdp.activations
+
+
+def test_adapters_are_counted_as_peft_makes_them() -> None:
+    unet = architectures.editor_unet(ModelConfig(name="timbrooks/instruct-pix2pix"))
+    counted = lora_parameters(unet, 8)
+    before = architectures.parameters(unet)
+    targets = ["to_k", "to_q", "to_v", "to_out.0"]
+    unet.add_adapter(LoraConfig(r=8, target_modules=targets))
+    assert architectures.parameters(unet) - before == counted
+
+
+def test_adapters_spare_the_weights_gradients() -> None:
+    whole, adapters = default(), planned(lora_rank=8)
+    assert adapters.flops == pytest.approx(whole.flops * 2 / 3)
+
+
+def test_one_sample_of_the_cache_is_latents_states_and_the_taught_encoding() -> None:
+    latents, taught = 2 * 4 * 32 * 32 * 2, 77 * 768 * 2
+    tokens = 576 + 32
+    assert default().features.bytes == latents + taught + 2 * tokens * 4096 * 2
+    assert planned(alignment_steps=0).features.bytes == latents + 2 * tokens * 4096 * 2
+    assert planned(condition="text").features.bytes == latents + 2 * taught
+    assert planned(tokens="text").features.bytes < default().features.bytes / 10
+    mirrored = planned(flip=True).comparison.cache_bytes
+    assert mirrored == 2 * default().comparison.cache_bytes
+
+
+def test_a_resampler_makes_the_unets_pass_shorter() -> None:
+    resampler = ConnectorConfig(kind="resampler").model_dump()
+    plan = planned(connector=resampler)
+    assert plan.connector > default().connector
+    # 77 tokens to attend to instead of 608.
+    assert plan.flops < default().flops
+
+
+def test_online_features_lie_beside_what_is_trained() -> None:
+    cached, online = default(), planned(features="online")
+    beside = online.memory[0].states - cached.memory[0].states
+    assert beside == pytest.approx(2 * 7.27e9, rel=0.01)
+    assert online.feature_hours > cached.feature_hours
+
+
+def test_the_cache_pays_from_the_break_even_on() -> None:
+    def compared(epochs: float) -> Comparison:
+        return compare(made=1000, seen=1000 * epochs, held_out=0, bytes_each=1e6, dollars_each=1e-4)
+
+    # 0.1 dollars of computing and 0.08 of disk.
+    assert compared(1).break_even == pytest.approx(1.8)
+    assert [compared(epochs).cheaper for epochs in (1, 1.7, 1.9, 10)] == [
+        "online",
+        "online",
+        "cached",
+        "cached",
+    ]
+
+
+def test_held_out_samples_are_cached_but_not_seen() -> None:
+    found = compare(made=1000, seen=900, held_out=0.1, bytes_each=0, dollars_each=1)
+    assert found.epochs == pytest.approx(1)
+    assert found.break_even == pytest.approx(1 / 0.9)
