@@ -244,8 +244,8 @@ def _memory(training: TrainingPlan) -> Table:
         )
     size = training.config.micro_batch_size
     table.caption = (
-        f"activations are an estimate, of a micro-batch of {size}; reasonray train runs DDP, FSDP "
-        "is here for comparison"
+        f"activations are an estimate, of a micro-batch of {size}; editor.parallel and "
+        "editor.lora_rank choose"
     )
     if training.config.features == "online":
         table.caption += "; the states hold the frozen models' weights, too (features=online)"
