@@ -16,42 +16,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
 
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.evaluation.metrics import METRICS, Metrics, difference_interval, means
+from reasonray.mini.evaluation.editor import Picture, edited, recognised
 from reasonray.mini.evaluation.edits import KINDS, Edit, edits
 from reasonray.mini.judge import Judge
 from reasonray.mini.train import ZOO
 from reasonray.mini.world import render
 from reasonray.recipe import ModelConfig, load
-
-BATCH = 25
-
-Picture = NDArray[np.uint8]
-
-
-def edited(pipe: Any, wanted: list[Edit]) -> list[Picture]:
-    """The editor's pictures, each with noise of its own."""
-    config = load("mini").editor
-    made: list[Picture] = []
-    for start in range(0, len(wanted), BATCH):
-        part = wanted[start : start + BATCH]
-        made += [
-            np.asarray(image)
-            for image in pipe(
-                image=[Image.fromarray(render(edit.scene)) for edit in part],
-                instruction=[edit.instruction for edit in part],
-                num_inference_steps=config.num_inference_steps,
-                guidance_scale=config.guidance_scale,
-                image_guidance_scale=config.image_guidance_scale,
-                generator=[torch.Generator().manual_seed(start + i) for i in range(len(part))],
-            ).images
-        ]
-    return made
 
 
 @torch.inference_mode()
@@ -60,17 +36,6 @@ def reconstructed(vae: Any, pictures: list[Picture]) -> list[Picture]:
     pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
     decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
     return list(((decoded + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
-
-
-def recognised(judge: Judge, wanted: list[Edit], made: list[Picture]) -> tuple[Any, Any]:
-    """For each edit whether the target is in its box; for each other object whether it is there."""
-    target, others = [], []
-    for edit, picture in zip(wanted, made, strict=True):
-        objects = edit.truth.objects
-        names = judge.recognise([picture] * len(objects), [item.box for item in objects])
-        for place, (name, item) in enumerate(zip(names, objects, strict=True)):
-            (target if place == edit.index else others).append(name == item.category)
-    return np.array(target), np.array(others)
 
 
 def draw(rows: list[tuple[Edit, Picture, Picture]]) -> Image.Image:
@@ -105,12 +70,11 @@ def main() -> None:
     pipes = {}
     for name in ("baseline", "editor"):
         pipes[name] = ReasonEditPipeline.from_pretrained(getattr(arguments, name))
-        pipes[name].set_progress_bar_config(disable=True)
     judge, metrics = (
         Judge(),
         Metrics(*(ModelConfig(name=str(ZOO / name)) for name in ("clip", "dino"))),
     )
-    console = Console(width=120)
+    config, console = load("mini").editor, Console(width=120)
     shown: list[tuple[Edit, Picture, Picture]] = []
     for kind in KINDS:
         wanted = edits(kind, arguments.count)
@@ -118,7 +82,7 @@ def main() -> None:
         pictures = {
             "unedited": [render(edit.scene) for edit in wanted],
             "truth, VAE": reconstructed(pipes["editor"].vae, truth),
-            **{name: edited(pipe, wanted) for name, pipe in pipes.items()},
+            **{name: edited(pipe, wanted, config) for name, pipe in pipes.items()},
         }
         scores = {
             name: metrics(
@@ -130,9 +94,9 @@ def main() -> None:
         }
         table = Table(f"{kind}, {len(wanted)} edits", "target", "others", *METRICS, box=None)
         for name, made in pictures.items():
-            target, others = recognised(judge, wanted, made)
+            target, others = recognised(wanted, made, judge)
             figures = [f"{value:.4f}" for value in means(scores[name]).values()]
-            table.add_row(name, f"{target.mean():.3f}", f"{others.mean():.3f}", *figures)
+            table.add_row(name, f"{np.mean(target):.3f}", f"{np.mean(others):.3f}", *figures)
         for name in ("unedited", "baseline"):
             leads = []
             for metric in METRICS:

@@ -1,0 +1,74 @@
+"""Does an editor change the object that is meant into what is meant, and leave the others alone?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from reasonray.editor.features import load_text_parts, load_vae
+from reasonray.editor.pipeline import ReasonEditPipeline
+from reasonray.editor.training import load_editor, load_scheduler
+from reasonray.mini.evaluation.edits import Edit, edits
+from reasonray.mini.evaluation.measurement import Measurement, share
+from reasonray.mini.judge import Judge
+from reasonray.mini.world import render
+from reasonray.recipe import EditorConfig, Recipe
+
+BATCH = 25
+
+Picture = NDArray[np.uint8]
+
+
+def measure(recipe: Recipe, count: int) -> list[Measurement]:
+    """Of the recipe's base, on direct instructions, before any fine-tuning."""
+    config = recipe.editor.model_copy(update={"condition": "text"})
+    text_encoder, tokenizer = load_text_parts(config)
+    pipe = ReasonEditPipeline(
+        vae=load_vae(config),
+        unet=load_editor(config, input_dim=1, seed=0)[0].unet.eval(),
+        scheduler=load_scheduler(config),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+    )
+    wanted = edits("direct", count)
+    target, others = recognised(wanted, edited(pipe, wanted, config))
+    return [
+        share("direct edit: target recognised", sum(target), len(target), 0.95),
+        share("direct edit: other objects recognised", sum(others), len(others), 0.95),
+    ]
+
+
+def edited(pipe: Any, wanted: Sequence[Edit], config: EditorConfig) -> list[Picture]:
+    """An editor's pictures at the recipe's steps and guidance, each from noise of its own."""
+    pipe.set_progress_bar_config(disable=True)
+    made: list[Picture] = []
+    for start in range(0, len(wanted), BATCH):
+        part = wanted[start : start + BATCH]
+        images = pipe(
+            image=[Image.fromarray(render(edit.scene)) for edit in part],
+            instruction=[edit.instruction for edit in part],
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+            image_guidance_scale=config.image_guidance_scale,
+            generator=[torch.Generator().manual_seed(start + i) for i in range(len(part))],
+        ).images
+        made += [np.asarray(image) for image in images]
+    return made
+
+
+def recognised(
+    wanted: Sequence[Edit], made: Sequence[Picture], judge: Judge | None = None
+) -> tuple[list[bool], list[bool]]:
+    """For each edit whether its target is in the box; for each other object whether it is there."""
+    judge = judge or Judge()
+    target: list[bool] = []
+    others: list[bool] = []
+    for edit, picture in zip(wanted, made, strict=True):
+        objects = edit.truth.objects
+        names = judge.recognise([picture] * len(objects), [item.box for item in objects])
+        for place, (name, item) in enumerate(zip(names, objects, strict=True)):
+            (target if place == edit.index else others).append(name == item.category)
+    return target, others
