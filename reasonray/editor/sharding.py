@@ -34,7 +34,7 @@ def shard(editor: nn.Module, device: torch.device) -> nn.Module:
         for module in [*blocks, part]:
             # Gathered anew at each call: what stayed gathered would not see averaged weights.
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
-            # Gloo gives the sum where the mean is asked for (pytorch issue 162338).
+            # Gloo gives the sum for the mean in some versions of torch (pytorch issue 162338).
             module.set_force_sum_reduction_for_comms(True)
     return editor
 

@@ -97,8 +97,8 @@ def main() -> None:
         for number in range(ROUNDS):
             slow, fast = theirs(), tiny_training.seconds(config, samples)
             ratios.append(slow / fast)
-            print(f"{number + 1}: {BATCH / slow:.1f} samples a second, ours {BATCH / fast:.1f}: "
-                  f"{ratios[-1]:.2f} times", flush=True)  # fmt: skip
+            print(f"{number + 1}: theirs {BATCH / slow:.1f} samples a CPU second, "
+                  f"ours {BATCH / fast:.1f}: {ratios[-1]:.2f} times", flush=True)  # fmt: skip
     print(f"ours: {median(ratios):.2f} times the samples a CPU second")
 
 
