@@ -31,6 +31,9 @@ CLIP = ModelConfig(name="openai/clip-vit-base-patch32")
 DINO = ModelConfig(name="facebook/dino-vits16")
 """The checkpoints that published figures were measured with."""
 
+BATCH = 32
+"""Pairs in one pass of the models."""
+
 Images = Sequence[PIL.Image.Image]
 """RGB, of any sizes."""
 
@@ -55,16 +58,26 @@ class Metrics:
             truths: what it should have made.
             captions: of the truths: what the edited picture should show.
         """
+        pairs = list(zip(outputs, truths, captions, strict=True))
+        scores: dict[str, list[float]] = {name: [] for name in METRICS}
+        for start in range(0, len(pairs), BATCH):
+            columns = self._measure(*zip(*pairs[start : start + BATCH], strict=True))
+            for name, values in zip(METRICS, columns, strict=True):
+                scores[name] += values
+        return scores
+
+    def _measure(
+        self, outputs: Images, truths: Images, captions: Sequence[str]
+    ) -> tuple[list[float], ...]:
         distances = [distance(*pair) for pair in zip(outputs, truths, strict=True)]
         seen = self._clip.images(outputs)
-        columns = (
+        return (
             [l1 for l1, _ in distances],
             [l2 for _, l2 in distances],
             _cosines(seen, self._clip.images(truths)),
             _cosines(self._dino.images(outputs), self._dino.images(truths)),
             _cosines(seen, self._clip.texts(captions)),
         )
-        return dict(zip(METRICS, columns, strict=True))
 
 
 def distance(output: PIL.Image.Image, truth: PIL.Image.Image) -> tuple[float, float]:
@@ -124,7 +137,7 @@ class Clip:
 
     @torch.inference_mode()
     def images(self, images: Images) -> Tensor:
-        """Of pictures."""
+        """Of pictures, in one pass."""
         pooled = self._model.vision_model(_pixels(self._processor, images, self._model))
         return normalize(self._model.visual_projection(pooled.pooler_output).float(), dim=-1)
 
@@ -157,7 +170,7 @@ class Dino:
 
     @torch.inference_mode()
     def images(self, images: Images) -> Tensor:
-        """Of pictures."""
+        """Of pictures, in one pass."""
         states = self._model(_pixels(self._processor, images, self._model)).last_hidden_state
         return normalize(states[:, 0].float(), dim=-1)
 

@@ -187,7 +187,10 @@ def test_a_processor_that_crops_is_taken_as_it_is(dino_folder: Path, tmp_path: P
     assert same_direction(dino.images([IMAGES[1]])[0], wanted)
 
 
-def test_every_pair_has_its_own_value_of_each_metric(clip_folder: Path, dino_folder: Path) -> None:
+def test_every_pair_has_its_own_value_of_each_metric(
+    clip_folder: Path, dino_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reasonray.evaluation.metrics.BATCH", 2)
     clip, dino = (ModelConfig(name=str(folder)) for folder in (clip_folder, dino_folder))
     metrics = Metrics(clip, dino)
     outputs = [IMAGES[0], IMAGES[1], IMAGES[0]]

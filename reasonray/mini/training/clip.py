@@ -31,8 +31,8 @@ from reasonray.mini.world import (
 PAIRS = 24
 """Scenes of a step, each also with one object replaced."""
 
-SCHEDULE = Schedule(num_steps=1000, learning_rate=1.5e-3, num_warmup_steps=100, cooldown=0.4)
-PATCHES_ALONE = 0.48
+SCHEDULE = Schedule(num_steps=800, learning_rate=1.5e-3, num_warmup_steps=100, cooldown=0.4)
+PATCHES_ALONE = 0.6
 """The first part of the steps trains the vision tower only."""
 
 PATCH = 8
