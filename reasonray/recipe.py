@@ -225,8 +225,10 @@ class EditorConfig(Config):
     mllm: ModelConfig = Field(
         ModelConfig(name="llava-hf/llava-1.5-7b-hf"), description="Reads picture and instruction"
     )
-    tokens: Literal["all", "text"] = Field(
-        "all", description="The mllm's states that are read: all, or those after the picture's"
+    tokens: Literal["all", "text", "last"] = Field(
+        "all",
+        description="The mllm's states that are read: all; those after the picture's; the last one "
+        "alone, which needs the least data and cache",
     )
     connector: ConnectorConfig = ConnectorConfig()
     lora_rank: int | None = Field(
@@ -252,8 +254,9 @@ class EditorConfig(Config):
     alignment_steps: int = Field(
         1000,
         ge=0,
-        description="First the connector alone learns to have the UNet predict what it predicts "
-        "for the direct instruction's text encoding; 0: left out",
+        description="First the connector alone learns to give what the text encoder gives for the "
+        "direct instruction, or, where that is of another length, to have the UNet predict the "
+        "same; 0: left out",
     )
     num_steps: int = Field(10_000, ge=0, description="Then UNet and connector are fine-tuned")
     batch_size: int = Field(1024, ge=1, description="Samples an optimiser step, over all workers")

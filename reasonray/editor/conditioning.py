@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-Tokens = Literal["all", "text"]
-"""Which tokens' states are kept: all, or those after the picture's."""
+Tokens = Literal["all", "text", "last"]
+"""Which tokens' states are kept: all, those after the picture's, or that of the last one, which alone
+has seen the whole of picture and instruction."""
 
 NULL_COLOUR = (127, 127, 127)
 
@@ -50,6 +51,10 @@ def multimodal_states(
     states_BTD, mask_BT = output.last_hidden_state, inputs["attention_mask"].bool()
     if tokens == "all":
         return states_BTD, mask_BT
+    if tokens == "last":
+        ends_B = mask_BT.sum(1) - 1
+        last_BTD = states_BTD[torch.arange(len(ends_B), device=ends_B.device), ends_B][:, None]
+        return last_BTD, mask_BT[:, :1]
     image_BT = inputs["input_ids"] == mllm.config.image_token_id
     # One picture: the same number of tokens stands up to its end in every sample.
     start = int(image_BT[0].nonzero().max()) + 1

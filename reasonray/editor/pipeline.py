@@ -36,7 +36,7 @@ class ReasonEditPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         mllm, processor, connector: `LlavaForConditionalGeneration`, its processor, `Connector`;
             none of them for InstructPix2Pix.
         text_encoder, tokenizer: CLIP's, for InstructPix2Pix; not used beside an mllm.
-        tokens: which of the mllm's states the connector reads: "all" or "text".
+        tokens: which of the mllm's states the connector reads: "all", "text" or "last".
         lora_weights: the file of the UNet's adapters in the folder, if they are kept apart; set by
             `save_pretrained`.
 

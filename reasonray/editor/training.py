@@ -1,9 +1,9 @@
 """One process's part of the training: two stages of steps, each a function of its number.
 
-First the connector is aligned: the UNet, frozen, is to predict from the connector's output what it
-predicts from the text encoding of the direct instruction. (SmartEdit compares the encodings
-themselves; the UNet's prediction compares encodings of any length, an mlp's too.) Then connector
-and UNet learn the denoising loss on the targets. It knows of Ray only what it is handed: rank,
+First the connector is aligned: it is to give what the text encoder gives for the direct instruction,
+as in SmartEdit. Where the two have not the same length, as with an mlp, the UNet, frozen, compares
+them: it is to predict from the one what it predicts from the other. Then connector and UNet learn
+the denoising loss on the targets. It knows of Ray only what it is handed: rank,
 number of workers, how a module is wrapped, where checkpoints go.
 
 Shapes: B samples, C latent channels, H x W cells, T tokens, D width.
@@ -43,17 +43,21 @@ class Editor(nn.Module):
         self.unet: Any = unet
         self.connector: Any = connector
 
-    def forward(self, noisy: Tensor, times: Tensor, states: Tensor, mask: Tensor | None) -> Tensor:
-        """The UNet's prediction BCHW.
+    def forward(
+        self, noisy: Tensor | None, times: Tensor, states: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """The UNet's prediction BCHW, or what the connector gives to it, BLC.
 
         Args:
-            noisy: B,2C,H,W, noisy target latents and the source's.
+            noisy: B,2C,H,W, noisy target latents and the source's; None asks for the connector's.
             times: B, the scheduler's timesteps.
             states: BTD of the frozen model, through the connector if there is one.
             mask: bool BT, or None for CLIP's text encoding.
         """
         if mask is not None and self.connector is not None:
             states, mask = self.connector(states, mask)
+        if noisy is None:
+            return states
         predicted: Tensor = self.unet(
             noisy, times, encoder_hidden_states=states, encoder_attention_mask=mask
         ).sample
@@ -218,6 +222,9 @@ def _align(
     worker: Worker,
     log: "_Log",
 ) -> None:
+    # The text encoding of nothing is not among the features.
+    kept = config.model_copy(update={"dropout": 0.0})
+    batches = Batches(batches.samples, batches.indices, kept, batches.seed)
     trained = {name: p.requires_grad for name, p in editor.unet.named_parameters()}
     editor.unet.requires_grad_(False)
     stage = _Stage("alignment", editor, config, worker, config.alignment_steps, worker.restored)
@@ -263,18 +270,23 @@ class Objective:
         return total
 
     def alignment(self, editor: nn.Module, batch: Batch, device: torch.device) -> Tensor:
-        """The distance of the UNet's predictions under the two conditions.
+        """The distance of the two conditions, or of the UNet's predictions under them.
 
         Raises:
             UserError: the features were computed without the text encodings.
         """
         if batch.taught is None:
             raise UserError(f"no text encoding in the features of {batch.ids[0]}")
-        noisy, times, _, _ = self._noised(batch, device)
+        taught, states, mask = (t.to(device) for t in (batch.taught, batch.states, batch.mask))
+        connector = self.config.connector
         with precision(self.config, device):
-            with torch.no_grad():
-                wanted = editor(noisy, times, batch.taught.to(device), None)
-            predicted = editor(noisy, times, batch.states.to(device), batch.mask.to(device))
+            if connector.kind == "resampler" and connector.num_queries == taught.shape[1]:
+                wanted, predicted = taught, editor(None, batch.times, states, mask)
+            else:
+                noisy, times, _, _ = self._noised(batch, device)
+                with torch.no_grad():
+                    wanted = editor(noisy, times, taught, None)
+                predicted = editor(noisy, times, states, mask)
         errors_B: Tensor = (predicted.float() - wanted.float()).square().flatten(1).mean(1)
         return errors_B.sum()
 

@@ -243,7 +243,7 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
         flops += 2 * shown
         width = mllm.config.text_config.hidden_size
         after = TEMPLATE_TOKENS // 2 + INSTRUCTION_TOKENS
-        tokens = length if config.tokens == "all" else after
+        tokens = {"all": length, "text": after, "last": 1}[config.tokens]
         size += 2 * 2 * tokens * width
         models.append(mllm)
     frozen = architectures.parameters(*models)

@@ -67,7 +67,7 @@ def test_with_clip_s_text_it_is_diffusers_instructpix2pix() -> None:
 
 
 @pytest.mark.parametrize("kind", ["mlp", "resampler"])
-@pytest.mark.parametrize("tokens", ["all", "text"])
+@pytest.mark.parametrize("tokens", ["all", "text", "last"])
 def test_batch_mates_change_nothing(kind: str, tokens: str) -> None:
     pipe = editor(kind, tokens=tokens)
     images = [picture(seed) for seed in range(3)]
@@ -102,6 +102,10 @@ def test_text_tokens_are_the_last_of_all_tokens() -> None:
     assert every.shape[1] - length >= places
     assert not text_mask[0].all()
     assert text_mask[1].all()
+    last, last_mask = multimodal_states(*asked, "last")
+    assert torch.equal(last[:, 0], torch.stack([text[0, text_mask[0]][-1], text[1, -1]]))
+    assert last_mask.shape == (2, 1)
+    assert last_mask.all()
 
 
 def test_the_null_condition_has_no_picture_of_its_own() -> None:
