@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 Tokens = Literal["all", "text", "last"]
-"""Which tokens' states are kept: all, those after the picture's, or that of the last one, which alone
-has seen the whole of picture and instruction."""
+"""Which tokens' states are kept: all, those after the picture's, or the last one's, which alone has
+seen picture and instruction whole."""
 
 NULL_COLOUR = (127, 127, 127)
 

@@ -1,9 +1,9 @@
 """One process's part of the training: two stages of steps, each a function of its number.
 
-First the connector is aligned: it is to give what the text encoder gives for the direct instruction,
-as in SmartEdit. Where the two have not the same length, as with an mlp, the UNet, frozen, compares
-them: it is to predict from the one what it predicts from the other. Then connector and UNet learn
-the denoising loss on the targets. It knows of Ray only what it is handed: rank,
+First the connector is aligned: it is to give what the text encoder gives for the direct
+instruction, as in SmartEdit. Where the two have not the same length, as with an mlp, the UNet,
+frozen, compares them: it is to predict from the one what it predicts from the other. Then connector
+and UNet learn the denoising loss on the targets. It knows of Ray only what it is handed: rank,
 number of workers, how a module is wrapped, where checkpoints go.
 
 Shapes: B samples, C latent channels, H x W cells, T tokens, D width.
@@ -224,7 +224,7 @@ def _align(
 ) -> None:
     # The text encoding of nothing is not among the features.
     kept = config.model_copy(update={"dropout": 0.0})
-    batches = Batches(batches.samples, batches.indices, kept, batches.seed)
+    batches = Batches(batches.samples, batches.indices.tolist(), kept, batches.seed)
     trained = {name: p.requires_grad for name, p in editor.unet.named_parameters()}
     editor.unet.requires_grad_(False)
     stage = _Stage("alignment", editor, config, worker, config.alignment_steps, worker.restored)
