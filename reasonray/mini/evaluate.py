@@ -11,7 +11,16 @@ from reasonray.mini.evaluation.measurement import Measurement
 from reasonray.mini.world import require_packages
 from reasonray.recipe import load
 
-GROUPS = ("captioner", "detector", "language_model", "judge", "painter", "mllm", "editor")
+GROUPS = (
+    "captioner",
+    "detector",
+    "language_model",
+    "judge",
+    "painter",
+    "mllm",
+    "metrics",
+    "editor",
+)
 
 
 def evaluate(

@@ -24,8 +24,8 @@ from reasonray.mini.world import COLOURS, HELD_OUT_SEED, IMAGE_SIZE, Scene, rend
 QUARTETS = 12
 """Of a step: a scene, two edits of it, and one of the edits softened."""
 
-SCHEDULE = Schedule(num_steps=1000, learning_rate=1.5e-3, num_warmup_steps=100, cooldown=0.4)
-PATCHES_ALONE = 0.48
+SCHEDULE = Schedule(num_steps=800, learning_rate=1.5e-3, num_warmup_steps=100, cooldown=0.4)
+PATCHES_ALONE = 0.4
 """The first part of the steps teaches the patches only."""
 
 PATCH = 8
