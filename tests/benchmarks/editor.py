@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("editor", type=Path)
     parser.add_argument("baseline", type=Path)
-    parser.add_argument("--count", type=int, default=200, help="edits of each kind")
+    parser.add_argument("--count", type=int, default=150, help="edits of each kind")
     parser.add_argument("--picture", type=Path, help="drawn here: input | baseline | ours")
     arguments = parser.parse_args()
     pipes = {}
