@@ -83,7 +83,10 @@ def work(rank: int, world_size: int, port: int, place: Path, folder: Path, given
         if rank == 0:
             torch.save(result, folder / "editor.pt")
     if sharded:
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        # Gloo's threads are sometimes still there when C++ cleans up, which then aborts.
+        os._exit(0)
 
 
 def train(place: Path, folder: Path, world_size: int, **given: Any) -> Figures:
