@@ -44,7 +44,7 @@ def manifest(folder: Path, recipe: Recipe, seconds: float = 3.0) -> Path:
     ("line", "words"),
     [
         ("plan paper", ["UNet 860 M", "7.27 G", "FSDP over 8", "LoRA of rank", "cached", "fits"]),
-        ("plan mini --gpus 2", ["on 2 cores", "no section editor", "language_model"]),
+        ("plan mini --gpus 2", ["on 2 cores", "language_model"]),
         ("plan current --gpu a100", ["Qwen3-30B", "llmdet_large", "A100-hours"]),
     ],
 )
