@@ -209,6 +209,10 @@ class ConnectorConfig(Config):
     num_layers: int = Field(2, ge=1, description="resampler: layers")
     num_heads: int = Field(8, ge=1, description="resampler: attention heads")
 
+    def gives(self, num_tokens: int) -> bool:
+        """Whether it gives the UNet so many tokens, whatever it reads."""
+        return self.kind == "resampler" and self.num_queries == num_tokens
+
 
 class EditorConfig(Config):
     """The editor, Eq. 8 and 9, and its training; it decides nothing about a dataset."""

@@ -278,9 +278,8 @@ class Objective:
         if batch.taught is None:
             raise UserError(f"no text encoding in the features of {batch.ids[0]}")
         taught, states, mask = (t.to(device) for t in (batch.taught, batch.states, batch.mask))
-        connector = self.config.connector
         with precision(self.config, device):
-            if connector.kind == "resampler" and connector.num_queries == taught.shape[1]:
+            if self.config.connector.gives(taught.shape[1]):
                 wanted, predicted = taught, editor(None, batch.times, states, mask)
             else:
                 noisy, times, _, _ = self._noised(batch, device)

@@ -124,11 +124,11 @@ def editor_unet(config: ModelConfig) -> Any:
         raise UnknownModelError(str(error)) from error
 
 
-def vae(config: ModelConfig) -> Any:
-    """A base's VAE."""
+def vae(config: ModelConfig, part: str = "vae") -> Any:
+    """A base's VAE; with no part, a VAE of its own."""
     from diffusers import AutoencoderKL
 
-    return _diffusers(AutoencoderKL, config, "vae")
+    return _diffusers(AutoencoderKL, config, part)
 
 
 def text_encoder(config: ModelConfig) -> Any:
@@ -191,7 +191,7 @@ def _diffusers(kind: Any, config: ModelConfig, part: str) -> Any:
             # diffusers hands the hub's client an argument that has gone.
             warnings.filterwarnings("ignore", message="The `local_dir_use_symlinks`")
             content: dict[str, Any] = kind.load_config(
-                where, subfolder=part, revision=config.revision, local_files_only=offline
+                where, subfolder=part or None, revision=config.revision, local_files_only=offline
             )
         return content
 

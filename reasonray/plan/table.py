@@ -255,7 +255,9 @@ def _memory(training: TrainingPlan) -> Table:
 
 def _features(training: TrainingPlan) -> Iterator[tuple[str, str]]:
     compared, each = training.comparison, training.features.bytes
-    yield "a sample", f"{_size(each)}: {training.features.tokens} tokens ({training.config.tokens})"
+    count = training.features.tokens
+    tokens = f"{count} token{'' if count == 1 else 's'} ({training.config.tokens})"
+    yield "a sample", f"{_size(each)}: {tokens}"
     yield (
         "cached",
         (

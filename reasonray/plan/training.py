@@ -159,6 +159,8 @@ def plan_training(
     passes = 2 if config.lora_rank is not None else 3
     alignment_steps = config.alignment_steps if config.condition == "mllm" else 0
     flops, alignment = passes * passing.flops, 3 * passing.flops
+    if connector is not None and _compares_encodings(config):
+        alignment = 3 * count(lambda: _connect(connector, features), gradients=True).flops
     speed = machine.peak("float32" if config.precision == "float32" else "bfloat16") * utilisation
     features_per_hour = machine.peak(config.mllm.dtype) * utilisation * 3600 / features.flops
     seen = config.batch_size * (config.num_steps + alignment_steps)
@@ -222,7 +224,7 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
         config: which models and tokens.
         machine: decides the weights' dtype.
     """
-    vae = architectures.vae(config.base)
+    vae = architectures.vae(config.vae, "") if config.vae else architectures.vae(config.base)
     side = config.image_size
     cells = side // 2 ** (len(vae.config.block_out_channels) - 1)
     flops: float = 2 * count(lambda: vae.encode(torch.empty(1, 3, side, side))).flops
@@ -338,11 +340,24 @@ def _connector(config: EditorConfig, width: int, output_dim: int) -> Any:
         )
 
 
+def _compares_encodings(config: EditorConfig) -> bool:
+    """Whether alignment needs no UNet (`training.Objective.alignment`)."""
+    encoder = architectures.text_encoder(config.base)
+    return config.connector.gives(encoder.config.max_position_embeddings)
+
+
+def _connect(connector: Any, features: Features) -> Any:
+    """The frozen model's states of one sample, through the connector."""
+    states = torch.empty(1, features.tokens, features.width)
+    return connector(states, torch.ones(1, features.tokens, dtype=torch.bool))[0]
+
+
 def _pass(unet: Any, connector: Any, features: Features) -> Any:
     """One sample through connector and UNet."""
-    states = torch.empty(1, features.tokens, features.width)
     if connector is not None:
-        states = connector(states, torch.ones(1, features.tokens, dtype=torch.bool))[0]
+        states = _connect(connector, features)
+    else:
+        states = torch.empty(1, features.tokens, features.width)
     noisy = torch.empty(1, unet.conv_in.in_channels, features.cells, features.cells)
     return unet(noisy, torch.empty(1), encoder_hidden_states=states)
 

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pyarrow as pa
 import pytest
 import tiny_base
 import torch
+from diffusers import UNet2DConditionModel
 from torch import nn
 
 from reasonray.editor import features, training
-from reasonray.editor.batches import Batches, split
+from reasonray.editor.batches import Batch, Batches, padded, split
 from reasonray.editor.online import Online
 from reasonray.errors import RunError, UserError
-from reasonray.recipe import EditorConfig
+from reasonray.recipe import ConnectorConfig, EditorConfig, ModelConfig
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,7 @@ def test_another_model_or_dataset_or_preprocessing_is_another_cache(
         config.model_copy(update={"flip": True}),
         config.model_copy(update={"alignment_steps": 0}),
         config.model_copy(update={"mllm": config.base}),
+        config.model_copy(update={"vae": config.base}),
     ]
     keys = [features.key(other, data, ["I"]) for other in others]
     more = tiny_base.data(tmp_path / "more", [tiny_base.sample(number) for number in range(21)])
@@ -123,6 +126,20 @@ def test_another_model_or_dataset_or_preprocessing_is_another_cache(
     assert len({first, *keys}) == len(keys) + 1
     again = config.model_copy(update={"learning_rate": 1.0, "micro_batch_size": 1})
     assert features.key(again, data, ["I"]) == first
+
+
+def test_a_vae_of_its_own_stands_in_for_the_bases(
+    config: EditorConfig, data: Path, samples: features.Features, tmp_path: Path
+) -> None:
+    base = Path(config.base.name)
+    without = tmp_path / "base"
+    shutil.copytree(base, without, ignore=shutil.ignore_patterns("vae"))
+    parts = {"base": ModelConfig(name=str(without)), "vae": ModelConfig(name=str(base / "vae"))}
+    same = tiny_base.cached(config.model_copy(update=parts), data, tmp_path / "features")
+    for ours, theirs in zip(same.take(range(20)), samples.take(range(20)), strict=True):
+        assert np.array_equal(ours.source, theirs.source)
+    with pytest.raises(UserError, match="/vae: no AutoencoderKL"):
+        features.load_vae(config.model_copy(update={"base": parts["base"]}))
 
 
 def test_cached_and_online_features_give_the_same_losses(
@@ -192,6 +209,41 @@ def test_alignment_trains_the_connector_alone(
     for name, value in before.state_dict().items():
         changed = not torch.equal(value, state["editor"][name])
         assert changed == name.startswith("connector."), name
+
+
+def test_alignment_brings_the_connector_to_the_text_encoding(
+    config: EditorConfig, samples: features.Features, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Where their lengths agree: without the UNet, and with every instruction heard."""
+    connector = ConnectorConfig(kind="resampler", num_queries=24, num_heads=2, num_layers=1)
+    changes = {"connector": connector, "num_steps": 0, "alignment_steps": 30, "dropout": 0.3}
+    aligned = config.model_copy(update=changes)
+    alignment, seen = training.Objective.alignment, []
+
+    def watched(self: training.Objective, editor: nn.Module, batch: Batch, device: Any) -> Any:
+        seen.append(batch)
+        with monkeypatch.context() as without:
+            without.setattr(UNet2DConditionModel, "forward", None)
+            return alignment(self, editor, batch, device)
+
+    def distance(editor: training.Editor) -> float:
+        taken = samples.take(range(20))
+        given, _ = editor.connector(*padded([each.reasoning for each in taken]))
+        taught = torch.from_numpy(np.array([each.taught for each in taken], np.float32))
+        return (given - taught).square().mean().item()
+
+    monkeypatch.setattr(training.Objective, "alignment", watched)
+    editor, _ = training.load_editor(aligned, 128, seed=0)
+    before = distance(editor)
+    _, state = run(aligned, samples, tmp_path / "aligned")
+    assert state is not None
+    editor.load_state_dict(state["editor"])
+    assert distance(editor) < before / 2
+    [null], _ = padded([samples.null])
+    for batch in seen:
+        for states, mask in zip(batch.states, batch.mask, strict=True):
+            assert not torch.equal(states[mask], null)
 
 
 def test_the_baseline_trains_without_connector_and_alignment(

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from reasonray.cli import call
 from reasonray.dataset import Manifest, PartCounts, StageTiming
@@ -10,7 +11,7 @@ from reasonray.plan import architectures, plan
 from reasonray.plan.generation import GenerationPlan, plan_generation
 from reasonray.plan.hardware import KINDS
 from reasonray.plan.work import visits
-from reasonray.recipe import Recipe, load
+from reasonray.recipe import RECIPES, Recipe, load
 
 MINI = {"count": 1000, "gpu": "cpu", "num_gpus": 8}
 
@@ -44,7 +45,7 @@ def manifest(folder: Path, recipe: Recipe, seconds: float = 3.0) -> Path:
     ("line", "words"),
     [
         ("plan paper", ["UNet 860 M", "7.27 G", "FSDP over 8", "LoRA of rank", "cached", "fits"]),
-        ("plan mini --gpus 2", ["on 2 cores", "language_model"]),
+        ("plan mini --gpus 2", ["on 2 cores", "language_model", "UNet 3.42 M", "1 token (last)"]),
         ("plan current --gpu a100", ["Qwen3-30B", "llmdet_large", "A100-hours"]),
     ],
 )
@@ -83,6 +84,16 @@ def test_a_mistake_is_one_line(
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert words in said.err
+
+
+def test_a_recipe_without_an_editor_is_planned_without_its_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load((RECIPES / "mini.yaml").read_text())
+    del content["editor"]
+    (tmp_path / "no.yaml").write_text(yaml.safe_dump(content))
+    assert call(["plan", str(tmp_path / "no.yaml")]) == 0
+    assert "no section editor" in capsys.readouterr().out
 
 
 def test_a_model_that_nobody_knows_is_told_and_not_counted(

@@ -49,6 +49,14 @@ def test_adapters_are_counted_as_peft_makes_them() -> None:
     assert architectures.parameters(unet) - before == counted
 
 
+def test_alignment_on_encodings_needs_no_unet() -> None:
+    other = planned(connector={"kind": "resampler", "num_queries": 60})
+    same = planned(connector={"kind": "resampler", "num_queries": 77})
+    assert other.alignment_flops == pytest.approx(other.flops)
+    assert same.alignment_flops < same.flops / 10
+    assert same.step_hours < other.step_hours
+
+
 def test_adapters_spare_the_weights_gradients() -> None:
     whole, adapters = default(), planned(lora_rank=8)
     assert adapters.flops == pytest.approx(whole.flops * 2 / 3)
