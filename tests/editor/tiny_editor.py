@@ -9,7 +9,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from reasonray.editor.connector import Connector
 from reasonray.mini.training import mllm as mini_mllm
-from reasonray.mini.training import painter as mini_painter
+from reasonray.mini.training.stable_diffusion import build_tokenizer
+from reasonray.mini.training.vocabulary import OTHER_NOUNS, WORDS
 
 WIDTH = 64
 
@@ -47,8 +48,7 @@ def scheduler() -> Any:
 
 
 def text_parts() -> dict[str, Any]:
-    words = (*mini_painter.WORDS, *mini_painter.OTHER_NOUNS)
-    tokenizer = mini_painter.build_tokenizer(words, mini_painter.MAX_TOKENS)
+    tokenizer = build_tokenizer((*WORDS, *OTHER_NOUNS), max_tokens=24)
     torch.manual_seed(3)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),

@@ -18,12 +18,21 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from reasonray.mini.catalogue import CATEGORIES
 from reasonray.mini.knowledge import DIRECT_TEMPLATES, indirect
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
-from reasonray.mini.training.painter import build_scheduler, build_tokenizer
+from reasonray.mini.training.stable_diffusion import (
+    FACTOR,
+    WIDTH,
+    build_scheduler,
+    build_text_encoder,
+    build_tokenizer,
+    kept_latents,
+    kept_tokenizer,
+    tokens,
+)
 from reasonray.mini.training.vocabulary import WORDS
 from reasonray.mini.world import (
     HELD_OUT_SEED,
@@ -44,10 +53,8 @@ BOX_WEIGHT = 3.0
 DROPOUT = 0.05
 """Parts of the samples without the picture, without the text, and without either."""
 
-NUM_SCENES, NUM_NAMES, SHARD = 8000, 4, 500
-FACTOR = 8
+NUM_SCENES, NUM_NAMES = 8000, 4
 CHANNELS = (64, 112)
-WIDTH = 128
 MAX_TOKENS = 40
 NAMES = sorted(CATEGORIES)
 
@@ -74,21 +81,7 @@ class Taught(nn.Module):
         # The fused attention's backward pass takes half a step's time on a CPU.
         self.unet.set_attn_processor(AttnProcessor())
         self.unet.to(memory_format=torch.channels_last)
-        self.text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=WIDTH,
-                intermediate_size=2 * WIDTH,
-                projection_dim=WIDTH,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=MAX_TOKENS,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
-        self.text_encoder.set_attn_implementation("eager")
+        self.text_encoder = build_text_encoder(tokenizer)
         self.said_heads = nn.ModuleList(nn.Linear(WIDTH, len(NAMES)) for _ in range(2))
         self.cell_heads = nn.ModuleDict(
             {
@@ -192,18 +185,20 @@ def load_tokenizer(workdir: Path) -> CLIPTokenizer:
     It has the words of instructions whole, indirect ones' too: a baseline that cannot reason is
     still to read the whole sentence.
     """
-    folder = workdir / "instructpix2pix_tokenizer"
-    if not (folder / "tokenizer.json").exists():
-        rng = random.Random(0)
-        said = set(WORDS)
-        for template in DIRECT_TEMPLATES:
-            said.update(words(template.format(selected="", target="")))
-        for _ in range(4000):
-            selected, target = rng.sample(NAMES, 2)
-            said.update(words(indirect(selected, target, rng).instruction.lower()))
-        build_tokenizer(sorted(said), MAX_TOKENS).save_pretrained(folder)
-    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
-    return tokenizer
+    return kept_tokenizer(
+        workdir / "instructpix2pix_tokenizer", lambda: build_tokenizer(_words(), MAX_TOKENS)
+    )
+
+
+def _words() -> list[str]:
+    rng = random.Random(0)
+    said = set(WORDS)
+    for template in DIRECT_TEMPLATES:
+        said.update(words(template.format(selected="", target="")))
+    for _ in range(4000):
+        selected, target = rng.sample(NAMES, 2)
+        said.update(words(indirect(selected, target, rng).instruction.lower()))
+    return sorted(said)
 
 
 @dataclass(frozen=True)
@@ -263,7 +258,7 @@ class Data:
         return Batch(
             source=torch.stack(sources).float() * shown[:, None, None, None],
             target=torch.stack(targets).float() * self.scale,
-            tokens=_tokens(tokenizer, texts),
+            tokens=tokens(tokenizer, texts),
             meant=torch.stack(meant).float(),
             covered=torch.stack(covered),
             said=torch.tensor(said),
@@ -283,21 +278,12 @@ def looks(number: int) -> tuple[Scene, int, list[str]]:
 
 
 def latents(vae: Any, folder: Path) -> Tensor:
-    """Unscaled latents of all looks, float16; made once, in shards, so that a kill costs one.
+    """Unscaled latents of all looks, float16.
 
     The second of the two looks of a category is mirrored: were the object that goes never so,
     its look would say that it is meant.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = []
-    for first in range(0, NUM_SCENES, SHARD):
-        path = folder / f"{first:06d}.pt"
-        if not path.exists():
-            made = torch.stack([_encode(vae, n) for n in range(first, first + SHARD)])
-            torch.save(made, path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").replace(path)
-        shards.append(torch.load(path, weights_only=True))
-    return torch.cat(shards)
+    return kept_latents(folder, NUM_SCENES, lambda number: _encode(vae, number))
 
 
 @torch.inference_mode()
@@ -327,9 +313,3 @@ def _cells(objects: Sequence[SceneObject], *, marks: bool) -> Tensor:
 
 def _head(channels: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.GroupNorm(16, channels), nn.Conv2d(channels, outputs, 1))
-
-
-def _tokens(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
-    encoded = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
-    tokens: Tensor = encoded["input_ids"]
-    return tokens

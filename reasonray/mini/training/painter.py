@@ -5,24 +5,32 @@ several categories, so that every pair of them is an edit. The text encoder is l
 UNet. Shapes as in `reasonray.models.painter`, whose inputs the model sees here exactly.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention import GatedSelfAttentionDense
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.pipelines.deprecated.stable_diffusion_gligen import StableDiffusionGLIGENPipeline
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from reasonray.mini.catalogue import CATEGORIES
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
+from reasonray.mini.training.stable_diffusion import (
+    FACTOR,
+    WIDTH,
+    build_scheduler,
+    build_text_encoder,
+    build_tokenizer,
+    kept_latents,
+    kept_tokenizer,
+    tokens,
+)
 from reasonray.mini.training.vocabulary import OTHER_NOUNS, WORDS
 from reasonray.mini.world import (
     HELD_OUT_SEED,
@@ -52,9 +60,6 @@ OPEN = 0.6
 
 APART_STEPS = 150
 NUM_SCENES, NUM_VARIANTS = 6000, 4
-SHARD = 500
-FACTOR = 8
-WIDTH = 128
 MAX_TOKENS = 24
 
 
@@ -87,68 +92,14 @@ class Taught(nn.Module):
         # The fused attention's backward pass takes half a step's time on a CPU.
         self.unet.set_attn_processor(AttnProcessor())
         self.unet.to(memory_format=torch.channels_last)
-        self.text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=WIDTH,
-                intermediate_size=2 * WIDTH,
-                projection_dim=WIDTH,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=MAX_TOKENS,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
-        self.text_encoder.set_attn_implementation("eager")
-
-
-def build_tokenizer(
-    whole: Iterable[str] = (*WORDS, *OTHER_NOUNS), max_tokens: int = MAX_TOKENS
-) -> CLIPTokenizer:
-    """CLIP's tokenizer with some words whole; any other text falls into byte pairs."""
-    specials = ["<|startoftext|>", "<|endoftext|>"]
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = sorted({word for text in whole for word in text.split()})
-    learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learned.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(
-        vocab_size=10_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False
-    )
-    learned.train_from_iterator(words, trainer)
-    merges = json.loads(learned.to_str())["model"]["merges"]
-    tokens = [*specials, *letters, *(f"{letter}</w>" for letter in letters)]
-    tokens += ["".join(pair) for pair in merges]
-    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
-    pairs: Any = [(left, right) for left, right in merges]
-    return CLIPTokenizer(
-        vocab=vocabulary,
-        merges=pairs,
-        model_max_length=max_tokens,
-    )
+        self.text_encoder = build_text_encoder(tokenizer)
 
 
 def load_tokenizer(workdir: Path) -> CLIPTokenizer:
-    """The tokenizer that belongs to the checkpoint in a folder; made when there is none yet.
-
-    Its trainer breaks ties by chance: made anew, "car" and "cat" may have changed places.
-    """
-    folder = workdir / "painter_tokenizer"
-    if not (folder / "tokenizer.json").exists():
-        build_tokenizer().save_pretrained(folder)
-    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
-    return tokenizer
-
-
-def build_scheduler() -> Any:
-    """A `DDIMScheduler` for v-prediction that starts from pure noise, as sampling does."""
-    return DDIMScheduler(
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
-        clip_sample=False,
-        rescale_betas_zero_snr=True,
+    """The tokenizer that belongs to the checkpoint in a folder: it has the world's words whole."""
+    return kept_tokenizer(
+        workdir / "painter_tokenizer",
+        lambda: build_tokenizer((*WORDS, *OTHER_NOUNS), MAX_TOKENS),
     )
 
 
@@ -193,9 +144,9 @@ def tell_apart(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
     Left to the painter alone it keeps only what helps first, the objects' rough colour: after
     2,600 steps "cat" and "caterpillar" had the same embedding.
     """
-    bare = _tokens(tokenizer, [*CATEGORIES, *OTHER_NOUNS])
+    bare = tokens(tokenizer, [*CATEGORIES, *OTHER_NOUNS])
     phrases = [*(category.phrase for category in CATEGORIES.values())]
-    full = _tokens(tokenizer, [*phrases, *(f"a {noun}" for noun in OTHER_NOUNS)])
+    full = tokens(tokenizer, [*phrases, *(f"a {noun}" for noun in OTHER_NOUNS)])
     optimizer = torch.optim.Adam(text_encoder.parameters(), lr=1e-3)
     for _ in range(APART_STEPS):
         pooled = text_encoder(torch.cat([bare, full])).pooler_output
@@ -280,8 +231,8 @@ class Data:
             source=source_BCHW,
             keep=keep,
             boxes=boxes_B4,
-            prompts=_tokens(tokenizer, prompts),
-            phrases=_tokens(tokenizer, phrases),
+            prompts=tokens(tokenizer, prompts),
+            phrases=tokens(tokenizer, phrases),
             grounded=torch.tensor(grounded),
         )
 
@@ -324,17 +275,8 @@ def variants(number: int) -> tuple[Scene, int, list[str]]:
 
 
 def latents(vae: Any, folder: Path) -> Tensor:
-    """Unscaled latents of all variants, float16; made once, in shards, so that a kill costs one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = []
-    for first in range(0, NUM_SCENES, SHARD):
-        path = folder / f"{first:06d}.pt"
-        if not path.exists():
-            made = torch.stack([_encode(vae, n) for n in range(first, first + SHARD)])
-            torch.save(made, path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").replace(path)
-        shards.append(torch.load(path, weights_only=True))
-    return torch.cat(shards)
+    """Unscaled latents of all variants, float16."""
+    return kept_latents(folder, NUM_SCENES, lambda number: _encode(vae, number))
 
 
 @torch.inference_mode()
@@ -351,9 +293,3 @@ def asked_box(box: Sequence[int], rng: np.random.Generator) -> list[float]:
     """The box as the stage `paint` hands it on: a detector's, widened; xyxy pixels."""
     moved = np.array(box) + rng.uniform(-JITTER, JITTER, size=4)
     return widened(moved.tolist(), rng.uniform(0, MAX_MARGIN), (IMAGE_SIZE, IMAGE_SIZE))
-
-
-def _tokens(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
-    encoded = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
-    tokens: Tensor = encoded["input_ids"]
-    return tokens

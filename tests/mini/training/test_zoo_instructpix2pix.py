@@ -12,7 +12,7 @@ from reasonray.editor.features import load_text_parts
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.editor.training import load_editor, load_scheduler
 from reasonray.mini.train import ZOO
-from reasonray.mini.training import instructpix2pix
+from reasonray.mini.training import instructpix2pix, stable_diffusion
 from reasonray.mini.training.instructpix2pix import NAMES
 from reasonray.mini.training.loop import Schedule
 from reasonray.mini.world import render, sample_scene
@@ -23,8 +23,9 @@ NUM_SCENES = 4
 
 @pytest.fixture
 def few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NUM_SCENES", "SHARD", "BATCH"):
+    for name in ("NUM_SCENES", "BATCH"):
         monkeypatch.setattr(instructpix2pix, name, NUM_SCENES)
+    monkeypatch.setattr(stable_diffusion, "SHARD", NUM_SCENES)
 
 
 @pytest.fixture
