@@ -25,6 +25,7 @@ def multimodal_states(
     images: Sequence[Image.Image],
     instructions: Sequence[str],
     tokens: Tokens = "all",
+    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The last hidden states of a LLaVA that is shown a picture and told an instruction.
 
@@ -34,6 +35,8 @@ def multimodal_states(
         instructions: as many.
         tokens: what is kept. The picture comes first, so that only the tokens after it know the
             instruction.
+        device: of the inputs; the model's by default, which is not where one that is offloaded
+            computes.
 
     Returns:
         States after the final norm, in the model's dtype, and the mask.
@@ -45,10 +48,9 @@ def multimodal_states(
         padding=True,
         padding_side="right",
         return_tensors="pt",
-    ).to(mllm.device)
+    ).to(device or mllm.device)
     inputs["pixel_values"] = inputs["pixel_values"].to(mllm.dtype)
-    output = mllm.model(**inputs, use_cache=False)
-    states_BTD, mask_BT = output.last_hidden_state, inputs["attention_mask"].bool()
+    states_BTD, mask_BT = _last_states(mllm, inputs), inputs["attention_mask"].bool()
     if tokens == "all":
         return states_BTD, mask_BT
     if tokens == "last":
@@ -61,17 +63,35 @@ def multimodal_states(
     return states_BTD[:, start:], mask_BT[:, start:]
 
 
-def null_states(mllm: Any, processor: Any, tokens: Tokens = "all") -> tuple[Tensor, Tensor]:
+def _last_states(mllm: Any, inputs: Any) -> Tensor:
+    # The whole model is called, not its `model`: libraries that offload it wait for that. Asked
+    # for `hidden_states` it would keep those of every layer.
+    found: list[Tensor] = []
+    watch = mllm.model.register_forward_hook(
+        lambda module, arguments, output: found.append(output.last_hidden_state)
+    )
+    try:
+        mllm(**inputs, use_cache=False, logits_to_keep=1)
+    finally:
+        watch.remove()
+    return found[0]
+
+
+def null_states(
+    mllm: Any, processor: Any, tokens: Tokens = "all", device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """States (B = 1) of the dropped condition: nothing said about a grey picture.
 
     The same for every sample, so that it is computed once; InstructPix2Pix's is "" likewise.
     """
     grey = Image.new("RGB", (64, 64), NULL_COLOUR)
-    return multimodal_states(mllm, processor, [grey], [""], tokens)
+    return multimodal_states(mllm, processor, [grey], [""], tokens, device)
 
 
 @torch.no_grad()
-def text_states(text_encoder: Any, tokenizer: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def text_states(
+    text_encoder: Any, tokenizer: Any, texts: Sequence[str], device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """CLIP's text encoding, padded to its length as Stable Diffusion has it (nothing is masked)."""
     ids = tokenizer(
         list(texts),
@@ -79,7 +99,7 @@ def text_states(text_encoder: Any, tokenizer: Any, texts: Sequence[str]) -> tupl
         max_length=tokenizer.model_max_length,
         truncation=True,
         return_tensors="pt",
-    ).input_ids.to(text_encoder.device)
+    ).input_ids.to(device or text_encoder.device)
     states_BTD: Tensor = text_encoder(ids).last_hidden_state
     return states_BTD, ids.new_ones(ids.shape, dtype=torch.bool)
 

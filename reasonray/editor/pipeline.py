@@ -202,15 +202,15 @@ class ReasonEditPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         self, images: Sequence[Image.Image], instructions: Sequence[str]
     ) -> tuple[Tensor, Tensor | None]:
         """States 3B,L,D for the three passes (instruction, none, none), and their mask or None."""
+        device = self._execution_device
         if self.mllm is None:
             texts = [*instructions, *[""] * (2 * len(images))]
-            states, _ = text_states(self.text_encoder, self.tokenizer, texts)
+            states, _ = text_states(self.text_encoder, self.tokenizer, texts, device)
             return states.to(self.unet.dtype), None
         tokens: Tokens = self.config.tokens
-        given = self.connector(
-            *multimodal_states(self.mllm, self.processor, images, instructions, tokens)
-        )
-        null = self.connector(*null_states(self.mllm, self.processor, tokens))
+        parts = self.mllm, self.processor
+        given = self.connector(*multimodal_states(*parts, images, instructions, tokens, device))
+        null = self.connector(*null_states(*parts, tokens, device))
         return three_passes(given, null, self.unet.dtype)
 
     def encode_source(self, images: Sequence[Image.Image]) -> Tensor:
@@ -249,9 +249,10 @@ def denoise(
         Latents BCHW, scaled.
     """
     states, mask = conditions
-    latents: Tensor = noise * scheduler.init_noise_sigma
     sources = torch.cat([source, source, torch.zeros_like(source)])
     scheduler.set_timesteps(num_inference_steps, device=noise.device)
+    # Only now: some schedulers' sigma is that of their first timestep.
+    latents: Tensor = noise * scheduler.init_noise_sigma
     takes = inspect.signature(scheduler.step).parameters
     drawing = {"generator": generator} if "generator" in takes else {}
     for time in progress(scheduler.timesteps):

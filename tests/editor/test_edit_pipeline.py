@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny_editor
 import torch
-from diffusers import StableDiffusionInstructPix2PixPipeline
+from diffusers import EulerDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
 from reasonray.editor.conditioning import multimodal_states, null_states
@@ -64,6 +64,49 @@ def test_with_clip_s_text_it_is_diffusers_instructpix2pix() -> None:
     assert np.abs(got - expected).mean() < 1 / 255
     other = ours(picture(), "Turn the cow into a car", **settings).images
     assert np.abs(other - expected).max() > 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers'
+def test_the_first_noise_is_the_schedule_s_of_this_call() -> None:
+    """Euler's initial sigma depends on the number of steps."""
+    shared: dict[str, Any] = {
+        "vae": tiny_editor.vae(), "unet": tiny_editor.unet(), **tiny_editor.text_parts(),
+    }  # fmt: skip
+    config = {**tiny_editor.scheduler().config, "timestep_spacing": "leading"}
+    theirs = StableDiffusionInstructPix2PixPipeline(
+        **shared, scheduler=EulerDiscreteScheduler.from_config(config), safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    ours = ReasonEditPipeline(**shared, scheduler=EulerDiscreteScheduler.from_config(config))
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
+    settings: dict[str, Any] = {"num_inference_steps": 4, "latents": noise, "output_type": "np"}
+    expected = theirs("Turn the bee into some honey", picture(), **settings).images
+    for _ in range(2):
+        got = ours(picture(), "Turn the bee into some honey", **settings).images
+        assert np.abs(got - expected).mean() < 1 / 255
+
+
+def test_an_offloaded_model_is_called_where_the_libraries_wait_for_it() -> None:
+    hooks = pytest.importorskip("accelerate.hooks")
+    pipe = editor(tokens="text")
+    expected = edited(pipe, picture(), "Show what it makes.", [5])
+    called = []
+
+    class Watching(hooks.ModelHook):  # type: ignore[misc, name-defined]
+        def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+            called.append(type(module).__name__)
+            return args, kwargs
+
+    parts = ("mllm", "connector", "unet")
+    for name in parts:
+        hooks.add_hook_to_module(getattr(pipe, name), Watching())
+    try:
+        got = edited(pipe, picture(), "Show what it makes.", [5])
+    finally:
+        for name in parts:
+            hooks.remove_hook_from_module(getattr(pipe, name))
+    assert {type(getattr(pipe, name)).__name__ for name in parts} == set(called)
+    assert np.array_equal(got, expected)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "resampler"])
