@@ -10,6 +10,7 @@ Shapes: B samples, C latent channels, H x W cells, T tokens, D width.
 """
 
 import contextlib
+import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from reasonray.editor import sharding
 from reasonray.editor.batches import Batch, Batches
 from reasonray.editor.connector import Connector
 from reasonray.editor.loggers import Logger
-from reasonray.editor.weights import load_part, with_image_channels
+from reasonray.editor.weights import load_config, load_part, with_image_channels
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import EditorConfig
 
@@ -64,6 +65,33 @@ class Editor(nn.Module):
         return predicted
 
 
+def check(config: EditorConfig) -> None:
+    """Find what would stop `load_editor`, from the base's config alone.
+
+    Raises:
+        UserError: the base is not there or of another kind, the connector does not fit it, or
+            adapters are asked for without peft.
+    """
+    from diffusers import UNet2DConditionModel
+
+    unet = load_config(UNet2DConditionModel, config.base, "unet")
+    load_scheduler(config)
+    name, channels = config.base.name, unet["out_channels"]
+    if unet["in_channels"] not in (channels, 2 * channels):
+        raise UserError(
+            f"editor.base {name}: the UNet takes {unet['in_channels']} channels; {channels} (text "
+            f"to image) or {2 * channels} (InstructPix2Pix) are expected"
+        )
+    width, heads = unet["cross_attention_dim"], config.connector.num_heads
+    if config.condition == "mllm" and config.connector.kind == "resampler" and width % heads:
+        raise UserError(
+            f"editor.connector.num_heads {heads}: must divide {width}, the width of the "
+            f"cross-attention of {name}"
+        )
+    if config.lora_rank is not None and importlib.util.find_spec("peft") is None:
+        raise UserError("editor.lora_rank: needs the package peft: pip install peft")
+
+
 def load_editor(config: EditorConfig, input_dim: int, seed: int) -> tuple[Editor, Any]:
     """The editor before any training, float32, and the base's scheduler.
 
@@ -73,18 +101,14 @@ def load_editor(config: EditorConfig, input_dim: int, seed: int) -> tuple[Editor
         seed: of the connector's and the adapters' first weights.
 
     Raises:
-        UserError: the base is not there, or of another kind.
+        UserError: as `check`, or the base's weights cannot be read.
     """
-    import diffusers
+    from diffusers import UNet2DConditionModel
 
-    kind = diffusers.UNet2DConditionModel
-    unet = load_part(kind, config.base, "unet", torch_dtype=torch.float32)
-    scheduler = load_scheduler(config)
-    channels = unet.config.out_channels
-    try:
-        unet = with_image_channels(unet, channels)
-    except ValueError as error:
-        raise UserError(f"editor.base {config.base.name}: {error}") from error
+    check(config)
+    unet = load_part(UNet2DConditionModel, config.base, "unet", torch_dtype=torch.float32)
+    sees_pictures = unet.config.in_channels != unet.config.out_channels
+    with_image_channels(unet, unet.config.out_channels)
     torch.manual_seed(seed)
     connector = None
     if config.condition == "mllm":
@@ -97,11 +121,8 @@ def load_editor(config: EditorConfig, input_dim: int, seed: int) -> tuple[Editor
             num_heads=config.connector.num_heads,
         )
     if config.lora_rank is not None:
-        try:
-            from peft import LoraConfig
-        except ImportError as error:
-            raise UserError("editor.lora_rank: needs the package peft: pip install peft") from error
-        unet.requires_grad_(False)
+        from peft import LoraConfig
+
         unet.add_adapter(
             LoraConfig(
                 r=config.lora_rank,
@@ -110,14 +131,24 @@ def load_editor(config: EditorConfig, input_dim: int, seed: int) -> tuple[Editor
                 target_modules=["to_k", "to_q", "to_v", "to_out.0"],
             )
         )
-    return Editor(unet, connector), scheduler
+        # The source picture's channels, if they are new, are zero: no adapter makes up for them.
+        unet.conv_in.requires_grad_(not sees_pictures)
+    return Editor(unet, connector), load_scheduler(config)
 
 
 def load_scheduler(config: EditorConfig) -> Any:
-    """The base's noise schedule as a `DDIMScheduler`, which has all that training needs."""
-    import diffusers
+    """The base's noise schedule as a `DDIMScheduler`, which has all that training needs.
 
-    return load_part(diffusers.DDIMScheduler, config.base, "scheduler")
+    Raises:
+        UserError: the base has none.
+    """
+    from diffusers import DDIMScheduler
+
+    said = load_config(DDIMScheduler, config.base, "scheduler")
+    # Stable Diffusion's own settings for what another kind of scheduler leaves open: DDIM's
+    # defaults are for pixels, and cut latents off at 1.
+    latents = {"clip_sample": False, "set_alpha_to_one": False}
+    return DDIMScheduler.from_config({**latents, **said})
 
 
 @dataclass
@@ -144,6 +175,13 @@ class Worker:
     folder: Path | None = None
     loggers: Sequence[Logger] = ()
     sharded: bool = False
+
+    def take(self, stage: str) -> dict[str, Any] | None:
+        """The restored state of a stage, given away: it is a second set of weights."""
+        if self.restored is None or self.restored["stage"] != stage:
+            return None
+        state, self.restored = self.restored, None
+        return state
 
 
 def train(
@@ -183,11 +221,10 @@ def train(
     log = _Log(worker, before)
     objective = Objective(scheduler, config, scaling_factor)
     editor.to(worker.device)
-    restored = worker.restored
-    state = restored if restored is not None and restored["stage"] == "editing" else None
-    if before and state is None:
+    is_aligned = worker.restored is not None and worker.restored["stage"] == "editing"
+    if before and not is_aligned:
         _align(editor, objective, batches, config, worker, log)
-    stage = _Stage("editing", editor, config, worker, config.num_steps, state)
+    stage = _Stage("editing", editor, config, worker, config.num_steps)
 
     def validate(step: int) -> None:
         with stage.averaged():
@@ -227,7 +264,7 @@ def _align(
     batches = Batches(batches.samples, batches.indices.tolist(), kept, batches.seed)
     trained = {name: p.requires_grad for name, p in editor.unet.named_parameters()}
     editor.unet.requires_grad_(False)
-    stage = _Stage("alignment", editor, config, worker, config.alignment_steps, worker.restored)
+    stage = _Stage("alignment", editor, config, worker, config.alignment_steps)
     for step in range(stage.step, config.alignment_steps):
         stage.advance(batches, objective.alignment, log)
         if step + 1 == config.alignment_steps or (step + 1) % config.checkpoint_every == 0:
@@ -312,7 +349,7 @@ def precision(config: EditorConfig, device: torch.device) -> contextlib.Abstract
     """Autocast as the recipe says."""
     if config.precision == "auto":
         wanted = (
-            torch.cuda.is_bf16_supported()
+            torch.cuda.is_bf16_supported(including_emulation=False)
             if device.type == "cuda"
             else torch.ops.mkldnn._is_mkldnn_bf16_supported()
         )
@@ -343,8 +380,8 @@ class _Stage:
         config: EditorConfig,
         worker: Worker,
         num_steps: int,
-        state: dict[str, Any] | None,
     ) -> None:
+        state = worker.take(name)
         self.name, self.editor, self.config, self.worker = name, editor, config, worker
         if state is not None:
             editor.load_state_dict(state["editor"])
@@ -413,7 +450,8 @@ class _Stage:
             path.write_text(json.dumps(content, indent=2))
         raise RunError(
             f"{self.name} step {self.step}: the loss is not a number; the samples of this batch "
-            f"are in {path}; look at them, or lower editor.learning_rate and start anew"
+            f"are in {path}; look at them, or lower editor.learning_rate and give another output; "
+            "the same command would end here again"
         )
 
     @contextlib.contextmanager

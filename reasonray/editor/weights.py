@@ -1,5 +1,7 @@
 """The editor's parts from where the recipe says; a text-to-image UNet as an image editor's."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,17 +32,42 @@ def load_part(kind: Any, model: ModelConfig, subfolder: str | None = None, **opt
     Raises:
         UserError: it is not there, cannot be read, or is of another class.
     """
-    source = weights.resolve(model)
-    where = {"revision": model.revision, **({"subfolder": subfolder} if subfolder else {})}
-    try:
+    with _loading(kind, model, subfolder) as (source, where):
         _check_class(kind, source, where)
         part = kind.from_pretrained(source, **where, **options)
         _check_vocabulary(part)
+    return part
+
+
+def load_config(kind: Any, model: ModelConfig, subfolder: str) -> dict[str, Any]:
+    """What a part's config says, without its weights.
+
+    Args:
+        kind: diffusers' class, or one that has its config's interface.
+        model: where it is, and which revision.
+        subfolder: of a diffusers folder.
+
+    Raises:
+        UserError: it is not there, cannot be read, or is of another class of model.
+    """
+    with _loading(kind, model, subfolder) as (source, where):
+        _check_class(kind, source, where)
+        said: dict[str, Any] = kind.load_config(source, **where)
+    return said
+
+
+@contextmanager
+def _loading(
+    kind: Any, model: ModelConfig, subfolder: str | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Source and place for the libraries, whose complaints become one message."""
+    where = {"revision": model.revision, **({"subfolder": subfolder} if subfolder else {})}
+    try:
+        yield weights.resolve(model), where
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         what = f"{model.name}/{subfolder}" if subfolder else model.name
         reason = " ".join(str(error).split())
         raise UserError(f"model {what}: no {kind.__name__} can be loaded: {reason}") from error
-    return part
 
 
 def _check_class(kind: Any, source: str, where: dict[str, Any]) -> None:

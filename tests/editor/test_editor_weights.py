@@ -1,11 +1,13 @@
 """A folder in which something is missing, cut off or in the wrong place: one message each."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny_base
+from diffusers import DPMSolverMultistepScheduler
 
 from reasonray.editor import export, features, training
 from reasonray.errors import UserError
@@ -88,6 +90,33 @@ def test_an_mllm_without_its_processor_or_vocabulary_is_said(config: EditorConfi
     assert f"model {folder}: no AutoProcessor can be loaded" in refused(config)
     (folder / "processor_config.json").unlink()
     assert f"model {folder}: no AutoProcessor can be loaded" in refused(config)
+
+
+def test_what_does_not_fit_is_found_from_the_config_alone(
+    config: EditorConfig, tmp_path: Path
+) -> None:
+    training.check(config)
+    unet = Path(config.base.name) / "unet"
+    for path in unet.glob("*.safetensors"):
+        path.unlink()
+    training.check(config)
+    heads = config.connector.model_copy(update={"kind": "resampler", "num_heads": 7})
+    said = refused(config.model_copy(update={"connector": heads}), training.check)
+    assert "editor.connector.num_heads 7: must divide 64" in said
+    content = json.loads((unet / "config.json").read_text())
+    (unet / "config.json").write_text(json.dumps({**content, "in_channels": 9}))
+    assert "the UNet takes 9 channels; 4 (text to image) or 8" in refused(config, training.check)
+
+
+def test_another_scheduler_s_config_leaves_latents_whole(config: EditorConfig) -> None:
+    shutil.rmtree(Path(config.base.name) / "scheduler")
+    DPMSolverMultistepScheduler(beta_schedule="scaled_linear").save_pretrained(
+        Path(config.base.name) / "scheduler"
+    )
+    found = training.load_scheduler(config)
+    assert found.config.beta_schedule == "scaled_linear"
+    assert not found.config.clip_sample
+    assert not found.config.set_alpha_to_one
 
 
 def test_what_draws_samples_says_it_too(config: EditorConfig, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tiny_base
+import tiny_editor
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import nn
+from torch.nn import functional
 
 from reasonray.editor import features, training
 from reasonray.editor.batches import Batch, Batches, padded, split
@@ -197,6 +199,47 @@ def test_ratio_and_dropout_are_those_of_the_recipe(
     assert 0.15 < no_picture.float().mean() < 0.25
     assert 0.15 < no_text.float().mean() < 0.25
     assert 0.06 < (no_picture & no_text).float().mean() < 0.15
+    said = {sample.id: len(sample.reasoning) for sample in samples.take(range(20))}
+    lengths = {sample.id: len(sample.direct) for sample in samples.take(range(20))}
+    told = [
+        int(m.sum()) == said[name]
+        for name, m, dropped in zip(batch.ids, batch.mask, no_text, strict=True)
+        if not dropped and said[name] != lengths[name]
+    ]
+    assert 0.17 < sum(told) / len(told) < 0.33
+
+
+@pytest.mark.parametrize("gamma", [None, 5.0])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_the_loss_is_that_of_diffusers_scripts(
+    config: EditorConfig, samples: features.Features, kind: str, gamma: float | None
+) -> None:
+    """`train_instruct_pix2pix.py`, and `train_text_to_image.py` for what it lacks."""
+    scale = 0.37
+    scheduler = DDPMScheduler(beta_schedule="scaled_linear", prediction_type=kind)
+    weighted = config.model_copy(update={"min_snr_gamma": gamma})
+    editor, _ = training.load_editor(weighted, 128, seed=0)
+    batch = Batches(samples, range(20), weighted, seed=2).part(0, range(4))
+    ours = training.Objective(scheduler, weighted, scale)
+    with torch.no_grad():
+        found = ours.editing(editor, batch, torch.device("cpu"))
+        latents = batch.target.float() * scale
+        timesteps = (batch.times * 1000).long()
+        noisy = scheduler.add_noise(latents, batch.noise, timesteps)
+        states, mask = editor.connector(batch.states.float(), batch.mask)
+        predicted = editor.unet(
+            torch.cat([noisy, batch.source.float()], dim=1), timesteps, states,
+            encoder_attention_mask=mask,
+        ).sample  # fmt: skip
+    velocity = scheduler.get_velocity(latents, batch.noise, timesteps)
+    target = {"epsilon": batch.noise, "v_prediction": velocity, "sample": latents}[kind]
+    loss = functional.mse_loss(predicted, target, reduction="none").mean(dim=(1, 2, 3))
+    if gamma is not None:
+        snr = scheduler.alphas_cumprod[timesteps] / (1 - scheduler.alphas_cumprod[timesteps])
+        weights = torch.stack([snr, gamma * torch.ones_like(timesteps)], dim=1).min(dim=1)[0]
+        loss = loss * weights / {"epsilon": snr, "v_prediction": snr + 1, "sample": 1}[kind]
+    assert torch.allclose(found, loss.sum(), rtol=1e-4)
+    assert len({round(each, 3) for each in loss.tolist()}) == 4
 
 
 def test_alignment_trains_the_connector_alone(
@@ -268,6 +311,19 @@ def test_min_snr_and_adapters_are_choices(
     trained = [name for name, p in editor.unet.named_parameters() if p.requires_grad]
     assert trained
     assert all("lora" in name for name in trained)
+
+
+def test_adapters_on_a_text_to_image_base_leave_the_picture_s_channels_to_be_learnt(
+    config: EditorConfig, samples: features.Features, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    base = tmp_path / "base"
+    shutil.copytree(config.base.name, base)
+    tiny_editor.unet(in_channels=4).save_pretrained(base / "unet")
+    other = {"base": ModelConfig(name=str(base)), "lora_rank": 2, "alignment_steps": 0}
+    _, state = run(config.model_copy(update=other), samples, tmp_path / "run")
+    assert state is not None
+    assert state["editor"]["unet.conv_in.weight"][:, 4:].abs().max() > 0
 
 
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(
