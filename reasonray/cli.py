@@ -138,6 +138,11 @@ def export(folder: str, kind: str, output: str, instruction: str, parts: str | N
 )
 @click.option("--parts", metavar="I,II,III", help="Only samples of these parts.")
 @click.option(
+    "--features",
+    metavar="DIR",
+    help="Folder for what the frozen models give, which trainings share; by default in --output.",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
@@ -145,13 +150,18 @@ def export(folder: str, kind: str, output: str, instruction: str, parts: str | N
     help="Change one key of the recipe, e.g. editor.num_steps=2000. Repeatable.",
 )
 def train_editor(
-    recipe: str, data: str, output: str, parts: str | None, settings: tuple[str, ...]
+    recipe: str,
+    data: str,
+    output: str,
+    parts: str | None,
+    features: str | None,
+    settings: tuple[str, ...],
 ) -> None:
     """Fine-tune the editor of RECIPE's section `editor` on the accepted samples of a dataset."""
     from reasonray import train as run
 
     chosen = None if parts is None else [part.strip() for part in parts.split(",")]
-    click.echo(run(recipe, data, output, chosen, settings))
+    click.echo(run(recipe, data, output, chosen, settings, features))
 
 
 @cli.command(
@@ -385,19 +395,19 @@ def call(arguments: Sequence[str]) -> int:
 def call_job(name: str, arguments: Sequence[str]) -> int:
     """`call` of one command in a job of Ray, which runs in a copy of the working directory.
 
-    The copy goes when the job ends: the folders that a command takes with --data and --output
-    must be absolute.
+    The copy goes when the job ends: the folders that a command takes with --data, --output and
+    --features must be absolute.
     """
 
-    def absolute(context: click.Context, parameter: click.Parameter, folder: str) -> str:
-        if not Path(folder).is_absolute():
+    def absolute(context: click.Context, parameter: click.Parameter, folder: str | None) -> Any:
+        if folder is not None and not Path(folder).is_absolute():
             raise click.BadParameter(
                 f"{folder}: give an absolute path on storage that all nodes mount"
             )
         return folder
 
     for parameter in cli.commands[name].params:
-        if parameter.name in ("data", "output"):
+        if parameter.name in ("data", "output", "features"):
             parameter.callback = absolute
     return call([name, *arguments])
 

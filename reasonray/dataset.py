@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +18,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reasonray import __version__
 from reasonray.errors import RunError, UserError
-from reasonray.recipe import OutputConfig, Recipe
+from reasonray.recipe import OutputConfig, Recipe, nearest
 from reasonray.record import (
     ACCEPTED_SCHEMA,
     IMAGE,
     PARTS,
     REJECTED_SCHEMA,
     Model,
+    Part,
     Row,
     to_rows,
 )
@@ -121,6 +122,27 @@ def complete(output: str | Path) -> Manifest:
     if found is None:
         raise UserError(f"{output}: no complete output of reasonray (no {MANIFEST})")
     return found
+
+
+def chosen_parts(output: str | Path, manifest: Manifest, parts: Sequence[str] | None) -> list[Part]:
+    """The parts of a complete output that are asked for, in their order.
+
+    Args:
+        output: for the message.
+        manifest: the output's.
+        parts: of I, II and III; None: all that there are.
+
+    Raises:
+        UserError: an unknown part, or no sample of any was accepted.
+    """
+    words = [parts] if isinstance(parts, str) else parts
+    for word in words or ():
+        if word not in PARTS:
+            raise UserError(f"parts {word}: unknown{nearest(word, PARTS)}")
+    chosen = [part for part in PARTS if part in manifest.parts and (not words or part in words)]
+    if not sum(manifest.parts[part].accepted for part in chosen):
+        raise UserError(f"{output}: no accepted samples of part {', '.join(words or PARTS)}")
+    return chosen
 
 
 def read(output: str | Path, kind: Kind = "accepted") -> Iterator[dict[str, Any]]:

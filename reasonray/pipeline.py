@@ -84,11 +84,17 @@ class _Measurer(_Actor):
 
 
 @contextlib.contextmanager
-def connected(pools: Sequence[PoolConfig]) -> Iterator[None]:
+def connected(
+    pools: Sequence[PoolConfig], keys: str = "pools.N.min_actors, num_cpus or num_gpus"
+) -> Iterator[None]:
     """Ray: the cluster this process belongs to (`RAY_ADDRESS`, a job), else one of our own.
 
     Our own has as many CPUs in name as the pools ask for: on a laptop they share the real ones.
     SIGTERM (`ray job stop`) ends the block as a `RunError`.
+
+    Args:
+        pools: who is to find room.
+        keys: of the recipe, to be lowered where there is not enough.
 
     Raises:
         UserError: no connection, or the cluster is too small for the pools.
@@ -121,7 +127,7 @@ def connected(pools: Sequence[PoolConfig]) -> Iterator[None]:
                 **quiet,
             )
     try:
-        _check_resources(pools)
+        _check_resources(pools, keys)
         with _stopped_by_sigterm():
             yield
     finally:
@@ -291,7 +297,7 @@ def _original(error: BaseException) -> BaseException:
     return next((found for found in reversed(chain) if str(found)), error)
 
 
-def _check_resources(pools: Sequence[PoolConfig]) -> None:
+def _check_resources(pools: Sequence[PoolConfig], keys: str) -> None:
     """Refuse a cluster on which the pools could not all start.
 
     Raises:
@@ -306,7 +312,7 @@ def _check_resources(pools: Sequence[PoolConfig]) -> None:
     limits = ray._private.state.state.get_max_resources_from_cluster_config()
     total: dict[str, Any] = limits or ray.cluster_resources()
     if missing := _missing(needed, total):
-        raise UserError(_too_small(pools, needed, missing, "has", total))
+        raise UserError(_too_small(pools, needed, missing, "has", total, keys))
     if limits:
         return
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -323,14 +329,14 @@ def _check_resources(pools: Sequence[PoolConfig]) -> None:
         raise UserError(
             f"this recipe's actors cannot share the GPUs there are ({_shares(pools)}; machines "
             f"with {', '.join(f'{n}' for n in gpus if n)}): a fraction lies on one GPU, several "
-            "GPUs on one machine; lower pools.N.num_gpus or pools.N.min_actors"
+            f"GPUs on one machine; lower {keys}"
         )
     # A run that was just stopped may hold its CPUs for some seconds more; one that failed in this
     # process until its handles are collected.
     deadline = time.monotonic() + _WAIT_FOR_CPUS_S
     while missing := _missing(needed, free := ray.available_resources()):
         if time.monotonic() > deadline:
-            raise UserError(_too_small(pools, needed, missing, "has now free", free))
+            raise UserError(_too_small(pools, needed, missing, "has now free", free, keys))
         gc.collect()
         time.sleep(1)
 
@@ -367,6 +373,7 @@ def _too_small(
     missing: list[str],
     verb: str,
     there: Mapping[str, float],
+    keys: str,
 ) -> str:
     def amount(name: str, value: float) -> str:
         return f"{value / 1024**3:.1f} GiB memory" if name == "memory" else f"{value:g} {name}s"
@@ -375,8 +382,7 @@ def _too_small(
     has = " and ".join(amount(name, there.get(name, 0)) for name in missing)
     return (
         f"this recipe needs at least {wants}, the cluster {verb} {has} ({_shares(pools)}; "
-        f"{SPARE_CPUS} CPUs to read, write and resume); give the cluster more, or lower "
-        "pools.N.min_actors or pools.N.num_cpus"
+        f"{SPARE_CPUS} CPUs to read, write and resume); give the cluster more, or lower {keys}"
     )
 
 

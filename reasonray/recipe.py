@@ -251,7 +251,7 @@ class EditorConfig(Config):
         "cached", description="Frozen models' outputs: once beforehand, or in every step"
     )
     feature_batch_size: int = Field(8, ge=1, description="Records a call of the frozen models")
-    validation: Fraction = Field(0.05, description="Part of the inputs that is held out")
+    validation: Fraction = Field(0.05, lt=1, description="Part of the inputs that is held out")
     reasoning_ratio: Fraction = Field(
         0.5, description="Part of the samples with the reasoning instruction; others: the direct"
     )
@@ -303,6 +303,16 @@ class EditorConfig(Config):
     num_inference_steps: int = Field(20, ge=1, description="Of such an edit")
     guidance_scale: float = Field(7.5, ge=0, description="Of such an edit: the instruction's")
     image_guidance_scale: float = Field(1.5, ge=0, description="Of such an edit: the picture's")
+
+    @model_validator(mode="after")
+    def _settings_fit_one_another(self) -> "EditorConfig":
+        if self.batch_size % self.num_workers:
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide by num_workers {self.num_workers}"
+            )
+        if self.flip and self.features == "online":
+            raise ValueError("flip: mirrored variants are cached; set features to cached")
+        return self
 
 
 class PoolConfig(Config):

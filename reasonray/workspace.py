@@ -52,18 +52,13 @@ class Workspace:
         Raises:
             UserError: the output is a URI, a folder that holds something else, or out of reach.
         """
-        if "://" in str(output):
-            raise UserError(
-                f"output {output}: must be a folder (on a cluster: of storage that all nodes "
-                "mount), not a URI"
-            )
-        self.output = Path(output).expanduser().absolute()
+        self.output = absolute(output)
         self.folder = self.output / ".run"
         self.session = f"{time.time_ns():x}"
         try:
             self._refuse_a_stranger()
         except OSError as error:
-            raise _unusable(self.output, error) from error
+            raise unusable(self.output, error) from error
 
     @property
     def plan_folder(self) -> Path:
@@ -99,7 +94,7 @@ class Workspace:
         except OSError as error:
             if out_of_space(error):
                 raise
-            raise _unusable(self.output, error) from error
+            raise unusable(self.output, error) from error
         stop = threading.Event()
 
         def beat() -> None:
@@ -263,6 +258,24 @@ class Work:
                     path.unlink()
 
 
+def absolute(folder: str | Path, name: str = "output") -> Path:
+    """A folder to write to, from whatever place and home it was given.
+
+    Args:
+        folder: as given.
+        name: in the message.
+
+    Raises:
+        UserError: it is a URI.
+    """
+    if "://" in str(folder):
+        raise UserError(
+            f"{name} {folder}: must be a folder (on a cluster: of storage that all nodes mount), "
+            "not a URI"
+        )
+    return Path(folder).expanduser().absolute()
+
+
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -383,7 +396,8 @@ def _holder(descriptor: int) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and "host" in content else None
 
 
-def _unusable(output: Path, error: OSError) -> UserError:
+def unusable(output: Path, error: OSError) -> UserError:
+    """What is said of a folder that cannot be made or written."""
     return UserError(
         f"output {output}: cannot be used ({error.strerror}); give a folder that can be written"
     )

@@ -170,3 +170,14 @@ def test_the_job_is_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
     assert status == "FAILED"
     assert "recipe minni: not one of" in log
     assert "did you mean mini?" in log
+
+
+def test_a_training_is_submitted_likewise(jobs: Jobs, tmp_path: Path) -> None:
+    words = ["mini", "--data", tmp_path / "data", "--output", tmp_path / "out"]
+    status, log = jobs.end(jobs.submit(ROOT / "jobs/train.py", *words))
+    assert status == "FAILED"
+    assert "data: no complete output of reasonray" in log
+    relative = [sys.executable, ROOT / "jobs/train.py", *words, "--features", "cache"]
+    done = subprocess.run(relative, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "cache: give an absolute path" in done.stderr

@@ -16,6 +16,7 @@ from reasonray.editor.features import Frozen, load_text_parts, load_vae
 from reasonray.editor.pipeline import ReasonEditPipeline, denoise, three_passes
 from reasonray.editor.training import METRICS, Editor, load_scheduler, read_metrics
 from reasonray.recipe import EditorConfig
+from reasonray.workspace import publish
 
 CARD = """\
 ---
@@ -148,7 +149,7 @@ def write_editor(
             parts=", ".join(settings["parts"]),
         )
     )
-    made.rename(folder)
+    publish(made, folder)
 
 
 def _figures(path: Path) -> str:

@@ -3,13 +3,15 @@
 A Ray Data job turns each row group of a dataset into one Arrow file, by actors that hold the frozen
 models; a file is there whole or not at all, so that a stopped job goes on. Training maps the files
 into memory and reads any sample at any time. The cache's folder is named by the hash of all that
-its content follows from, so that one of another dataset, model or preprocessing is never taken.
+its content follows from, so that one of another dataset, model or preprocessing is never taken;
+of models on the hub it notes the commits, which the training then loads, too.
 
 Shapes: C latent channels, H x W cells, T tokens, D width of the frozen model's states.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from reasonray import dataset
 from reasonray.editor.conditioning import multimodal_states, null_states, text_states
 from reasonray.editor.weights import load_part
 from reasonray.errors import RowError, UserError
@@ -30,6 +33,7 @@ from reasonray.images import decode
 from reasonray.models import weights
 from reasonray.recipe import EditorConfig
 from reasonray.record import Image as Encoded
+from reasonray.workspace import write_file
 
 PREPROCESSING = 1
 """Raised when what is computed from the same picture and text changes."""
@@ -128,6 +132,17 @@ class Frozen:
         if self.config.condition == "text":
             return self.states([], [""])[0]
         return _rows(*null_states(self.mllm, self.processor, self.config.tokens))[0]
+
+    def revisions(self) -> dict[str, str | None]:
+        """The hub's commit that each model was loaded from; None: from a folder."""
+        found = {
+            "mllm": self.config.mllm if self.mllm is not None else None,
+            "vae": self.config.vae,
+        }
+        commits = {name: weights.revision(model) for name, model in found.items() if model}
+        part = "text_encoder" if self.config.vae else "vae"
+        commits["base"] = weights.revision(self.config.base, f"{part}/config.json")
+        return commits
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -270,6 +285,8 @@ def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> int:
             }
             count = None if sample.taught is None else len(sample.taught)
             sink.write_table(pa.table({**values, "taught_tokens": [count]}, schema=schema))
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
     temporary.replace(path)
     return len(samples)
 
@@ -282,33 +299,65 @@ def finish(folder: Path, files: Sequence[str], frozen: Frozen) -> None:
         "latent_shape": frozen.latent_shape,
         "width": null.shape[1],
         "null": null.tolist(),
+        "revisions": frozen.revisions(),
     }
-    temporary = folder / f"{INFO}.tmp"
-    temporary.write_text(json.dumps(content))
-    temporary.replace(folder / INFO)
+    write_file(folder / INFO, json.dumps(content))
+
+
+def pinned(config: EditorConfig, folder: Path) -> EditorConfig:
+    """The settings with the hub's commits that a finished cache was computed with.
+
+    A name without a revision means another model as soon as somebody uploads one.
+    """
+    revisions = json.loads((folder / INFO).read_text())["revisions"]
+    models = {
+        name: getattr(config, name).model_copy(update={"revision": commit})
+        for name, commit in revisions.items()
+        if commit is not None
+    }
+    return config.model_copy(update=models)
+
+
+def fingerprint(data: Path) -> str:
+    """16 hexadecimal digits of a dataset: its manifest, its shards' names, sizes and times."""
+    content = [(data / dataset.MANIFEST).read_text(), _files(data / "accepted")]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def key(config: EditorConfig, data: Path, parts: Sequence[str]) -> str:
     """16 hexadecimal digits of everything that the features follow from.
 
-    The dataset counts with its shards' names, sizes and times, its manifest with its content.
+    A model in a folder counts with its files' names, sizes and times; one of the hub with its name
+    and revision (see `pinned`).
+
+    Raises:
+        UserError: a `package:` model is not there.
     """
-    shards = [
-        (path.name, path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted((data / "accepted").glob("*.parquet"))
-    ]
     wanted = config.model_dump(
         mode="json",
         include={"base", "vae", "condition", "mllm", "tokens", "image_size", "flip"},
     )
-    for model in ("base", "vae", "mllm"):
-        if wanted[model]:
-            wanted[model].pop("device")
+    files = {}
+    for name in ("base", "vae", "mllm"):
+        if wanted[name]:
+            wanted[name].pop("device")
+            files[name] = _files(Path(weights.resolve(getattr(config, name))))
+    # The base's UNet has no part in them.
+    files["base"] = [file for file in files["base"] if file[0].startswith(("vae/", "text_", "tok"))]
     content = [
-        PREPROCESSING, wanted, bool(config.alignment_steps), list(parts), str(data.resolve()),
-        (data / "manifest.json").read_text(), shards,
+        PREPROCESSING, wanted, files, bool(config.alignment_steps), list(parts),
+        str(data.resolve()), fingerprint(data),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of all files in a folder; none if it is not there."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [
+        (str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in found
+    ]
 
 
 def _squared(row: dict[str, Any], column: str, size: int) -> Image.Image:

@@ -3,7 +3,7 @@
 The only file of the editor that knows Ray: the features are a Ray Data job, the training is a Ray
 Train one. What it leaves in the output:
 
-    features/<key>/   what the frozen models gave, reused by any later training on the same
+    features/<key>/   what the frozen models gave, unless a folder shared by trainings is given
     run/              Ray Train's state and checkpoints
     metrics.jsonl     a line for each step; tensorboard/ the same, with the samples
     samples/          held-out edits as the training went on
@@ -12,6 +12,8 @@ Train one. What it leaves in the output:
 
 import json
 import logging
+import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -25,13 +27,14 @@ from typing import Any, cast
 import torch
 
 from reasonray import dataset
-from reasonray.editor import export, features, loggers, sharding, training
+from reasonray.editor import export, loggers, sharding, training
+from reasonray.editor import features as cache
 from reasonray.editor.batches import Batches, Samples, split
 from reasonray.editor.online import Online
 from reasonray.errors import ReasonrayError, RunError, UserError
 from reasonray.pipeline import connected, executed, hide_gpus_unless, settings
 from reasonray.recipe import EditorConfig, PoolConfig, Recipe, load
-from reasonray.workspace import Workspace, differing_keys, write_file
+from reasonray.workspace import Workspace, absolute, differing_keys, write_file
 
 MAX_HELD_OUT = 256
 """Samples that the held-out loss is measured on, at most."""
@@ -47,6 +50,7 @@ def train(
     output: str | Path,
     parts: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
+    features: str | Path | None = None,
 ) -> Path:
     """Train an editor on a dataset, or go on with a training that was stopped.
 
@@ -56,6 +60,8 @@ def train(
         output: a folder, new, empty or of an earlier training with the same settings.
         parts: the dataset's parts to train on; all by default.
         overrides: `a.b=c` settings of a recipe given by name or file.
+        features: a folder for what the frozen models give, which trainings of several settings
+            share; by default one in the output.
 
     Returns:
         The editor's folder.
@@ -68,12 +74,11 @@ def train(
         recipe = load(recipe, overrides)
     if "editor" not in recipe.model_fields_set:
         raise UserError("recipe: has no section editor; take paper or current, or add one")
-    config, data, output = recipe.editor, Path(data).absolute(), Path(output).absolute()
+    config, data, output = recipe.editor, Path(data).expanduser().absolute(), absolute(output)
+    shared = output / "features" if features is None else absolute(features, "features")
     loggers.check(config.loggers)
-    manifest = dataset.complete(data)
-    chosen = [part for part in manifest.parts if parts is None or part in parts]
-    if not sum(manifest.parts[part].accepted for part in chosen):
-        raise UserError(f"{data}: no accepted sample of parts {', '.join(parts or chosen)}")
+    chosen = dataset.chosen_parts(data, dataset.complete(data), parts)
+    training.check(config)
     with Workspace(output / LOCK).locked():
         _check_same(output, recipe, data, chosen)
         if (output / "editor").exists():
@@ -81,8 +86,9 @@ def train(
             return output / "editor"
         folder = None
         if config.features == "cached":
-            folder = output / "features" / features.key(config, data, chosen)
+            folder = shared / cache.key(config, data, chosen)
             make_features(recipe, data, chosen, folder)
+            config = cache.pinned(config, folder)
         task = {
             "editor": config.model_dump(mode="json"),
             "seed": recipe.seed,
@@ -91,7 +97,7 @@ def train(
             "features": None if folder is None else str(folder),
             "output": str(output),
         }
-        with connected([_pool(config, config.num_workers)]):
+        with connected([_pool(config, config.num_workers)], _lower("num_workers")):
             _fit(task, config)
     return output / "editor"
 
@@ -100,14 +106,19 @@ def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path
     """Compute what is missing of a cache, on Ray Data.
 
     Raises:
-        UserError: a record's picture cannot be read; a model cannot be loaded.
+        UserError: a record's picture cannot be read; a model cannot be loaded; another training
+            computes them at this moment.
     """
-    if (folder / features.INFO).exists():
+    if (folder / cache.INFO).exists():
         return
+    with Workspace(folder / LOCK).locked():
+        _make_features(recipe, data, parts, folder)
+
+
+def _make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path) -> None:
     import ray
 
-    folder.mkdir(parents=True, exist_ok=True)
-    every = features.chunks(data, parts, folder)
+    every = cache.chunks(data, parts, folder)
     missing = [chunk for chunk in every if not Path(chunk.file).exists()]
     config = recipe.editor
 
@@ -129,7 +140,8 @@ def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path
         task = ray.remote(_describe).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
         ray.get(task.remote(config, str(folder), [chunk.file for chunk in every]))
 
-    with connected([_pool(config, config.feature_actors)]), settings(recipe):
+    pools = [_pool(config, config.feature_actors)]
+    with connected(pools, _lower("feature_actors")), settings(recipe):
         if missing:
             _say(f"features: {len(every) - len(missing)} of {len(every)} row groups are done")
             executed(compute, folder)
@@ -142,17 +154,17 @@ class _FeatureActor:
     def __init__(self, config: EditorConfig) -> None:
         hide_gpus_unless(config.num_gpus)
         torch.set_num_threads(config.num_threads)
-        self.config, self.frozen = config, features.Frozen(config)
+        self.config, self.frozen = config, cache.Frozen(config)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, int]:
-        chunk = features.Chunk(**{**row, "parts": tuple(row["parts"])})
+        chunk = cache.Chunk(**{**row, "parts": tuple(row["parts"])})
         size = self.config.feature_batch_size
-        return {"samples": features.write_chunk(chunk, self.frozen, size)}
+        return {"samples": cache.write_chunk(chunk, self.frozen, size)}
 
 
 def _describe(config: EditorConfig, folder: str, files: list[str]) -> None:
     hide_gpus_unless(config.num_gpus)
-    features.finish(Path(folder), files, features.Frozen(config))
+    cache.finish(Path(folder), files, cache.Frozen(config))
 
 
 def _fit(task: dict[str, Any], config: EditorConfig) -> None:
@@ -164,6 +176,10 @@ def _fit(task: dict[str, Any], config: EditorConfig) -> None:
     failure.unlink(missing_ok=True)
     for name in ("ray.train", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # `hide_gpus_unless` would come too late in a worker: Ray Train itself looks for GPUs before.
+    hidden: dict[str, Any] = {"worker_runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}}
+    if config.num_gpus:
+        hidden = {}
     trainer = TorchTrainer(
         work,
         train_loop_config=task,
@@ -181,11 +197,16 @@ def _fit(task: dict[str, Any], config: EditorConfig) -> None:
             storage_path=str(output),
             failure_config=FailureConfig(max_failures=config.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
+            **hidden,
         ),
     )
+    interrupted = signal.getsignal(signal.SIGINT)
     try:
         with _progress(output, config):
             executed(trainer.fit, output)
+    except SystemExit:
+        # What Ray Train makes of Ctrl-C once it has stopped its workers.
+        raise KeyboardInterrupt from None
     except RunError:
         # Ray Train tells of a worker's error in words of its own.
         if failure.exists():
@@ -193,6 +214,9 @@ def _fit(task: dict[str, Any], config: EditorConfig) -> None:
             kind = UserError if told["kind"] == "UserError" else RunError
             raise kind(told["message"]) from None
         raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupted)
 
 
 def work(task: dict[str, Any]) -> None:
@@ -219,7 +243,7 @@ def _work(task: dict[str, Any]) -> None:
     rank, output = context.get_world_rank(), Path(task["output"])
     samples: Samples
     if task["features"] is not None:
-        samples = features.Features(Path(task["features"]))
+        samples = cache.Features(Path(task["features"]))
     else:
         samples = Online(config, Path(task["data"]), task["parts"])
     trained_on, held_out = split(samples.ids, config.validation)
@@ -303,8 +327,13 @@ def _pool(config: EditorConfig, count: int) -> PoolConfig:
     )
 
 
-def _check_same(output: Path, recipe: Recipe, data: Path, parts: list[str]) -> None:
-    """Only the settings that a training was begun with may go on with it."""
+def _lower(key: str) -> str:
+    """What to lower where the cluster is too small."""
+    return f"editor.{key}, editor.num_cpus or editor.num_gpus"
+
+
+def _check_same(output: Path, recipe: Recipe, data: Path, parts: Sequence[str]) -> None:
+    """Only what a training was begun with may go on with it; before a checkpoint, anything may."""
     ours = {
         "editor": recipe.editor.model_dump(
             mode="json",
@@ -315,17 +344,23 @@ def _check_same(output: Path, recipe: Recipe, data: Path, parts: list[str]) -> N
             },
         ),
         "seed": recipe.seed,
-        "data": str(data),
-        "parts": parts,
+        "data": {"folder": str(data), "content": cache.fingerprint(data)},
+        "parts": list(parts),
     }  # fmt: skip
     path = output / SETTINGS
     if path.exists():
         keys = differing_keys(ours, json.loads(path.read_text()))
-        if keys:
+        has_begun = (output / "editor").exists() or any((output / "run").glob("checkpoint_*"))
+        if keys and has_begun:
             raise UserError(
                 f"output {output}: was begun with other settings; different: {', '.join(keys)}; "
                 "give another output, or the same settings"
             )
+        if keys:
+            for stale in ("run", "samples", "tensorboard"):
+                shutil.rmtree(output / stale, ignore_errors=True)
+            for stale in (training.METRICS, loggers.RUNS):
+                (output / stale).unlink(missing_ok=True)
     else:
         strange = [each.name for each in output.iterdir() if each.name != LOCK]
         if strange:
@@ -333,7 +368,7 @@ def _check_same(output: Path, recipe: Recipe, data: Path, parts: list[str]) -> N
                 f"output {output}: holds files that are not of a training ({strange[0]}); give a "
                 "new or empty folder"
             )
-        write_file(path, json.dumps(ours, indent=2) + "\n")
+    write_file(path, json.dumps(ours, indent=2) + "\n")
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from reasonray.editor.features import COLUMNS, Array, Frozen, Sample
-from reasonray.errors import UserError
 from reasonray.recipe import EditorConfig
 
 OPEN_ROW_GROUPS = 8
@@ -24,8 +23,6 @@ class Online:
     """
 
     def __init__(self, config: EditorConfig, data: Path, parts: Sequence[str]) -> None:
-        if config.flip:
-            raise UserError("editor.flip: mirrored variants are cached; set editor.features=cached")
         self.frozen = Frozen(config)
         self.ids: list[str] = []
         self._places: list[tuple[Path, int, int]] = []

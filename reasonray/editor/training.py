@@ -30,6 +30,7 @@ from reasonray.editor.loggers import Logger
 from reasonray.editor.weights import load_config, load_part, with_image_channels
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import EditorConfig
+from reasonray.workspace import write_file
 
 STAGES = ("alignment", "editing")
 METRICS = "metrics.jsonl"
@@ -211,12 +212,7 @@ def train(
 
     Raises:
         RunError: the loss is not a number any more; the batch's ids are in nan-batch.json.
-        UserError: the batch does not divide by the workers.
     """
-    if config.batch_size % worker.world_size:
-        raise UserError(
-            f"editor.batch_size {config.batch_size} does not divide by {worker.world_size} workers"
-        )
     before = config.alignment_steps if config.condition == "mllm" else 0
     log = _Log(worker, before)
     objective = Objective(scheduler, config, scaling_factor)
@@ -509,7 +505,7 @@ class _Log:
         self.path = worker.folder / METRICS
         # A resumed run does the steps after its checkpoint again.
         kept = [line for line in read_metrics(self.path) if _is_before(line, worker.restored)]
-        self.path.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+        write_file(self.path, "".join(f"{json.dumps(line)}\n" for line in kept))
 
     def write(self, stage: str, step: int, figures: dict[str, float]) -> None:
         """Figures after a step (1 is the first; 0: before any)."""

@@ -17,8 +17,8 @@ from reasonray import dataset
 from reasonray.errors import RunError, UserError
 from reasonray.progress import counted
 from reasonray.recipe import nearest
-from reasonray.record import PARTS, Part, Row
-from reasonray.workspace import out_of_space, publish
+from reasonray.record import Part, Row
+from reasonray.workspace import absolute, out_of_space, publish, unusable
 from reasonray.writers import parquet
 from reasonray.writers.card import write_card
 from reasonray.writers.instructpix2pix import InstructPix2Pix
@@ -74,25 +74,26 @@ def export(
     """
     _check("format", format, get_args(Format))
     _check("instruction", instruction, get_args(Instruction))
-    for part in parts or ():
-        _check("parts", part, PARTS)
     target = _free(output)
     manifest = dataset.complete(folder)
     kinds = list(_FIELDS) if instruction == "both" else [instruction]
-    chosen = [part for part in PARTS if part in (parts or PARTS)]
-    counts = [each.accepted for part, each in manifest.parts.items() if part in chosen]
-    if not sum(counts):
-        raise UserError(f"{folder}: no accepted samples of part {', '.join(chosen)}")
+    chosen = dataset.chosen_parts(folder, manifest, parts)
+    total = sum(manifest.parts[part].accepted for part in chosen)
 
     made = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(made, ignore_errors=True)  # of a killed process that had our number
     num_samples: Counter[str] = Counter()
     licenses: Counter[str] = Counter()
     try:
-        made.mkdir(parents=True)
+        try:
+            made.mkdir(parents=True)
+        except OSError as error:
+            if out_of_space(error):
+                raise
+            raise unusable(target, error) from error
         writer = WRITERS[format](made)
         samples = (row for row in dataset.rows(folder) if row["part"] in chosen)
-        for sample in counted(samples, sum(counts), "samples"):
+        for sample in counted(samples, total, "samples"):
             texts = {kind: cast(str, sample.get(_FIELDS[kind])) for kind in kinds}
             writer.write(sample, texts)
             num_samples[sample["part"]] += 1
@@ -122,9 +123,7 @@ def _free(output: str | Path) -> Path:
     Raises:
         UserError: it is a URI, or something is there.
     """
-    if "://" in str(output):
-        raise UserError(f"output {output}: must be a folder, not a URI")
-    path = Path(output).expanduser().absolute()
+    path = absolute(output)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"output {output}: is there already; give a new or empty folder")
     return path

@@ -1,5 +1,6 @@
 """`reasonray train` on a real local Ray: whole, killed, with two workers."""
 
+import contextlib
 import json
 import os
 import signal
@@ -20,8 +21,10 @@ import yaml
 
 from reasonray.cli import call
 from reasonray.editor.job import LOCK
+from reasonray.editor.job import _check_same as check_same
 from reasonray.editor.pipeline import ReasonEditPipeline
-from reasonray.recipe import RECIPES
+from reasonray.errors import UserError
+from reasonray.recipe import RECIPES, load
 from reasonray.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
@@ -52,14 +55,16 @@ def whole(place: Path) -> Path:
 
 def start(place: Path, output: Path, *settings: str) -> "subprocess.Popen[bytes]":
     arguments = ["train", str(place / "recipe.yaml"), "--data", str(place / "data")]
-    arguments += ["--output", str(output)]
+    arguments += ["--output", str(output), "--features", str(place / "features")]
     for setting in settings:
         arguments += ["--set", setting]
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.DEVNULL,
-    )
+    with output.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", DRIVER, *arguments],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
 
 
 def losses(output: Path) -> dict[tuple[str, int], float]:
@@ -81,27 +86,26 @@ def wait_for_steps(output: Path, count: int) -> None:
         time.sleep(0.02)
 
 
-def workers_of(driver: int) -> list[psutil.Process]:
+def kill_worker(driver: "subprocess.Popen[bytes]", log: Path) -> None:
     found = []
-    for process in psutil.process_iter():
-        try:
+    for process in psutil.Process(driver.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
             if "RayTrainWorker" in " ".join(process.cmdline()):
                 found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def kill_worker(driver: "subprocess.Popen[bytes]") -> None:
-    workers = workers_of(driver.pid)
-    assert workers
-    for worker in workers:
+    assert found
+    for worker in found:
         worker.send_signal(signal.SIGKILL)
 
 
-def kill_driver(driver: "subprocess.Popen[bytes]") -> None:
+def kill_driver(driver: "subprocess.Popen[bytes]", log: Path) -> None:
     driver.kill()
     driver.wait()
+
+
+def interrupt_driver(driver: "subprocess.Popen[bytes]", log: Path) -> None:
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=60) == 1
+    assert log.read_text().endswith("reasonray: stopped; the same command continues it\n")
 
 
 def test_a_training_leaves_an_editor_that_edits(whole: Path, place: Path) -> None:
@@ -124,20 +128,22 @@ def test_a_training_leaves_an_editor_that_edits(whole: Path, place: Path) -> Non
     assert "Held-out loss" in (whole / "editor" / "README.md").read_text()
     assert list((whole / "samples").glob("step-*.png"))
     assert start(place, whole).wait(timeout=60) == 0  # nothing to do
+    assert not (whole / "features").exists()
+    assert len(list((place / "features").glob("*/features.json"))) == 1
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("kill", [kill_worker, kill_driver])
+@pytest.mark.parametrize("kill", [kill_worker, kill_driver, interrupt_driver])
 def test_a_killed_training_goes_on_with_the_same_losses(
     whole: Path,
     place: Path,
     tmp_path: Path,
-    kill: "Callable[[subprocess.Popen[bytes]], None]",
+    kill: "Callable[[subprocess.Popen[bytes], Path], None]",
 ) -> None:
     driver = start(place, tmp_path / "out")
     wait_for_steps(tmp_path / "out", 12)
-    kill(driver)
-    if kill is kill_driver:
+    kill(driver, tmp_path / "out.log")
+    if kill is not kill_worker:
         time.sleep(5)
         driver = start(place, tmp_path / "out")
     assert driver.wait(timeout=240) == 0
@@ -184,6 +190,47 @@ def test_what_cannot_be_trained_on_is_said(
     assert "another run" in capsys.readouterr().err
     assert call([*recipe, *data, "--output", str(tmp_path / "b"), "--parts", "III"]) == 2
     assert "no accepted sample" in capsys.readouterr().err
+    assert call([*recipe, *data, "--output", str(tmp_path / "b"), "--parts", "I,IV"]) == 2
+    assert "parts IV: unknown" in capsys.readouterr().err
+    for place_of in ("--output", "--features"):
+        words = [*recipe, *data, "--output", str(tmp_path / "b"), place_of, "s3://bucket/there"]
+        assert call(words) == 2
+        assert f"{place_of[2:]} s3://bucket/there: must be a folder" in capsys.readouterr().err
+    for wrong, said in (
+        ("num_workers=3", "batch_size 4 does not divide by num_workers 3"),
+        ("connector={kind: resampler, num_heads: 7}", "num_heads 7: must divide 64"),
+        ("validation=1", "editor.validation"),
+    ):
+        settings = ["--set", f"editor.{wrong}"]
+        assert call([*recipe, *data, "--output", str(tmp_path / "b"), *settings]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
     other = ["--set", "editor.learning_rate=0.5"]
     assert call([*recipe, *data, "--output", str(whole), *other]) == 2
     assert "editor.learning_rate" in capsys.readouterr().err
+
+
+def test_other_data_at_the_same_place_is_not_gone_on_with(whole: Path, place: Path) -> None:
+    recipe = load(place / "recipe.yaml")
+    check_same(whole, recipe, place / "data", ["I"])
+    manifest = place / "data" / "manifest.json"
+    kept = manifest.read_text()
+    manifest.write_text(f"{kept} ")
+    try:
+        with pytest.raises(UserError, match=r"different: data\.content; give another"):
+            check_same(whole, recipe, place / "data", ["I"])
+    finally:
+        manifest.write_text(kept)
+
+
+def test_settings_may_change_until_there_is_a_checkpoint(place: Path, tmp_path: Path) -> None:
+    recipes = [load(place / "recipe.yaml", [f"editor.learning_rate={rate}"]) for rate in (1, 2, 3)]
+    check_same(tmp_path, recipes[0], place / "data", ["I"])
+    for name in ("run", "features", "tensorboard"):
+        (tmp_path / name).mkdir()
+    check_same(tmp_path, recipes[1], place / "data", ["I"])
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["features", "training.json"]
+    (tmp_path / "run" / "checkpoint_1").mkdir(parents=True)
+    check_same(tmp_path, recipes[1], place / "data", ["I"])
+    with pytest.raises(UserError, match=r"different: editor\.learning_rate"):
+        check_same(tmp_path, recipes[2], place / "data", ["I"])

@@ -3,7 +3,10 @@
 import contextlib
 import copy
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +131,58 @@ def test_another_model_or_dataset_or_preprocessing_is_another_cache(
     assert len({first, *keys}) == len(keys) + 1
     again = config.model_copy(update={"learning_rate": 1.0, "micro_batch_size": 1})
     assert features.key(again, data, ["I"]) == first
+
+
+def test_a_model_changed_in_its_folder_is_another_cache(
+    config: EditorConfig, data: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(config.base.name, tmp_path / "base")
+    moved = config.model_copy(update={"base": ModelConfig(name=str(folder))})
+    first = features.key(moved, data, ["I"])
+    for part, counts in (("unet", False), ("vae", True)):
+        [path] = (folder / part).glob("*.safetensors")
+        path.touch()
+        assert (features.key(moved, data, ["I"]) != first) == counts
+
+
+HUB = """
+import sys
+from pathlib import Path
+import tiny_base
+from reasonray.editor import features
+from reasonray.recipe import EditorConfig
+
+settings, data, folder = tiny_base.editor_settings(Path(sys.argv[1])), *map(Path, sys.argv[2:])
+settings |= {"base": {"name": "me/base"}, "mllm": {"name": "me/mllm"}}
+config = EditorConfig.model_validate(settings)
+tiny_base.cached(config, data, folder)
+found = features.pinned(config, folder)
+print(found.base.revision, found.mllm.revision)
+"""
+
+
+def test_training_loads_the_commits_that_the_features_were_computed_with(
+    config: EditorConfig, data: Path, place: Path, tmp_path: Path
+) -> None:
+    commits = {"base": "0" * 40, "mllm": "1" * 40}
+    for name, commit in commits.items():
+        cached = tmp_path / f"hub/models--me--{name}"
+        (cached / "refs").mkdir(parents=True)
+        (cached / "refs/main").write_text(commit)
+        (cached / "snapshots").mkdir()
+        (cached / "snapshots" / commit).symlink_to(Path(getattr(config, name).name))
+    done = subprocess.run(
+        [sys.executable, "-c", HUB, str(tmp_path), str(data), str(tmp_path / "features")],
+        env={
+            **os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == list(commits.values())
 
 
 def test_a_vae_of_its_own_stands_in_for_the_bases(
