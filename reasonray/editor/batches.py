@@ -5,9 +5,10 @@ changes nothing. Shapes: B samples of a step, C latent channels, H x W cells, T 
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one step; float32, on the CPU.
+    """Samples of one step, on the CPU: features in float16, as they are kept, the rest in float32.
 
     Attributes:
         ids: of the records.
@@ -82,6 +83,8 @@ class Batches:
     ) -> None:
         self.samples, self.indices = samples, np.array(indices)
         self.config, self.seed = config, seed
+        self._drawn: tuple[int, tuple[Any, Any, Tensor, Tensor]] | None = None
+        self._ordered: tuple[int, np.ndarray[tuple[int], np.dtype[np.int64]]] | None = None
 
     def positions(self, step: int) -> list[int]:
         """The samples of a step: epoch by epoch, each in an order of its own."""
@@ -99,13 +102,7 @@ class Batches:
             step: 0 is the first.
             places: which of the step's `batch_size`.
         """
-        size = self.config.batch_size
-        rng = np.random.default_rng((self.seed, step, 0xED17))
-        reasoning = rng.random(size) < self.config.reasoning_ratio
-        drop = rng.random(size) / max(self.config.dropout, 1e-9)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        times = torch.rand(size, generator=generator)
-        noise = torch.randn(size, *self.samples.latent_shape, generator=generator)
+        reasoning, drop, times, noise = self._draw(step)
         positions = self.positions(step)
         return assemble(
             self.samples.take([positions[i] for i in places]),
@@ -117,11 +114,33 @@ class Batches:
             times=times[places.start : places.stop],
         )
 
+    def _draw(self, step: int) -> tuple[Any, Any, Tensor, Tensor]:
+        """What is random in a step; its micro-batches ask one after another."""
+        if self._drawn is None or self._drawn[0] != step:
+            size = self.config.batch_size
+            rng = np.random.default_rng((self.seed, step, 0xED17))
+            reasoning = rng.random(size) < self.config.reasoning_ratio
+            drop = rng.random(size) / max(self.config.dropout, 1e-9)
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            times = torch.rand(size, generator=generator)
+            noise = torch.randn(size, *self.samples.latent_shape, generator=generator)
+            self._drawn = (step, (reasoning, drop, times, noise))
+        return self._drawn[1]
+
     def _order(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        if getattr(self, "_kept", (None,))[0] != epoch:
+        if self._ordered is None or self._ordered[0] != epoch:
             order = np.random.default_rng((self.seed, epoch, 0x0EB0)).permutation(len(self.indices))
-            self._kept = (epoch, order)
-        return self._kept[1]
+            self._ordered = (epoch, order)
+        return self._ordered[1]
+
+
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each made by a thread while the one before is computed with."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def assemble(
@@ -155,15 +174,15 @@ def assemble(
 
 
 def padded(states: Sequence[Array]) -> tuple[Tensor, Tensor]:
-    """States of different lengths as float32 BTD and a bool mask BT, padded on the right."""
+    """States of different lengths as float16 BTD and a bool mask BT, padded on the right."""
     longest = max(len(each) for each in states)
-    states_BTD = torch.zeros(len(states), longest, states[0].shape[1])
+    states_BTD = torch.zeros(len(states), longest, states[0].shape[1], dtype=torch.float16)
     mask_BT = torch.zeros(len(states), longest, dtype=torch.bool)
     for i, each in enumerate(states):
-        states_BTD[i, : len(each)] = torch.from_numpy(each.astype(np.float32))
+        states_BTD[i, : len(each)] = torch.from_numpy(np.array(each))
         mask_BT[i, : len(each)] = True
     return states_BTD, mask_BT
 
 
 def _tensor(arrays: Sequence[Array]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays).astype(np.float32))
+    return torch.from_numpy(np.stack(arrays))

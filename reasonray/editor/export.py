@@ -67,8 +67,12 @@ class Artist:
         device = next(editor.parameters()).device
         source = torch.from_numpy(np.stack([each.source for each in taken])).float()
         target = torch.from_numpy(np.stack([each.target for each in taken])).float()
-        given = tuple(t.to(device) for t in padded([each.reasoning for each in taken]))
-        null = tuple(t.to(device) for t in padded([self.samples.null]))
+        given, null = (
+            (states.to(device).float(), mask.to(device))
+            for states, mask in (
+                padded([each.reasoning for each in taken]), padded([self.samples.null])
+            )
+        )  # fmt: skip
         conditions: tuple[Tensor, Tensor | None]
         if editor.connector is None:
             conditions = (torch.cat([given[0], *[null[0]] * (2 * len(taken))]), None)

@@ -24,7 +24,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from reasonray.editor import sharding
-from reasonray.editor.batches import Batch, Batches
+from reasonray.editor.batches import Batch, Batches, ahead
 from reasonray.editor.connector import Connector
 from reasonray.editor.loggers import Logger
 from reasonray.editor.weights import load_config, load_part, with_image_channels
@@ -234,8 +234,9 @@ def train(
 
     if stage.step == 0:
         validate(0)
+    upcoming = ahead(stage.micro_batches(batches))
     for step in range(stage.step, config.num_steps):
-        stage.advance(batches, objective.editing, log)
+        stage.advance(upcoming, objective.editing, log)
         done = step + 1 == config.num_steps
         if done or (step + 1) % config.validate_every == 0:
             validate(step + 1)
@@ -261,8 +262,9 @@ def _align(
     trained = {name: p.requires_grad for name, p in editor.unet.named_parameters()}
     editor.unet.requires_grad_(False)
     stage = _Stage("alignment", editor, config, worker, config.alignment_steps)
+    upcoming = ahead(stage.micro_batches(batches))
     for step in range(stage.step, config.alignment_steps):
-        stage.advance(batches, objective.alignment, log)
+        stage.advance(upcoming, objective.alignment, log)
         if step + 1 == config.alignment_steps or (step + 1) % config.checkpoint_every == 0:
             log.flush()
             worker.save(stage.state())
@@ -291,7 +293,7 @@ class Objective:
         noisy, times, target, noise = self._noised(batch, device)
         mask = batch.mask.to(device) if self.config.condition == "mllm" else None
         with precision(self.config, device):
-            predicted = editor(noisy, times, batch.states.to(device), mask)
+            predicted = editor(noisy, times, batch.states.to(device).float(), mask)
         kind = self.scheduler.config.prediction_type
         wanted = {"epsilon": noise, "sample": target}.get(kind)
         if wanted is None:
@@ -310,7 +312,8 @@ class Objective:
         """
         if batch.taught is None:
             raise UserError(f"no text encoding in the features of {batch.ids[0]}")
-        taught, states, mask = (t.to(device) for t in (batch.taught, batch.states, batch.mask))
+        taught, states = batch.taught.to(device).float(), batch.states.to(device).float()
+        mask = batch.mask.to(device)
         with precision(self.config, device):
             if self.config.connector.gives(taught.shape[1]):
                 wanted, predicted = taught, editor(None, batch.times, states, mask)
@@ -325,9 +328,9 @@ class Objective:
     def _noised(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         last = self.scheduler.config.num_train_timesteps
         times = (batch.times * last).long().clamp(max=last - 1).to(device)
-        target, noise = batch.target.to(device) * self.scale, batch.noise.to(device)
+        target, noise = batch.target.to(device).float() * self.scale, batch.noise.to(device)
         noisy = self.scheduler.add_noise(target, noise, times)
-        return torch.cat([noisy, batch.source.to(device)], dim=1), times, target, noise
+        return torch.cat([noisy, batch.source.to(device).float()], dim=1), times, target, noise
 
     def _min_snr(self, times: Tensor, kind: str) -> Tensor:
         snr_B: Tensor = compute_snr(self.scheduler, times)
@@ -393,7 +396,10 @@ class _Stage:
             num_training_steps=num_steps,
         )
         self.average = EMAModel(self.trained, decay=config.ema_decay)
-        self.step = 0
+        share, micro = config.batch_size // worker.world_size, config.micro_batch_size
+        own = range(worker.rank * share, (worker.rank + 1) * share)
+        self.shares = [own[start : start + micro] for start in range(0, share, micro)]
+        self.step, self.num_steps = 0, num_steps
         if state is not None:
             optimizer = sharding.optimizer_state(state["optimizer"], self.trained)
             self.optimizer.load_state_dict(optimizer)
@@ -404,23 +410,24 @@ class _Stage:
             self.average.to(worker.device)
             self.step = state["step"]
 
+    def micro_batches(self, batches: Batches) -> Iterator[Batch]:
+        """Of this worker's part of each batch, from the next step to the last."""
+        for step in range(self.step, self.num_steps):
+            for places in self.shares:
+                yield batches.part(step, places)
+
     def advance(
         self,
-        batches: Batches,
+        upcoming: Iterator[Batch],
         loss: Callable[[nn.Module, Batch, torch.device], Tensor],
         log: "_Log",
     ) -> None:
-        """One optimiser step, over micro-batches of this worker's part of the batch."""
+        """One optimiser step, over the next of `micro_batches`."""
         worker, size = self.worker, self.config.batch_size
-        share = size // worker.world_size
-        own = range(worker.rank * share, (worker.rank + 1) * share)
         total = torch.zeros((), device=worker.device)
-        micro = self.config.micro_batch_size
-        starts = range(own.start, own.stop, micro)
         self.wrapped.train()
-        for start in starts:
-            batch = batches.part(self.step, range(start, min(start + micro, own.stop)))
-            last = start == starts[-1]
+        for number in range(len(self.shares)):
+            batch, last = next(upcoming), number + 1 == len(self.shares)
             with contextlib.nullcontext() if last else _unsynchronised(self.wrapped):
                 value = loss(self.wrapped, batch, worker.device)
                 if not torch.isfinite(value):

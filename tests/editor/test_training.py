@@ -152,9 +152,7 @@ import tiny_base
 from reasonray.editor import features
 from reasonray.recipe import EditorConfig
 
-settings, data, folder = tiny_base.editor_settings(Path(sys.argv[1])), *map(Path, sys.argv[2:])
-settings |= {"base": {"name": "me/base"}, "mllm": {"name": "me/mllm"}}
-config = EditorConfig.model_validate(settings)
+config, (data, folder) = EditorConfig.model_validate_json(sys.argv[1]), map(Path, sys.argv[2:])
 tiny_base.cached(config, data, folder)
 found = features.pinned(config, folder)
 print(found.base.revision, found.mllm.revision)
@@ -162,7 +160,7 @@ print(found.base.revision, found.mllm.revision)
 
 
 def test_training_loads_the_commits_that_the_features_were_computed_with(
-    config: EditorConfig, data: Path, place: Path, tmp_path: Path
+    config: EditorConfig, data: Path, tmp_path: Path
 ) -> None:
     commits = {"base": "0" * 40, "mllm": "1" * 40}
     for name, commit in commits.items():
@@ -171,8 +169,10 @@ def test_training_loads_the_commits_that_the_features_were_computed_with(
         (cached / "refs/main").write_text(commit)
         (cached / "snapshots").mkdir()
         (cached / "snapshots" / commit).symlink_to(Path(getattr(config, name).name))
+    models = {name: ModelConfig(name=f"me/{name}") for name in commits}
+    hub = config.model_copy(update=models).model_dump_json()
     done = subprocess.run(
-        [sys.executable, "-c", HUB, str(tmp_path), str(data), str(tmp_path / "features")],
+        [sys.executable, "-c", HUB, hub, str(data), str(tmp_path / "features")],
         env={
             **os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1",
             "PYTHONPATH": os.pathsep.join(sys.path),
