@@ -86,6 +86,14 @@ def test_a_mistake_is_one_line(
     assert words in said.err
 
 
+@pytest.mark.parametrize(
+    ("recipe", "gpu"), [("mini", "cpu"), ("paper", "a100"), ("current", "h100")]
+)
+def test_what_ships_fits_on_gpus_of_80_gb(recipe: str, gpu: str) -> None:
+    pools = plan_generation(load(recipe), 100, KINDS[gpu], 8, 0.2, None).pools
+    assert [pool.config.stages for pool in pools if not pool.fits] == []
+
+
 def test_a_recipe_without_an_editor_is_planned_without_its_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
