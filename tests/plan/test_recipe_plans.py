@@ -14,6 +14,7 @@ from reasonray.plan.work import visits
 from reasonray.recipe import RECIPES, Recipe, load
 
 MINI = {"count": 1000, "gpu": "cpu", "num_gpus": 8}
+ZOO = "package:reasonray/mini/zoo"
 
 
 def manifest(folder: Path, recipe: Recipe, seconds: float = 3.0) -> Path:
@@ -71,6 +72,10 @@ def test_each_shipped_recipe_is_planned_to_the_end(
         ("plan paper --measured nowhere.json", "cannot be read"),
         ("plan paper --measured not-one.json", "not a manifest of reasonray"),
         ("plan mini --gpus 1", "--gpus 1: this recipe's pools take at least 2 cores"),
+        ("plan paper --set stages.paint.model.name=CompVis/stable-diffusion-v1-4", "no GLIGEN"),
+        (f"plan mini --set stages.caption.model.name={ZOO}/detector", "is of grounding-dino"),
+        (f"plan mini --set editor.mllm.name={ZOO}/captioner", "is of blip-2, not of Llava"),
+        (f"plan mini --set editor.base.name={ZOO}/detector", "is of grounding-dino, not of UNet"),
         ("plan mini --parts IV", "parts"),
     ],
 )
