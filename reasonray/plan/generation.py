@@ -192,16 +192,17 @@ def _stage(
     measured: Measured | None,
 ) -> StagePlan:
     work = stage_work(name, recipe, pool, machine)
-    if model_of(name, recipe) is None or work == Work():
+    has_model = model_of(name, recipe) is not None and work != Work()
+    if not has_model:
         # Spelled out in the plan: the stage's part of the actor's time is a core's.
         machine = KINDS["cpu"]
     share = pool.num_gpus if machine.is_gpu else 1.0
     timing = measured.timings.get(name) if measured else None
-    if timing is not None and bool(timing.num_gpus) != machine.is_gpu:
+    if timing is not None and has_model and bool(timing.num_gpus) != machine.is_gpu:
         timing = None
     beside = CPU_SECONDS[name]
     if timing is not None:
-        device = timing.seconds * (timing.num_gpus or 1)
+        device = timing.seconds * (timing.num_gpus if machine.is_gpu else 1)
         seconds = device / share
     elif work.is_server:
         at_once = min(recipe.language_model.max_concurrency, pool.batch_size)

@@ -132,6 +132,16 @@ def test_a_measured_run_gives_seconds_and_rejections(tmp_path: Path) -> None:
     assert {stage.name: stage.rows for stage in part_one.stages}["rewrite"] == pytest.approx(1000)
 
 
+def test_a_stage_without_a_model_is_measured_in_an_actor_with_a_gpu(tmp_path: Path) -> None:
+    path = manifest(tmp_path, load("paper"))
+    found = plan("paper", count=1000, gpu="h100", num_gpus=8, measured=path).generation
+    stages = {stage.name: stage for stage in found.stages}
+    assert all(stage.is_measured for stage in stages.values())
+    # Of a core, and of half a GPU.
+    assert stages["categories"].device_seconds == 3.0
+    assert stages["caption"].device_seconds == 1.5
+
+
 def test_only_stages_with_the_same_settings_are_taken_from_a_measured_run(tmp_path: Path) -> None:
     path = manifest(tmp_path, load("mini"))
     changed = ["stages.paint.num_inference_steps=20"]
