@@ -10,7 +10,7 @@ from reasonray.editor.connector import Connector
 from reasonray.plan import architectures
 from reasonray.plan.counting import count
 from reasonray.plan.hardware import Hardware
-from reasonray.plan.work import WORKSPACE_BYTES
+from reasonray.plan.memory import Memory, memory_plan
 from reasonray.recipe import EditorConfig, ModelConfig
 
 INSTRUCTION_TOKENS = 20
@@ -19,12 +19,6 @@ TEMPLATE_TOKENS = 12
 
 DISK_PRICE = 0.08
 """Dollars for a GB and month of a disk that is read in any order, assumed; a month is counted."""
-
-LORA_TARGETS = ("to_k", "to_q", "to_v", "to_out.0")
-"""As `training.load_editor` has them."""
-
-STATE_BYTES = 20
-"""Of a trained weight in float32: itself, its gradient, two moments of AdamW, its average."""
 
 
 @dataclass(frozen=True)
@@ -47,28 +41,6 @@ class Features:
     cells: int
     frozen: int
     frozen_bytes: float
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on one worker.
-
-    Attributes:
-        states: weights, gradients, moments, averages.
-        casts: copies of the weights in bfloat16 that autocast makes.
-        activations: of a micro-batch, estimated.
-    """
-
-    name: str
-    trained: int
-    states: float
-    casts: float
-    activations: float
-
-    @property
-    def total(self) -> float:
-        """With CUDA's own."""
-        return self.states + self.casts + self.activations + WORKSPACE_BYTES
 
 
 @dataclass(frozen=True)
@@ -184,7 +156,7 @@ def plan_training(
         flops=flops,
         alignment_flops=alignment,
         features=features,
-        memory=memory_plan(config, unet, connector, features, passing.saved, workers),
+        memory=memory_plan(config, unet, connector, features.frozen_bytes, passing.saved, workers),
         step_seconds=config.batch_size * flops / speed / workers,
         step_hours=step_hours,
         feature_hours=(made if config.features == "cached" else seen) / features_per_hour,
@@ -277,55 +249,6 @@ def image_tokens(mllm: Any) -> int:
     return int(patches + (mllm.config.vision_feature_select_strategy != "default"))
 
 
-def memory_plan(
-    config: EditorConfig,
-    unet: Any,
-    connector: Any,
-    features: Features,
-    saved: int,
-    workers: int,
-) -> list[Memory]:
-    """A worker's memory, as the recipe has it and as it would be otherwise.
-
-    Args:
-        config: micro-batch and rank.
-        unet, connector: on the meta device; a connector of None is none.
-        features: held by the worker, too, where they are computed online.
-        saved: numbers that one sample keeps for the backward pass.
-        workers: of DDP and FSDP.
-    """
-    base = architectures.parameters(unet)
-    ours = 0 if connector is None else architectures.parameters(connector)
-    whole = base + ours
-    half = 0 if config.precision == "float32" else 2
-    activations = saved * config.micro_batch_size * (half or 4)
-    beside = features.frozen_bytes if config.features == "online" else 0.0
-    # DDP's buckets hold each gradient once more; one worker has none.
-    buckets = 4 if workers > 1 else 0
-    block = max(architectures.parameters(each) for each in _blocks(unet))
-    rank = config.lora_rank or 16
-    adapters = lora_parameters(unet, rank) + ours
-    return [
-        Memory(f"all weights, DDP on {workers}", whole, (STATE_BYTES + buckets) * whole + beside,
-               half * whole, activations),
-        # What a block needs is gathered for its pass: its weights, then its gradients.
-        Memory(f"all weights, FSDP over {workers}", whole,
-               STATE_BYTES * whole / workers + 8 * block + beside, half * block, activations),
-        Memory(f"LoRA of rank {rank}, DDP on {workers}", adapters,
-               4 * base + (STATE_BYTES + buckets) * adapters + beside, half * (base + adapters),
-               activations),
-    ]  # fmt: skip
-
-
-def lora_parameters(unet: Any, rank: int) -> int:
-    """Of the adapters that a rank adds to a UNet's attention."""
-    return sum(
-        rank * (module.in_features + module.out_features)
-        for name, module in unet.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.endswith(LORA_TARGETS)
-    )
-
-
 def _connector(config: EditorConfig, width: int, output_dim: int) -> Any:
     if config.condition == "text":
         return None
@@ -360,7 +283,3 @@ def _pass(unet: Any, connector: Any, features: Features) -> Any:
         states = torch.empty(1, features.tokens, features.width)
     noisy = torch.empty(1, unet.conv_in.in_channels, features.cells, features.cells)
     return unet(noisy, torch.empty(1), encoder_hidden_states=states)
-
-
-def _blocks(unet: Any) -> list[Any]:
-    return [*unet.down_blocks, unet.mid_block, *unet.up_blocks]

@@ -2,17 +2,14 @@ import functools
 from typing import Any
 
 import pytest
+import torch
 from peft import LoraConfig
 
 from reasonray.plan import architectures
+from reasonray.plan.counting import count
 from reasonray.plan.hardware import KINDS
-from reasonray.plan.training import (
-    Comparison,
-    TrainingPlan,
-    compare,
-    lora_parameters,
-    plan_training,
-)
+from reasonray.plan.memory import lora_parameters, memory_plan
+from reasonray.plan.training import Comparison, TrainingPlan, compare, plan_training
 from reasonray.recipe import ConnectorConfig, EditorConfig, ModelConfig
 
 SAMPLES = 100_000
@@ -38,6 +35,27 @@ def test_full_training_takes_twenty_bytes_a_weight_and_fsdp_shares_them() -> Non
     assert whole * 20 / 8 < fsdp.states < ddp.states / 3
     assert lora.states < fsdp.states
     assert ddp.activations == fsdp.activations
+    # Autocast's copies of all weights are there until the backward pass.
+    assert ddp.casts == fsdp.casts == 2 * whole
+
+
+def test_activations_are_what_cudas_autocast_keeps_of_stable_diffusion() -> None:
+    unet = architectures.editor_unet(ModelConfig(name="timbrooks/instruct-pix2pix"))
+    states = 608, 768
+    saved = count(
+        lambda: unet(
+            torch.empty(1, 8, 32, 32), torch.empty(1), encoder_hidden_states=torch.empty(1, *states)
+        ),
+        gradients=True,
+    ).saved
+
+    def activations(precision: str) -> float:
+        config = EditorConfig.model_validate({"precision": precision, "micro_batch_size": 2})
+        return memory_plan(config, unet, None, 0, saved, 1)[0].activations
+
+    # 363 MiB a sample under its rules of what is float32, and 526 if all is.
+    assert activations("bfloat16") / 2**20 == pytest.approx(2 * 363, rel=0.02)
+    assert activations("float32") / 2**20 == pytest.approx(2 * 526, rel=0.01)
 
 
 def test_adapters_are_counted_as_peft_makes_them() -> None:
