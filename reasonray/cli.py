@@ -191,7 +191,8 @@ def train_editor(
     default=8,
     show_default=True,
     metavar="N",
-    help="How many of them; with cpu, cores.",
+    help="How many of them; with cpu, cores. Beside GPUs, what takes none is planned on as many "
+    "cores as the recipe gives it.",
 )
 @click.option(
     "--utilisation",
@@ -205,7 +206,7 @@ def train_editor(
     "--price",
     type=click.FloatRange(min=0, min_open=True),
     metavar="USD",
-    help="Of one GPU (or core) for an hour; by default a typical one, which is printed.",
+    help="Of one of them for an hour; by default a typical one, which is printed.",
 )
 @click.option(
     "--measured",
@@ -233,7 +234,8 @@ def plan_recipe(
 ) -> None:
     """Count what RECIPE costs before it is run: seconds, memory, GPU-hours, money, disk.
 
-    The models are built without weights, nothing is downloaded. What is assumed is said first.
+    No weights are downloaded: the models are built from their configurations, which may be fetched
+    from the hub. What is assumed is said first, and last what to set for a run as planned.
     """
     from rich.console import Console
 

@@ -6,10 +6,11 @@ test compares.
 
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import click
 import pyarrow as pa
@@ -183,16 +184,23 @@ def _model_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _type_name(field: FieldInfo) -> str:
-    name = str(field.annotation)
-    if isinstance(field.annotation, type) and not get_args(field.annotation):
-        name = field.annotation.__name__
-    limits = [f"{sign} {limit}" for sign, limit in _limits(field)]
-    return ", ".join([name.replace("typing.", ""), *limits])
+    kinds: tuple[Any, ...] = (field.annotation,)
+    if get_origin(field.annotation) in (Union, UnionType):
+        kinds = get_args(field.annotation)
+    names, rules = [], list(field.metadata)
+    for kind in kinds:
+        if get_origin(kind) is Annotated:
+            kind, *notes = get_args(kind)
+            rules += [rule for note in notes for rule in note.metadata]
+        is_plain = isinstance(kind, type) and not get_args(kind)
+        names.append(kind.__name__ if is_plain else str(kind).replace("typing.", ""))
+    limits = [f"{sign} {limit}" for sign, limit in _limits(rules)]
+    return ", ".join([" | ".join(names).replace("NoneType", "None"), *limits])
 
 
-def _limits(field: FieldInfo) -> Iterator[tuple[str, float]]:
+def _limits(rules: Iterable[Any]) -> Iterator[tuple[str, float]]:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    for rule in field.metadata:
+    for rule in rules:
         for attribute, sign in signs.items():
             if (limit := getattr(rule, attribute, None)) is not None:
                 yield sign, limit

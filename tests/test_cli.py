@@ -54,6 +54,13 @@ def test_the_generated_pages_are_up_to_date(page: str) -> None:
     assert (DOCS / page).read_text(encoding="utf-8") == pages()[page], "run make docs"
 
 
+def test_a_keys_type_is_written_with_its_limits() -> None:
+    page = pages()["recipe.md"]
+    assert "| `worst_fraction` | float \\| None, ≥ 0, ≤ 1 | `0.1` |" in page
+    assert "| `box_threshold` | float, ≥ 0, ≤ 1 | `0.35` |" in page
+    assert "FieldInfo" not in page
+
+
 @pytest.mark.parametrize("path", commands(), ids=" ".join)
 def test_each_help_ends_with_a_line_to_paste(
     path: list[str], capsys: pytest.CaptureFixture[str]

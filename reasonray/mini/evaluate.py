@@ -31,7 +31,8 @@ def evaluate(
     Args:
         only: names of `GROUPS`; None: all.
         count: scenes (or requests) of each group.
-        recipe: its stages are measured, with its models and thresholds.
+        recipe: its stages and its editor's base are measured, with their models and thresholds;
+            judge, mllm and metrics are the zoo's, whatever it says.
 
     Raises:
         UserError: no such group, no packages to draw with, or a model's folder is missing.

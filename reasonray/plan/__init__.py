@@ -2,17 +2,18 @@
 
 FLOPs come of the real modules' forward passes on the meta device (`architectures`, `counting`),
 seconds of them at a stated utilisation or of a finished run (`work`, `measured`), pools of the
-seconds (`balance`, `generation`), the editor's figures likewise (`training`). Every assumption is a
-constant beside its use, and is printed (`table`).
+seconds (`balance`, `generation`), the editor's figures likewise (`training`, `schedule`, `memory`).
+Every assumption is a constant beside its use, and is printed (`table`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reasonray.errors import UserError
 from reasonray.plan.architectures import UnknownModelError
 from reasonray.plan.generation import GenerationPlan, plan_generation
-from reasonray.plan.hardware import KINDS, hardware
+from reasonray.plan.hardware import KINDS, Hardware, hardware
 from reasonray.plan.measured import Measured, read
 from reasonray.plan.training import TrainingPlan, plan_training
 from reasonray.recipe import Recipe, load
@@ -33,9 +34,10 @@ class Plan:
         generation, training: what it makes; no training where the recipe has none, or the reason
             why it cannot be planned.
         measured: a run whose figures were taken.
-        num_gpus: on the cluster; cores where there are none.
+        gpu: what was asked for; a part that takes none of them is planned on cores, as many as the
+            recipe takes.
         utilisation: of the peak, where nothing was measured.
-        price: dollars an hour of one GPU or core; None: the table's.
+        price: dollars an hour of one such; None: the table's.
     """
 
     name: str
@@ -43,9 +45,19 @@ class Plan:
     generation: GenerationPlan
     training: TrainingPlan | str | None
     measured: Measured | None
-    num_gpus: int
+    gpu: Hardware
     utilisation: float
     price: float | None
+
+    def price_of(self, machine: Hardware) -> float:
+        """Dollars an hour."""
+        return _price(machine, self.gpu, self.price)
+
+    @property
+    def settings(self) -> list[str]:
+        """What `generate` and `train` are to be told to run as planned."""
+        training = self.training.settings if isinstance(self.training, TrainingPlan) else []
+        return self.generation.settings + training
 
 
 def plan(
@@ -74,30 +86,49 @@ def plan(
     Raises:
         UserError: one of these cannot be used.
     """
+    if count < 1 or num_gpus < 1:
+        raise UserError(f"plan: count {count}, num_gpus {num_gpus}: expected 1 or more of each")
+    if not 0 < utilisation <= 1 or (price is not None and price <= 0):
+        raise UserError(
+            f"plan: utilisation {utilisation:g}, price {price}: expected a part of 1, and a price "
+            "above 0 or None"
+        )
     machine, checked = hardware(gpu), load(recipe, overrides)
     run = None if measured is None else read(Path(measured), checked)
     generation = plan_generation(checked, count, machine, num_gpus, utilisation, run)
-    training: TrainingPlan | str | None = None
-    if "editor" in checked.model_fields_set:
-        trainer = machine if checked.editor.num_gpus else KINDS["cpu"]
-        try:
-            training = plan_training(
-                checked.editor,
-                generation.accepted,
-                trainer,
-                num_gpus,
-                utilisation,
-                trainer.price if price is None else price,
-            )
-        except UnknownModelError as error:
-            training = str(error)
     return Plan(
         name=str(recipe),
         recipe=checked,
         generation=generation,
-        training=training,
+        training=_training(checked, generation.accepted, machine, num_gpus, utilisation, price),
         measured=run,
-        num_gpus=num_gpus,
+        gpu=machine,
         utilisation=utilisation,
         price=price,
     )
+
+
+def _training(
+    recipe: Recipe,
+    samples: float,
+    gpu: Hardware,
+    num_gpus: int,
+    utilisation: float,
+    price: float | None,
+) -> TrainingPlan | str | None:
+    config = recipe.editor
+    if "editor" not in recipe.model_fields_set:
+        return None
+    if not samples * (1 - config.validation):
+        return "no samples to train on"
+    machine = gpu if config.num_gpus else KINDS["cpu"]
+    number = num_gpus if machine == gpu else None
+    paid = _price(machine, gpu, price)
+    try:
+        return plan_training(config, samples, machine, number, utilisation, paid)
+    except UnknownModelError as error:
+        return f"unknown: {error}; download the model, or name a folder"
+
+
+def _price(machine: Hardware, gpu: Hardware, price: float | None) -> float:
+    return machine.price if price is None or machine != gpu else price

@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 import torch
 
 from reasonray.editor.weights import with_image_channels
+from reasonray.errors import UserError
 from reasonray.models import weights
 from reasonray.recipe import ModelConfig
 
 _VAE = {
+    "_class_name": "AutoencoderKL",
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "block_out_channels": (128, 256, 512, 512),
@@ -32,7 +34,7 @@ _CLIP_L = {
     "num_attention_heads": 12,
     "projection_dim": 768,
 }
-_UNET = {"sample_size": 64, "cross_attention_dim": 768}
+_UNET = {"_class_name": "UNet2DConditionModel", "sample_size": 64, "cross_attention_dim": 768}
 
 
 def _stable_diffusion(**unet: Any) -> dict[str, dict[str, Any]]:
@@ -149,7 +151,7 @@ def detector(config: ModelConfig) -> Any:
     """Grounding DINO or a model of its kind."""
     from transformers import AutoModelForZeroShotObjectDetection
 
-    return _transformers(AutoModelForZeroShotObjectDetection.from_config, config)
+    return _transformers(AutoModelForZeroShotObjectDetection, config)
 
 
 def detector_size(config: ModelConfig) -> tuple[int, int]:
@@ -175,7 +177,7 @@ def causal_lm(config: ModelConfig) -> Any:
     """A language model."""
     from transformers import AutoModelForCausalLM
 
-    return _transformers(AutoModelForCausalLM.from_config, config)
+    return _transformers(AutoModelForCausalLM, config)
 
 
 def parameters(*models: Any) -> int:
@@ -196,11 +198,15 @@ def _diffusers(kind: Any, config: ModelConfig, part: str) -> Any:
         return content
 
     content = _configuration(config.name, where, part, read)
+    if (said := content.get("_class_name")) != kind.__name__:
+        told = _other_kind(said or content.get("model_type"), kind)
+        raise UserError(f"model {config.name}/{part}: {told}")
     with torch.device("meta"):
         return kind.from_config(content).to("meta").float().eval()
 
 
-def _transformers(build: Callable[[Any], Any], config: ModelConfig, part: str = "") -> Any:
+def _transformers(kind: Any, config: ModelConfig, part: str = "") -> Any:
+    """A model of a class, or of any that an auto class knows."""
     from transformers import AutoConfig
 
     where = weights.resolve(config)
@@ -213,9 +219,19 @@ def _transformers(build: Callable[[Any], Any], config: ModelConfig, part: str = 
     content = _configuration(config.name, where, part, read)
     if isinstance(content, dict):
         content = AutoConfig.for_model(**content)
+    expected = getattr(kind, "config_class", None)
+    if type(content) not in ([expected] if expected else kind._model_mapping):
+        told = _other_kind(content.model_type, kind)
+        # vLLM serves more than an auto class knows.
+        raise UserError(f"model {config.name}: {told}") if expected else UnknownModelError(told)
     with torch.device("meta"):
+        model = kind(content) if expected else kind.from_config(content)
         # Once more: parameters made by torch.Tensor(…) do not heed the context.
-        return build(content).to("meta").float().eval()
+        return model.to("meta").float().eval()
+
+
+def _other_kind(said: str | None, kind: Any) -> str:
+    return f"its config.json is of {said}, not of {kind.__name__}"
 
 
 def _configuration(name: str, where: str, part: str, read: Callable[[bool], Any]) -> Any:

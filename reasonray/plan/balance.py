@@ -1,6 +1,7 @@
 """How many actors each pool gets, so that none waits for another."""
 
-from collections.abc import Sequence
+import bisect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -19,7 +20,9 @@ class Need:
     min_actors: int = 1
 
 
-def balance(needs: Sequence[Need], budget: float) -> list[int] | None:
+def balance(
+    needs: Sequence[Need], budget: float, fits: Callable[[list[int]], bool] = lambda actors: True
+) -> list[int] | None:
     """Actors of each pool that give the most rows a second.
 
     One more goes to the slowest pool as long as there is room for it; that is the best there is,
@@ -28,21 +31,32 @@ def balance(needs: Sequence[Need], budget: float) -> list[int] | None:
     Args:
         needs: the pools that share the budget.
         budget: GPUs or cores.
+        fits: whether so many actors of each find their places; fewer do where more do.
 
     Returns:
         None where the least does not fit.
     """
     actors = [need.min_actors for need in needs]
     free = budget - sum(need.share * count for need, count in zip(needs, actors, strict=True))
-    if free < -1e-6:
+    if free < -1e-6 or not fits(actors):
         return None
+    given: list[int] = []
     while needs:
         slowest = min(range(len(needs)), key=lambda i: rate(needs[i], actors[i]))
-        if not needs[slowest].seconds or needs[slowest].share > free + 1e-6:
+        need = needs[slowest]
+        # A pool that takes nothing of the budget is not bounded by it.
+        if not need.seconds or not need.share or need.share > free + 1e-6:
             break
         actors[slowest] += 1
-        free -= needs[slowest].share
-    return actors
+        free -= need.share
+        given.append(slowest)
+
+    def after(number: int) -> list[int]:
+        return [need.min_actors + given[:number].count(i) for i, need in enumerate(needs)]
+
+    return after(
+        bisect.bisect_left(range(len(given)), True, key=lambda number: not fits(after(number + 1)))
+    )
 
 
 def rate(need: Need, actors: int) -> float:

@@ -1,10 +1,11 @@
 """The plan of a dataset: each stage's seconds and memory, pools in balance, hours, cost, disk."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from reasonray.errors import UserError
+from reasonray.pipeline import fit_on_gpus
 from reasonray.plan.balance import Need, balance, rate
 from reasonray.plan.hardware import GIB, KINDS, Hardware
 from reasonray.plan.measured import Measured, restricted
@@ -61,24 +62,37 @@ class PoolPlan:
     """Of one pool.
 
     Attributes:
+        index: among the recipe's pools.
         config: the recipe's.
         machine: what its actors run on.
-        actors: as many as balance gives.
-        rate: rows of the run a second that they manage together.
         memory: bytes on the device, of one actor.
+        need: of one actor.
+        actors: as many as balance gives.
     """
 
+    index: int
     config: PoolConfig
     machine: Hardware
-    actors: int
-    rate: float
     memory: float
+    need: Need
+    actors: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Rows of the run a second that they manage together."""
+        return rate(self.need, self.actors)
 
     @property
     def fits(self) -> bool:
-        """Whether an actor's share of a GPU's memory holds its models; any does on a CPU."""
-        share = self.config.num_gpus * self.machine.memory * GIB
-        return not self.machine.is_gpu or self.memory <= share
+        """Whether what an actor asks for comes with the memory that its models take."""
+        if self.machine.is_gpu:
+            return self.memory <= self.config.num_gpus * self.machine.memory * GIB
+        return self.need.share <= self.config.num_cpus
+
+    @property
+    def own_rate(self) -> float:
+        """The rate with no more actors than the recipe has."""
+        return rate(self.need, min(self.actors, self.config.max_actors))
 
 
 @dataclass(frozen=True)
@@ -88,10 +102,10 @@ class GenerationPlan:
     Attributes:
         shares: part -> its share of the inputs.
         stages, pools: in the pipeline's order; only what these parts need.
-        machine: what is rented; cores where no pool takes a GPU.
+        machine, number: what is rented, and how many; cores where no pool takes a GPU.
+        least_gpus: that the recipe starts on; 0 where it takes none.
         count: inputs.
         accepted: samples that come of them.
-        rate: inputs a second.
         cpus: cores that all actors take.
         device_hours: at work.
         disk: bytes of the dataset.
@@ -101,17 +115,37 @@ class GenerationPlan:
     stages: list[StagePlan]
     pools: list[PoolPlan]
     machine: Hardware
+    number: float
+    least_gpus: int
     count: int
     accepted: float
-    rate: float
     cpus: float
     device_hours: float
     disk: float
 
     @property
+    def rate(self) -> float:
+        """Inputs a second."""
+        return min(pool.rate for pool in self.pools)
+
+    @property
     def hours(self) -> float:
         """From the first row to the last, models loaded."""
         return self.count / self.rate / 3600
+
+    @property
+    def own_hours(self) -> float:
+        """Likewise, with no more actors than the recipe has."""
+        return self.count / min(pool.own_rate for pool in self.pools) / 3600
+
+    @property
+    def settings(self) -> list[str]:
+        """What `generate` is to be told so that it has as many actors."""
+        return [
+            f"pools.{pool.index}.max_actors={pool.actors}"
+            for pool in self.pools
+            if pool.actors > pool.config.max_actors
+        ]
 
 
 def plan_generation(
@@ -135,47 +169,44 @@ def plan_generation(
     Raises:
         UserError: the pools do not fit on so many.
     """
-    parts = recipe.parts
-    shares = restricted(dict(PAPER_SAMPLES) if measured is None else measured.shares, parts)
-    recipe = needed(recipe, parts)
-    if not any(pool.num_gpus for pool in recipe.pools):
-        gpu = KINDS["cpu"]
+    shares = restricted(dict(PAPER_SAMPLES) if measured is None else measured.shares, recipe.parts)
     stages: list[StagePlan] = []
-    needs: list[Need] = []
-    machines: list[Hardware] = []
-    for pool in recipe.pools:
-        machine = gpu if pool.num_gpus and gpu.is_gpu else KINDS["cpu"]
-        share = pool.num_gpus if machine.is_gpu else pool.num_cpus
+    pools: list[PoolPlan] = []
+    for pool in needed(recipe, recipe.parts).pools:
+        machine = gpu if pool.num_gpus else KINDS["cpu"]
         own = [
             _stage(name, recipe, pool, machine, count, shares, utilisation, measured)
             for name in pool.stages
         ]
+        index = next(i for i, p in enumerate(recipe.pools) if pool.stages[0] in p.stages)
+        memory = _memory(own)
         seconds = sum(stage.seconds * stage.rows for stage in own) / count
-        needs.append(Need(seconds, share, pool.min_actors))
-        machines.append(machine)
+        need = Need(seconds, _share(pool, machine, memory), pool.min_actors)
+        pools.append(PoolPlan(index, pool, machine, memory, need))
         stages += own
-    actors = _actors(needs, machines, gpu, num_gpus)
-    pools = [
-        PoolPlan(pool, machine, number, rate(need, number), _memory(pool, stages))
-        for pool, machine, number, need in zip(recipe.pools, machines, actors, needs, strict=True)
-    ]
+    rented = gpu if any(pool.config.num_gpus for pool in pools) else KINDS["cpu"]
+    number = float(num_gpus)
+    if rented != gpu:
+        number = sum(pool.need.share * pool.config.max_actors for pool in pools)
+    pools = _balanced(pools, rented, number)
     return GenerationPlan(
         shares=shares,
         stages=stages,
         pools=pools,
-        machine=gpu,
+        machine=rented,
+        number=number,
+        least_gpus=_least_gpus(pools),
         count=count,
         accepted=count
         * sum(
             s * (measured.accepted.get(part, 1.0) if measured else 1.0)
             for part, s in shares.items()
         ),
-        rate=min(pool.rate for pool in pools),
         cpus=sum(pool.actors * pool.config.num_cpus for pool in pools),
         device_hours=sum(
             stage.rows * stage.device_seconds / 3600
             for stage in stages
-            if stage.machine.is_gpu == gpu.is_gpu
+            if stage.machine.is_gpu == rented.is_gpu
         ),
         disk=count * _row_bytes(shares, measured),
     )
@@ -192,16 +223,17 @@ def _stage(
     measured: Measured | None,
 ) -> StagePlan:
     work = stage_work(name, recipe, pool, machine)
-    if model_of(name, recipe) is None or work == Work():
+    has_model = model_of(name, recipe) is not None and work != Work()
+    if not has_model:
         # Spelled out in the plan: the stage's part of the actor's time is a core's.
         machine = KINDS["cpu"]
     share = pool.num_gpus if machine.is_gpu else 1.0
     timing = measured.timings.get(name) if measured else None
-    if timing is not None and bool(timing.num_gpus) != machine.is_gpu:
+    if timing is not None and has_model and bool(timing.num_gpus) != machine.is_gpu:
         timing = None
     beside = CPU_SECONDS[name]
     if timing is not None:
-        device = timing.seconds * (timing.num_gpus or 1)
+        device = timing.seconds * (timing.num_gpus if machine.is_gpu else 1)
         seconds = device / share
     elif work.is_server:
         at_once = min(recipe.language_model.max_concurrency, pool.batch_size)
@@ -228,36 +260,63 @@ def _stage(
     )
 
 
-def _memory(pool: PoolConfig, stages: list[StagePlan]) -> float:
+def _memory(stages: list[StagePlan]) -> float:
     """Of an actor: its stages' models together; of a language model there is one for all."""
     held: dict[str | None, float] = {}
     for stage in stages:
-        if stage.name in pool.stages:
-            key = stage.work.model if stage.work.tokens else stage.name
-            held[key] = max(held.get(key, 0.0), stage.work.memory)
+        key = stage.work.model if stage.work.tokens else stage.name
+        held[key] = max(held.get(key, 0.0), stage.work.memory)
     found = [memory for memory in held.values() if memory]
     return sum(found) - WORKSPACE_BYTES * max(len(found) - 1, 0)
 
 
-def _actors(needs: list[Need], machines: list[Hardware], gpu: Hardware, num_gpus: int) -> list[int]:
+def _share(pool: PoolConfig, machine: Hardware, memory: float) -> float:
+    """Of GPUs (or cores) that an actor takes; a core comes with its part of the memory."""
+    if machine.is_gpu:
+        return pool.num_gpus
+    return pool.num_cpus and max(pool.num_cpus, memory / GIB / machine.memory)
+
+
+def _balanced(pools: Sequence[PoolPlan], machine: Hardware, number: float) -> list[PoolPlan]:
     """GPUs are shared out first; what needs none is given as many actors as keep up with them."""
-    limited = [i for i, machine in enumerate(machines) if machine.is_gpu == gpu.is_gpu]
-    found = balance([needs[i] for i in limited], num_gpus)
+    limited = [pool for pool in pools if pool.machine.is_gpu == machine.is_gpu]
+
+    def fits(actors: list[int]) -> bool:
+        return not machine.is_gpu or fit_on_gpus(_shares(limited, actors), [int(number)])
+
+    found = balance([pool.need for pool in limited], number, fits)
     if found is None:
-        least = sum(needs[i].share * needs[i].min_actors for i in limited)
-        unit = f"{gpu.unit}s" if gpu.is_gpu else "cores"
+        least: float = _least_gpus(pools)
+        if not machine.is_gpu:
+            least = sum(pool.need.share * pool.need.min_actors for pool in limited)
+        unit = f"{machine.unit}s" if machine.is_gpu else f"cores of {machine.memory:g} GiB"
         raise UserError(
-            f"--gpus {num_gpus}: this recipe's pools take at least {least:g} {unit}; give more, or "
-            "lower pools.N.min_actors, pools.N.num_gpus or pools.N.num_cpus"
+            f"--gpus {number:g}: this recipe's pools take at least {least:.3g} {unit}; give more, "
+            "or lower pools.N.min_actors, pools.N.num_gpus or pools.N.num_cpus"
         )
-    actors = [need.min_actors for need in needs]
-    for i, number in zip(limited, found, strict=True):
-        actors[i] = number
-    slowest = min(rate(needs[i], actors[i]) for i in limited)
-    if slowest < float("inf"):
-        for i in set(range(len(needs))) - set(limited):
-            actors[i] = max(actors[i], math.ceil(slowest * needs[i].seconds - 1e-9))
-    return actors
+    actors = {pool.index: each for pool, each in zip(limited, found, strict=True)}
+    slowest = min(rate(pool.need, actors[pool.index]) for pool in limited)
+
+    def keeping_up(need: Need) -> int:
+        wanted = slowest * need.seconds if slowest < float("inf") else 0
+        return max(need.min_actors, math.ceil(wanted - 1e-9))
+
+    return [replace(pool, actors=actors.get(pool.index) or keeping_up(pool.need)) for pool in pools]
+
+
+def _least_gpus(pools: Sequence[PoolPlan]) -> int:
+    """That the pools start on, were they on one machine."""
+    wanted = _shares(pools, [pool.config.min_actors for pool in pools])
+    least = math.ceil(sum(wanted) - 1e-6)
+    while not fit_on_gpus(wanted, [least]):
+        least += 1
+    return least
+
+
+def _shares(pools: Sequence[PoolPlan], actors: Sequence[int]) -> list[float]:
+    """GPUs that each actor takes."""
+    counted = zip(pools, actors, strict=True)
+    return [pool.config.num_gpus for pool, number in counted for _ in range(number)]
 
 
 def _row_bytes(shares: Mapping[str, float], measured: Measured | None) -> float:

@@ -8,6 +8,7 @@ from rich.table import Table
 from reasonray.plan import Plan
 from reasonray.plan.generation import LATENCY_S, GenerationPlan, PoolPlan
 from reasonray.plan.hardware import GIB, Hardware
+from reasonray.plan.schedule import Schedule
 from reasonray.plan.training import DISK_PRICE, INSTRUCTION_TOKENS, TrainingPlan
 from reasonray.plan.work import CALL_S, CAPTION_TOKENS, PICTURE, Work
 
@@ -19,7 +20,7 @@ def show(plan: Plan, console: Console) -> None:
     print_line = console.print
     print_line(
         f"[bold]{plan.name}[/bold]: {generation.count:,} inputs (parts {parts}) on "
-        f"{plan.num_gpus} {_units(generation.machine, plan.num_gpus)}"
+        f"{generation.number:g} {_units(generation.machine, generation.number)}"
     )
     for title, lines in (("Assumed", _assumed(plan)), ("Measured", _measured(plan))):
         print_line(f"\n[bold]{title}[/bold]")
@@ -43,7 +44,11 @@ def show(plan: Plan, console: Console) -> None:
     elif plan.training is None:
         print_line("  the recipe has no section editor")
     else:
-        print_line(f"  unknown: {plan.training}; download the model, or name a folder")
+        print_line(f"  {plan.training}")
+    if plan.settings:
+        print_line("\n[bold]To generate and train as planned[/bold]")
+        # On one line, to be copied.
+        print_line("  " + " ".join(f"--set {setting}" for setting in plan.settings), soft_wrap=True)
 
 
 def _notes(notes: Iterable[tuple[str, str]], console: Console) -> None:
@@ -52,25 +57,38 @@ def _notes(notes: Iterable[tuple[str, str]], console: Console) -> None:
 
 
 def _assumed(plan: Plan) -> Iterator[str]:
-    machine, measured = plan.generation.machine, plan.measured
     rows = f"pictures of {PICTURE[0]} x {PICTURE[1]}"
-    if measured is None:
+    if plan.measured is None:
         yield f"no input is rejected on the way; parts as in the paper's dataset; {rows}"
     else:
         yield rows
-    peak = f"{machine.half:g} TFLOP/s in half precision, {machine.single:g} in float32"
-    if not machine.is_gpu:
-        peak = f"{machine.single:g} TFLOP/s"
     yield (
-        f"{plan.utilisation:.3g} of {machine.one}'s peak ({peak}) is reached, and a forward "
-        f"pass takes {1000 * CALL_S:g} ms at least"
+        "as many actors, workers and feature actors as make use of the whole cluster, not as the "
+        "recipe has them"
     )
-    if plan.price is None:
-        yield f"${machine.price:g} an hour for {machine.one}, its machine included (--price)"
+    rented = [plan.generation.machine]
+    if isinstance(plan.training, TrainingPlan):
+        rented.append(plan.training.machine)
+    at_work = [stage.machine for stage in plan.generation.stages if stage.work.flops]
+    for machine in dict.fromkeys([*rented, *at_work]):
+        peak = f"{machine.half:g} TFLOP/s in half precision, {machine.single:g} in float32"
+        if not machine.is_gpu:
+            peak = f"{machine.single:g} TFLOP/s"
+        yield f"{plan.utilisation:.3g} of {machine.one}'s peak ({peak}) is reached"
+    for machine in dict.fromkeys(rented):
+        asked = machine == plan.gpu
+        if not asked:
+            yield "as many cores as the recipe takes (others: --gpu cpu --gpus N)"
+        if not asked or plan.price is None:
+            yield (
+                f"${machine.price:g} an hour for {machine.one}, its machine included"
+                f"{' (--price)' if asked else ''}"
+            )
     yield (
-        f"a caption has {CAPTION_TOKENS} tokens, an instruction {INSTRUCTION_TOKENS}; a backward "
-        "pass is two forward ones; decoding, resizing and PNG take a core 5 to 90 ms a stage; "
-        "loading and downloading the models takes no time"
+        f"a forward pass takes {1000 * CALL_S:g} ms at least, a backward pass is two forward ones; "
+        f"a caption has {CAPTION_TOKENS} tokens, an instruction {INSTRUCTION_TOKENS}; decoding, "
+        "resizing and PNG take a core 5 to 90 ms a stage; loading and downloading the models "
+        "takes no time"
     )
     if any(stage.work.is_server for stage in plan.generation.stages):
         yield (
@@ -82,8 +100,10 @@ def _assumed(plan: Plan) -> Iterator[str]:
 def _measured(plan: Plan) -> Iterator[str]:
     measured = plan.measured
     if measured is None:
+        least = plan.generation.least_gpus
+        where = f"{_counted(least, 'GPU')}, the least it starts on" if least else "this machine"
         yield (
-            "nothing. For real figures run a hundred inputs on one GPU, then: reasonray plan "
+            f"nothing. For real figures run a hundred inputs on {where}, then: reasonray plan "
             f"{plan.name} --measured DIR/manifest.json"
         )
         return
@@ -161,13 +181,20 @@ def _pools(generation: GenerationPlan) -> Table:
 
 def _pool_notes(generation: GenerationPlan) -> Iterator[tuple[str, str]]:
     for pool in generation.pools:
-        if not pool.fits:
-            yield (
-                "!",
-                f"{'+'.join(pool.config.stages)}: {pool.memory / GIB:.1f} GiB are more than its "
-                f"share of {pool.machine.one} with {pool.machine.memory:g}: raise the pool's "
-                "num_gpus or lower its batch_size",
+        machine, needed = pool.machine, f"{pool.memory / GIB:.1f} GiB"
+        if pool.fits:
+            continue
+        if machine.is_gpu:
+            told = (
+                f"more than its share of {machine.one} with {machine.memory:g}: raise the pool's "
+                "num_gpus or lower its batch_size"
             )
+        else:
+            told = (
+                f"more than {machine.memory:g} for each core it asks for: an actor is counted as "
+                f"{pool.need.share:.1f} cores; raise the pool's num_cpus or lower its batch_size"
+            )
+        yield "!", f"{'+'.join(pool.config.stages)}: {needed} are {told}"
 
 
 def _share(pool: PoolPlan) -> str:
@@ -179,11 +206,13 @@ def _share(pool: PoolPlan) -> str:
 def _dataset(plan: Plan) -> Iterator[tuple[str, str]]:
     generation = plan.generation
     machine, hours = generation.machine, generation.hours
-    held = hours * plan.num_gpus
+    held = hours * generation.number
     unit = machine.unit
     yield "speed", f"{_figure(generation.rate)} inputs/s, {_time(hours)} in all"
+    if generation.settings:
+        yield "as it stands", f"{_time(generation.own_hours)}, with the recipe's max_actors"
     yield f"{unit}-hours", f"{held:,.1f} held, {generation.device_hours:,.1f} of them at work"
-    price = _price(plan, machine)
+    price = plan.price_of(machine)
     yield "cost", f"{_dollars(held * price)} at ${price:g} an hour"
     if machine.is_gpu:
         yield "CPU cores", f"{generation.cpus:g}, and 3 to read and write"
@@ -208,15 +237,21 @@ def _training(training: TrainingPlan, plan: Plan) -> Iterator[tuple[str, str]]:
     yield "frozen", f"{_count(features.frozen)} parameters, {_count(features.flops)} FLOPs a sample"
     yield "FLOPs", f"{_count(training.flops)} a sample, forward and back"
     yield "steps", f"{steps}: {training.comparison.epochs:.1f} epochs"
+    schedule, own = training.schedule, training.own
     hours = training.step_hours + training.feature_hours
     unit = training.machine.unit
     yield (
         "time",
         (
-            f"{_figure(training.step_seconds)} s a step on {plan.num_gpus}, "
-            f"{_time(hours / plan.num_gpus)} in all"
+            f"{_figure(schedule.step_seconds)} s a step, {_time(schedule.hours)} in all, with "
+            f"{_processes(schedule)}"
         ),
     )
+    if training.settings:
+        told = (
+            "does not start here" if own is None else f"{_time(own.hours)}, with {_processes(own)}"
+        )
+        yield "as it stands", told
     yield (
         f"{unit}-hours",
         (
@@ -224,15 +259,22 @@ def _training(training: TrainingPlan, plan: Plan) -> Iterator[tuple[str, str]]:
             f"{config.features} features"
         ),
     )
-    price = _price(plan, training.machine)
+    price = plan.price_of(training.machine)
     yield "cost", f"{_dollars(hours * price)} at ${price:g} an hour"
+
+
+def _processes(schedule: Schedule) -> str:
+    return (
+        f"{_counted(schedule.workers, 'worker')} and "
+        f"{_counted(schedule.feature_actors, 'feature actor')}"
+    )
 
 
 def _memory(training: TrainingPlan) -> Table:
     table = _table("", "trained", "states", "bf16 copies", "activations", "GiB in all", "")
     machine = training.machine
+    room = machine.memory * (min(training.share, 1) if machine.is_gpu else training.share)
     for line in training.memory:
-        fits = line.total <= machine.memory * GIB
         table.add_row(
             line.name,
             _count(line.trained),
@@ -240,7 +282,7 @@ def _memory(training: TrainingPlan) -> Table:
             f"{line.casts / GIB:.1f}",
             f"{line.activations / GIB:.1f}",
             f"{line.total / GIB:.1f}",
-            "" if not machine.is_gpu else "fits" if fits else f"more than {machine.memory:g}",
+            "fits" if line.total <= room * GIB else f"more than {room:g}",
         )
     size = training.config.micro_batch_size
     table.caption = (
@@ -255,8 +297,7 @@ def _memory(training: TrainingPlan) -> Table:
 
 def _features(training: TrainingPlan) -> Iterator[tuple[str, str]]:
     compared, each = training.comparison, training.features.bytes
-    count = training.features.tokens
-    tokens = f"{count} token{'' if count == 1 else 's'} ({training.config.tokens})"
+    tokens = f"{_counted(training.features.tokens, 'token')} ({training.config.tokens})"
     yield "a sample", f"{_size(each)}: {tokens}"
     yield (
         "cached",
@@ -281,10 +322,6 @@ def _verdict(training: TrainingPlan) -> str:
     return text
 
 
-def _price(plan: Plan, machine: Hardware) -> float:
-    return machine.price if plan.price is None else plan.price
-
-
 def _table(first: str, *titles: str) -> Table:
     """Of words on the left, figures on the right."""
     table = Table(box=None)
@@ -302,8 +339,12 @@ def _sums(lines: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def _units(machine: Hardware, count: int) -> str:
+def _units(machine: Hardware, count: float) -> str:
     return machine.unit if machine.is_gpu or count == 1 else f"{machine.unit}s"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _figure(value: float) -> str:

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 
 from reasonray.editor.connector import Connector
+from reasonray.errors import UserError
 from reasonray.plan import architectures
 from reasonray.plan.counting import count
 from reasonray.plan.hardware import Hardware
-from reasonray.plan.work import WORKSPACE_BYTES
+from reasonray.plan.memory import Memory, memory_plan
+from reasonray.plan.schedule import Pace, Paces, Schedule, cached_batch, processes, schedule
+from reasonray.plan.work import CALL_S
 from reasonray.recipe import EditorConfig, ModelConfig
 
 INSTRUCTION_TOKENS = 20
@@ -20,12 +23,6 @@ TEMPLATE_TOKENS = 12
 DISK_PRICE = 0.08
 """Dollars for a GB and month of a disk that is read in any order, assumed; a month is counted."""
 
-LORA_TARGETS = ("to_k", "to_q", "to_v", "to_out.0")
-"""As `training.load_editor` has them."""
-
-STATE_BYTES = 20
-"""Of a trained weight in float32: itself, its gradient, two moments of AdamW, its average."""
-
 
 @dataclass(frozen=True)
 class Features:
@@ -33,6 +30,7 @@ class Features:
 
     Attributes:
         flops: of all frozen models.
+        calls: their forward passes for a batch, one after another.
         bytes: of what is cached.
         tokens, width: of the states before the connector.
         cells: side of the latents.
@@ -41,34 +39,13 @@ class Features:
     """
 
     flops: float
+    calls: int
     bytes: float
     tokens: int
     width: int
     cells: int
     frozen: int
     frozen_bytes: float
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on one worker.
-
-    Attributes:
-        states: weights, gradients, moments, averages.
-        casts: copies of the weights in bfloat16 that autocast makes.
-        activations: of a micro-batch, estimated.
-    """
-
-    name: str
-    trained: int
-    states: float
-    casts: float
-    activations: float
-
-    @property
-    def total(self) -> float:
-        """With CUDA's own."""
-        return self.states + self.casts + self.activations + WORKSPACE_BYTES
 
 
 @dataclass(frozen=True)
@@ -104,20 +81,21 @@ class TrainingPlan:
     Attributes:
         config: the recipe's section.
         machine: that it runs on.
+        share: of GPUs (or cores) that a process takes.
         samples: accepted, held-out ones among them.
         unet, connector: parameters.
         flops: of one sample forward and back, in the main stage.
         alignment_flops: in the alignment.
         features: of the frozen models.
         memory: a line for each way to spread or spare it.
-        step_seconds: of an optimiser's step.
-        step_hours: of a GPU (or core), all steps of both stages.
-        feature_hours: likewise, of the features as the recipe has them.
+        schedule: with as many processes as the cluster takes.
+        own: with as many as the recipe has; None where the cluster does not take them.
         comparison: cached beside online.
     """
 
     config: EditorConfig
     machine: Hardware
+    share: float
     samples: float
     unet: int
     connector: int
@@ -125,17 +103,38 @@ class TrainingPlan:
     alignment_flops: float
     features: Features
     memory: list[Memory]
-    step_seconds: float
-    step_hours: float
-    feature_hours: float
+    schedule: Schedule
+    own: Schedule | None
     comparison: Comparison
+
+    @property
+    def step_hours(self) -> float:
+        """Of a GPU (or core), all steps of both stages."""
+        return self.schedule.step_hours * self.schedule.workers * self.share
+
+    @property
+    def feature_hours(self) -> float:
+        """Likewise, of the features as the recipe has them."""
+        return self.schedule.feature_hours * self.schedule.feature_actors * self.share
+
+    @property
+    def settings(self) -> list[str]:
+        """What `train` is to be told so that it has as many processes."""
+        planned = {"num_workers": self.schedule.workers}
+        if self.config.features == "cached":
+            planned["feature_actors"] = self.schedule.feature_actors
+        return [
+            f"editor.{key}={number}"
+            for key, number in planned.items()
+            if number != getattr(self.config, key)
+        ]
 
 
 def plan_training(
     config: EditorConfig,
     samples: float,
     machine: Hardware,
-    workers: int,
+    number: int | None,
     utilisation: float,
     price: float,
 ) -> TrainingPlan:
@@ -144,12 +143,13 @@ def plan_training(
     Args:
         config: a recipe's editor.
         samples: accepted in its dataset.
-        machine, workers: what the training processes have, one each.
+        machine, number: what there is, and how many; None: what the recipe takes.
         utilisation: part of the peak that is reached.
         price: dollars an hour of one machine.
 
     Raises:
         UnknownModelError: a model's configuration cannot be had.
+        UserError: a setting does not go with a model, or with so many machines.
     """
     unet = architectures.editor_unet(config.base)
     features = frozen_features(config, machine)
@@ -161,39 +161,54 @@ def plan_training(
     flops, alignment = passes * passing.flops, 3 * passing.flops
     if connector is not None and _compares_encodings(config):
         alignment = 3 * count(lambda: _connect(connector, features), gradients=True).flops
-    speed = machine.peak("float32" if config.precision == "float32" else "bfloat16") * utilisation
-    features_per_hour = machine.peak(config.mllm.dtype) * utilisation * 3600 / features.flops
-    seen = config.batch_size * (config.num_steps + alignment_steps)
-    step_hours = (
-        config.batch_size * (config.num_steps * flops + alignment_steps * alignment) / speed / 3600
+    # Of one process: on less than a GPU they compute in turns.
+    speed = utilisation * (min(config.num_gpus, 1) if machine.is_gpu else config.num_threads)
+    trained = machine.peak("float32" if config.precision == "float32" else "bfloat16") * speed
+    frozen = machine.peak(config.mllm.dtype) * speed
+    paces = Paces(
+        editing=Pace(flops / trained, passes * CALL_S),
+        alignment=Pace(alignment / trained, 3 * CALL_S),
+        features=Pace(features.flops / frozen, features.calls * CALL_S),
     )
+    own = config.num_workers, config.feature_actors
+    workers, actors = own if number is None else processes(config, machine, number)
+    starts = number is None or max(own) <= actors
     made = samples * (2 if config.flip else 1)
-    comparison = compare(
-        made=made,
-        seen=seen,
-        held_out=config.validation,
-        bytes_each=features.bytes,
-        dollars_each=price / features_per_hour,
-    )
+    share = config.num_gpus if machine.is_gpu else config.num_cpus
+    batches = cached_batch(config), min(config.micro_batch_size, config.batch_size // workers)
+    cached_s, online_s = (paces.features.seconds(size, size) / size for size in batches)
     return TrainingPlan(
         config=config,
         machine=machine,
+        share=share,
         samples=samples,
         unet=architectures.parameters(unet),
         connector=0 if connector is None else architectures.parameters(connector),
         flops=flops,
         alignment_flops=alignment,
         features=features,
-        memory=memory_plan(config, unet, connector, features, passing.saved, workers),
-        step_seconds=config.batch_size * flops / speed / workers,
-        step_hours=step_hours,
-        feature_hours=(made if config.features == "cached" else seen) / features_per_hour,
-        comparison=comparison,
+        memory=memory_plan(config, unet, connector, features.frozen_bytes, passing.saved, workers),
+        schedule=schedule(config, made, paces, workers, actors),
+        own=schedule(config, made, paces, *own) if starts else None,
+        comparison=compare(
+            made=made,
+            seen=config.batch_size * (config.num_steps + alignment_steps),
+            held_out=config.validation,
+            bytes_each=features.bytes,
+            cached_each=price * share * cached_s / 3600,
+            online_each=price * share * online_s / 3600,
+        ),
     )
 
 
 def compare(
-    *, made: float, seen: float, held_out: float, bytes_each: float, dollars_each: float
+    *,
+    made: float,
+    seen: float,
+    held_out: float,
+    bytes_each: float,
+    cached_each: float,
+    online_each: float,
 ) -> Comparison:
     """Cached features beside those computed at each access.
 
@@ -202,18 +217,18 @@ def compare(
         seen: samples that all steps take.
         held_out: the part of them that is not trained on.
         bytes_each: in the cache.
-        dollars_each: to compute one.
+        cached_each, online_each: dollars to compute one, in a batch of its own or in a step.
     """
     trained_on = made * (1 - held_out)
     disk = made * bytes_each / 1e9 * DISK_PRICE
-    compute = made * dollars_each
+    compute = made * cached_each
     return Comparison(
         epochs=seen / trained_on,
         cache_bytes=made * bytes_each,
         compute=compute,
         disk=disk,
-        online=seen * dollars_each,
-        break_even=(compute + disk) / (trained_on * dollars_each),
+        online=seen * online_each,
+        break_even=(compute + disk) / (trained_on * online_each),
     )
 
 
@@ -223,26 +238,35 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
     Args:
         config: which models and tokens.
         machine: decides the weights' dtype.
+
+    Raises:
+        UserError: the pictures are too small for the VAE.
     """
     vae = architectures.vae(config.vae, "") if config.vae else architectures.vae(config.base)
     side = config.image_size
-    cells = side // 2 ** (len(vae.config.block_out_channels) - 1)
+    cell = 2 ** (len(vae.config.block_out_channels) - 1)
+    cells = side // cell
+    if not cells:
+        raise UserError(f"editor.image_size {side}: the VAE takes pictures of {cell} or more")
     flops: float = 2 * count(lambda: vae.encode(torch.empty(1, 3, side, side))).flops
     size = 2 * 2 * vae.config.latent_channels * cells**2
-    models = [vae]
+    models, calls = [vae], 2
     is_text = config.condition == "text"
     if is_text or config.alignment_steps:
         encoder = architectures.text_encoder(config.base)
         length = encoder.config.max_position_embeddings
         read = count(lambda: encoder(torch.empty(1, length, dtype=torch.long)))
         # Both instructions are the condition, or the direct one is what alignment imitates.
-        flops += (2 if is_text else 1) * read.flops
-        size += (2 if is_text else 1) * 2 * length * encoder.config.hidden_size
+        texts = 2 if is_text else 1
+        flops += texts * read.flops
+        calls += texts
+        size += texts * 2 * length * encoder.config.hidden_size
         models.append(encoder)
         tokens, width = length, encoder.config.hidden_size
     if not is_text:
         mllm, length, shown = _multimodal_pass(config.mllm)
         flops += 2 * shown
+        calls += 2
         width = mllm.config.text_config.hidden_size
         after = TEMPLATE_TOKENS // 2 + INSTRUCTION_TOKENS
         tokens = {"all": length, "text": after, "last": 1}[config.tokens]
@@ -250,7 +274,7 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
         models.append(mllm)
     frozen = architectures.parameters(*models)
     weights = frozen * machine.bytes_of(config.mllm.dtype)
-    return Features(flops, size, tokens, width, cells, frozen, weights)
+    return Features(flops, calls, size, tokens, width, cells, frozen, weights)
 
 
 @functools.cache
@@ -277,58 +301,15 @@ def image_tokens(mllm: Any) -> int:
     return int(patches + (mllm.config.vision_feature_select_strategy != "default"))
 
 
-def memory_plan(
-    config: EditorConfig,
-    unet: Any,
-    connector: Any,
-    features: Features,
-    saved: int,
-    workers: int,
-) -> list[Memory]:
-    """A worker's memory, as the recipe has it and as it would be otherwise.
-
-    Args:
-        config: micro-batch and rank.
-        unet, connector: on the meta device; a connector of None is none.
-        features: held by the worker, too, where they are computed online.
-        saved: numbers that one sample keeps for the backward pass.
-        workers: of DDP and FSDP.
-    """
-    base = architectures.parameters(unet)
-    ours = 0 if connector is None else architectures.parameters(connector)
-    whole = base + ours
-    half = 0 if config.precision == "float32" else 2
-    activations = saved * config.micro_batch_size * (half or 4)
-    beside = features.frozen_bytes if config.features == "online" else 0.0
-    # DDP's buckets hold each gradient once more; one worker has none.
-    buckets = 4 if workers > 1 else 0
-    block = max(architectures.parameters(each) for each in _blocks(unet))
-    rank = config.lora_rank or 16
-    adapters = lora_parameters(unet, rank) + ours
-    return [
-        Memory(f"all weights, DDP on {workers}", whole, (STATE_BYTES + buckets) * whole + beside,
-               half * whole, activations),
-        # What a block needs is gathered for its pass: its weights, then its gradients.
-        Memory(f"all weights, FSDP over {workers}", whole,
-               STATE_BYTES * whole / workers + 8 * block + beside, half * block, activations),
-        Memory(f"LoRA of rank {rank}, DDP on {workers}", adapters,
-               4 * base + (STATE_BYTES + buckets) * adapters + beside, half * (base + adapters),
-               activations),
-    ]  # fmt: skip
-
-
-def lora_parameters(unet: Any, rank: int) -> int:
-    """Of the adapters that a rank adds to a UNet's attention."""
-    return sum(
-        rank * (module.in_features + module.out_features)
-        for name, module in unet.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.endswith(LORA_TARGETS)
-    )
-
-
 def _connector(config: EditorConfig, width: int, output_dim: int) -> Any:
     if config.condition == "text":
         return None
+    heads = config.connector.num_heads
+    if config.connector.kind == "resampler" and output_dim % heads:
+        raise UserError(
+            f"editor.connector.num_heads {heads}: the UNet's cross-attention is {output_dim} wide, "
+            "which does not divide by it"
+        )
     with torch.device("meta"):
         return Connector(
             input_dim=width,
@@ -336,7 +317,7 @@ def _connector(config: EditorConfig, width: int, output_dim: int) -> Any:
             kind=config.connector.kind,
             num_queries=config.connector.num_queries,
             num_layers=config.connector.num_layers,
-            num_heads=config.connector.num_heads,
+            num_heads=heads,
         )
 
 
@@ -360,7 +341,3 @@ def _pass(unet: Any, connector: Any, features: Features) -> Any:
         states = torch.empty(1, features.tokens, features.width)
     noisy = torch.empty(1, unet.conv_in.in_channels, features.cells, features.cells)
     return unet(noisy, torch.empty(1), encoder_hidden_states=states)
-
-
-def _blocks(unet: Any) -> list[Any]:
-    return [*unet.down_blocks, unet.mid_block, *unet.up_blocks]

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from diffusers.models.attention import GatedSelfAttentionDense
 
-from reasonray.models.painter import MAX_OBJECTS
+from reasonray.errors import UserError
+from reasonray.models.painter import MAX_OBJECTS, Painter
 from reasonray.plan import architectures
 from reasonray.plan.counting import Forward, count
 from reasonray.plan.hardware import Hardware
@@ -246,8 +247,11 @@ class _Painting:
 def _painting(config: ModelConfig) -> _Painting:
     unet, vae = architectures.unet(config), architectures.vae(config)
     encoder = architectures.text_encoder(config)
+    try:
+        pixels = Painter(vae, unet, encoder, tokenizer=None, scheduler=None).image_size
+    except ValueError as error:
+        raise UserError(f"model {config.name}: {error}") from error
     cells = unet.config.sample_size
-    pixels = cells * 2 ** (len(vae.config.block_out_channels) - 1)
     channels, width = vae.config.latent_channels, unet.config.cross_attention_dim
     tokens = encoder.config.max_position_embeddings
     grounding = {

@@ -25,6 +25,16 @@ def test_a_pool_without_work_keeps_its_least() -> None:
 
 def test_what_does_not_fit_has_no_balance() -> None:
     assert balance([Need(1.0, 1), Need(1.0, 1)], 1) is None
+    assert balance([Need(1.0, 0.5)], 1, lambda actors: False) is None
+
+
+def test_no_actor_is_added_that_finds_no_place() -> None:
+    assert balance([Need(1.0, 0.6)], 3, lambda actors: actors[0] <= 3) == [3]
+
+
+@pytest.mark.timeout(10)
+def test_a_pool_that_takes_nothing_is_not_added_to_without_end() -> None:
+    assert balance([Need(1.0, 0), Need(0.5, 1)], 4) == [1, 1]
 
 
 @given(st.lists(needs, min_size=1, max_size=5), st.floats(1, 20))

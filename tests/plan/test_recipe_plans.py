@@ -7,6 +7,7 @@ import yaml
 from reasonray.cli import call
 from reasonray.dataset import Manifest, PartCounts, StageTiming
 from reasonray.errors import UserError
+from reasonray.pipeline import fit_on_gpus
 from reasonray.plan import architectures, plan
 from reasonray.plan.generation import GenerationPlan, plan_generation
 from reasonray.plan.hardware import KINDS
@@ -14,9 +15,10 @@ from reasonray.plan.work import visits
 from reasonray.recipe import RECIPES, Recipe, load
 
 MINI = {"count": 1000, "gpu": "cpu", "num_gpus": 8}
+ZOO = "package:reasonray/mini/zoo"
 
 
-def manifest(folder: Path, recipe: Recipe, seconds: float = 3.0) -> Path:
+def manifest(folder: Path, recipe: Recipe, seconds: float = 3.0, accepted: int = 10) -> Path:
     """Of a run of ten inputs a part, each stage of which took as long for each of its rows."""
     names = [name for pool in recipe.pools for name in pool.stages]
     thirds = {"I": 1 / 3, "II": 1 / 3, "III": 1 / 3}
@@ -25,8 +27,8 @@ def manifest(folder: Path, recipe: Recipe, seconds: float = 3.0) -> Path:
         inputs=30, accepted=24, rejected=6,
         parts={
             "I": PartCounts(inputs=10, accepted=4, rejected=6),
-            "II": PartCounts(inputs=10, accepted=10, rejected=0),
-            "III": PartCounts(inputs=10, accepted=10, rejected=0),
+            "II": PartCounts(inputs=10, accepted=accepted, rejected=10 - accepted),
+            "III": PartCounts(inputs=10, accepted=accepted, rejected=10 - accepted),
         },
         rejections={}, distinct_instructions=24, models=[], reasonray="0",
         recipe_hash=recipe.hash(), divergence_threshold=None, seconds=60,
@@ -45,8 +47,8 @@ def manifest(folder: Path, recipe: Recipe, seconds: float = 3.0) -> Path:
     ("line", "words"),
     [
         ("plan paper", ["UNet 860 M", "7.27 G", "FSDP over 8", "LoRA of rank", "cached", "fits"]),
-        ("plan mini --gpus 2", ["on 2 cores", "language_model", "UNet 3.42 M", "1 token (last)"]),
-        ("plan current --gpu a100", ["Qwen3-30B", "llmdet_large", "A100-hours"]),
+        ("plan mini", ["on 2 cores", "language_model", "UNet 3.42 M", "1 token (last)"]),
+        ("plan current --gpu a100", ["Qwen3-30B", "llmdet_large", "A100-hours", "on 4 GPUs"]),
     ],
 )
 def test_each_shipped_recipe_is_planned_to_the_end(
@@ -70,7 +72,12 @@ def test_each_shipped_recipe_is_planned_to_the_end(
         ("plan paper --utilisation 2", "--utilisation"),
         ("plan paper --measured nowhere.json", "cannot be read"),
         ("plan paper --measured not-one.json", "not a manifest of reasonray"),
-        ("plan mini --gpus 1", "--gpus 1: this recipe's pools take at least 2 cores"),
+        ("plan mini --gpu cpu --gpus 1", "pools take at least 2 cores of 4 GiB"),
+        ("plan paper --gpus 1", "--gpus 1: this recipe's pools take at least 2 H100s"),
+        ("plan paper --set stages.paint.model.name=CompVis/stable-diffusion-v1-4", "no GLIGEN"),
+        (f"plan mini --set stages.caption.model.name={ZOO}/detector", "is of grounding-dino"),
+        (f"plan mini --set editor.mllm.name={ZOO}/captioner", "is of blip-2, not of Llava"),
+        (f"plan mini --set editor.base.name={ZOO}/detector", "is of grounding-dino, not of UNet"),
         ("plan mini --parts IV", "parts"),
     ],
 )
@@ -84,6 +91,83 @@ def test_a_mistake_is_one_line(
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert words in said.err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "gpu"), [("mini", "cpu"), ("paper", "a100"), ("current", "h100")]
+)
+def test_what_ships_fits_on_gpus_of_80_gb(recipe: str, gpu: str) -> None:
+    pools = plan_generation(load(recipe), 100, KINDS[gpu], 8, 0.2, None).pools
+    assert [pool.config.stages for pool in pools if not pool.fits] == []
+
+
+def test_values_out_of_range_are_told() -> None:
+    for wrong in ({"count": 0}, {"num_gpus": 0}, {"utilisation": 0.0}, {"price": 0.0}):
+        with pytest.raises(UserError, match="expected"):
+            plan("mini", **{**MINI, **wrong})
+
+
+def test_the_settings_that_are_printed_make_the_recipe_as_planned(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["plan", "paper"]) == 0
+    said = capsys.readouterr().out
+    [line] = [line for line in said.splitlines() if line.startswith("  --set pools.")]
+    settings = [word for word in line.split() if word != "--set"]
+    assert {"editor.num_workers=8", "editor.feature_actors=8"} < set(settings)
+    assert said.count("as it stands") == 2
+    given = load("paper", settings)
+    assert all(
+        given.pools[pool.index].max_actors >= pool.actors for pool in generated("h100", 8).pools
+    )
+    assert call(["plan", "paper", *line.split()]) == 0
+    again = capsys.readouterr().out
+    assert "--set pools" not in again
+    assert "as it stands" not in again
+
+
+def test_a_recipe_as_it_stands_is_no_faster_than_its_actors() -> None:
+    few, many = (generated("h100", 8, f"pools.5.max_actors={n}") for n in (2, 50))
+    paint = next(pool for pool in few.pools if pool.index == 5)
+    assert paint.actors > 2
+    assert few.hours == many.hours == many.own_hours
+    assert few.own_hours == pytest.approx(few.count * paint.need.seconds / 2 / 3600)
+    assert few.settings == [f"pools.5.max_actors={paint.actors}"]
+    # Without Part I, two pools go; the settings still name the recipe's.
+    assert (
+        generated("h100", 8, "pools.5.max_actors=2", 'parts=["III"]')
+        .settings[0]
+        .startswith("pools.5.")
+    )
+
+
+def test_actors_that_do_not_pack_are_not_planned() -> None:
+    # Shares that fill eight GPUs, but not one by one.
+    pools = generated("h100", 8, "pools.5.num_gpus=0.6").pools
+    shares = [pool.config.num_gpus for pool in pools for _ in range(pool.actors)]
+    assert fit_on_gpus(shares, [8])
+    with pytest.raises(UserError, match="at least 4 H100s"):
+        generated("h100", 3, "pools.5.num_gpus=0.8", "pools.5.min_actors=3")
+
+
+def test_an_actor_on_cores_takes_its_memorys_part_of_them() -> None:
+    found = generated("cpu", 64)
+    paint = next(pool for pool in found.pools if pool.index == 5)
+    assert not paint.fits
+    assert sum(pool.actors * pool.memory for pool in found.pools) <= 64 * 4 * 2**30
+    assert generated("cpu", 64, "pools.5.num_cpus=5").pools[5].fits
+
+
+def test_price_and_number_are_of_the_kind_that_was_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["plan", "paper", "--price", "2", "--set", "editor.num_gpus=0"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "at $2 an hour" in said
+    assert "at $0.05 an hour" in said
+    assert "an H100's peak" in said
+    assert "a core's peak" in said
+    assert "with 1 worker" in said
 
 
 def test_a_recipe_without_an_editor_is_planned_without_its_training(
@@ -117,6 +201,23 @@ def test_a_measured_run_gives_seconds_and_rejections(tmp_path: Path) -> None:
     ).generation  # fmt: skip
     assert part_one.accepted == pytest.approx(400)
     assert {stage.name: stage.rows for stage in part_one.stages}["rewrite"] == pytest.approx(1000)
+
+
+def test_nothing_is_trained_on_what_was_all_rejected(tmp_path: Path) -> None:
+    path = manifest(tmp_path, load("mini"), accepted=0)
+    found = plan("mini", measured=path, overrides=['parts=["II"]'], **MINI)
+    assert found.generation.accepted == 0
+    assert found.training == "no samples to train on"
+
+
+def test_a_stage_without_a_model_is_measured_in_an_actor_with_a_gpu(tmp_path: Path) -> None:
+    path = manifest(tmp_path, load("paper"))
+    found = plan("paper", count=1000, gpu="h100", num_gpus=8, measured=path).generation
+    stages = {stage.name: stage for stage in found.stages}
+    assert all(stage.is_measured for stage in stages.values())
+    # Of a core, and of half a GPU.
+    assert stages["categories"].device_seconds == 3.0
+    assert stages["caption"].device_seconds == 1.5
 
 
 def test_only_stages_with_the_same_settings_are_taken_from_a_measured_run(tmp_path: Path) -> None:

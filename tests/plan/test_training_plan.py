@@ -2,17 +2,17 @@ import functools
 from typing import Any
 
 import pytest
+import torch
 from peft import LoraConfig
 
+from reasonray.errors import UserError
 from reasonray.plan import architectures
+from reasonray.plan.counting import count
 from reasonray.plan.hardware import KINDS
-from reasonray.plan.training import (
-    Comparison,
-    TrainingPlan,
-    compare,
-    lora_parameters,
-    plan_training,
-)
+from reasonray.plan.memory import lora_parameters, memory_plan
+from reasonray.plan.schedule import Pace, processes
+from reasonray.plan.training import Comparison, TrainingPlan, compare, plan_training
+from reasonray.plan.work import CALL_S
 from reasonray.recipe import ConnectorConfig, EditorConfig, ModelConfig
 
 SAMPLES = 100_000
@@ -23,9 +23,63 @@ def default() -> TrainingPlan:
     return planned()
 
 
-def planned(workers: int = 8, **settings: Any) -> TrainingPlan:
-    config = EditorConfig.model_validate(settings)
-    return plan_training(config, SAMPLES, KINDS["h100"], workers, 0.2, price=3.0)
+def planned(gpus: int | None = 8, **settings: Any) -> TrainingPlan:
+    config = EditorConfig.model_validate({"num_gpus": 1, **settings})
+    return plan_training(config, SAMPLES, KINDS["h100"], gpus, 0.2, price=3.0)
+
+
+def test_as_many_processes_are_planned_as_the_cluster_takes() -> None:
+    assert default().settings == ["editor.num_workers=8", "editor.feature_actors=8"]
+    assert default().own is not None
+    assert default().own.hours == pytest.approx(8 * default().schedule.hours)
+    uncounted = planned(None, num_workers=2)
+    assert uncounted.settings == []
+    assert uncounted.schedule == uncounted.own
+    assert planned(1, num_workers=2).own is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "each", "workers", "actors"),
+    # 1,024 samples do not divide by 7; three processes of 0.3 lie on a GPU.
+    [(7, 1, 4, 7), (2, 0.3, 4, 6), (8, 3, 2, 2), (2, 0.5, 4, 4)],
+)
+def test_workers_divide_the_batch_and_find_their_gpus(
+    gpus: int, each: float, workers: int, actors: int
+) -> None:
+    config = EditorConfig(num_gpus=each)
+    assert processes(config, KINDS["h100"], gpus) == (workers, actors)
+    with pytest.raises(UserError, match="--gpus 1: a process of the training takes 2 H100s"):
+        processes(EditorConfig(num_gpus=2), KINDS["h100"], 1)
+
+
+def test_a_batch_takes_its_passes_however_small_it_is() -> None:
+    pace = Pace(each=1.0, at_least=10.0)
+    assert pace.seconds(100, 25) == pace.seconds(100, 50) == 100
+    assert pace.seconds(100, 1) == 1000
+    assert pace.seconds(101, 50) == 110
+
+
+def test_small_micro_batches_and_feature_batches_take_longer() -> None:
+    small = planned(micro_batch_size=1, feature_batch_size=1, condition="text")
+    assert small.schedule.step_seconds == pytest.approx(128 * 3 * CALL_S)
+    # Latents of two pictures and two texts.
+    assert small.feature_hours == pytest.approx(SAMPLES * 4 * CALL_S / 3600)
+    large = planned(micro_batch_size=64, feature_batch_size=64, condition="text")
+    assert large.schedule.step_seconds < small.schedule.step_seconds / 10
+    assert large.feature_hours < small.feature_hours / 10
+    assert default().features.calls == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"connector": {"kind": "resampler", "num_heads": 7}}, "num_heads 7: .* 768 wide"),
+        ({"image_size": 4}, "image_size 4: the VAE takes pictures of 8 or more"),
+    ],
+)
+def test_a_setting_that_a_model_does_not_take_is_told(settings: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        planned(**settings)
 
 
 def test_full_training_takes_twenty_bytes_a_weight_and_fsdp_shares_them() -> None:
@@ -34,10 +88,31 @@ def test_full_training_takes_twenty_bytes_a_weight_and_fsdp_shares_them() -> Non
     whole = plan.unet + plan.connector
     assert whole == pytest.approx(863e6, rel=0.01)
     assert ddp.states == 24 * whole  # DDP's buckets hold the gradients once more
-    assert planned(workers=1).memory[0].states == 20 * whole
+    assert planned(1).memory[0].states == 20 * whole
     assert whole * 20 / 8 < fsdp.states < ddp.states / 3
     assert lora.states < fsdp.states
     assert ddp.activations == fsdp.activations
+    # Autocast's copies of all weights are there until the backward pass.
+    assert ddp.casts == fsdp.casts == 2 * whole
+
+
+def test_activations_are_what_cudas_autocast_keeps_of_stable_diffusion() -> None:
+    unet = architectures.editor_unet(ModelConfig(name="timbrooks/instruct-pix2pix"))
+    states = 608, 768
+    saved = count(
+        lambda: unet(
+            torch.empty(1, 8, 32, 32), torch.empty(1), encoder_hidden_states=torch.empty(1, *states)
+        ),
+        gradients=True,
+    ).saved
+
+    def activations(precision: str) -> float:
+        config = EditorConfig.model_validate({"precision": precision, "micro_batch_size": 2})
+        return memory_plan(config, unet, None, 0, saved, 1)[0].activations
+
+    # 363 MiB a sample under its rules of what is float32, and 526 if all is.
+    assert activations("bfloat16") / 2**20 == pytest.approx(2 * 363, rel=0.02)
+    assert activations("float32") / 2**20 == pytest.approx(2 * 526, rel=0.01)
 
 
 def test_adapters_are_counted_as_peft_makes_them() -> None:
@@ -50,8 +125,10 @@ def test_adapters_are_counted_as_peft_makes_them() -> None:
 
 
 def test_alignment_on_encodings_needs_no_unet() -> None:
-    other = planned(connector={"kind": "resampler", "num_queries": 60})
-    same = planned(connector={"kind": "resampler", "num_queries": 77})
+    other, same = (
+        planned(connector={"kind": "resampler", "num_queries": number}, micro_batch_size=128)
+        for number in (60, 77)
+    )
     assert other.alignment_flops == pytest.approx(other.flops)
     assert same.alignment_flops < same.flops / 10
     assert same.step_hours < other.step_hours
@@ -90,7 +167,10 @@ def test_online_features_lie_beside_what_is_trained() -> None:
 
 def test_the_cache_pays_from_the_break_even_on() -> None:
     def compared(epochs: float) -> Comparison:
-        return compare(made=1000, seen=1000 * epochs, held_out=0, bytes_each=1e6, dollars_each=1e-4)
+        return compare(
+            made=1000, seen=1000 * epochs, held_out=0, bytes_each=1e6,
+            cached_each=1e-4, online_each=1e-4,
+        )  # fmt: skip
 
     # 0.1 dollars of computing and 0.08 of disk.
     assert compared(1).break_even == pytest.approx(1.8)
@@ -103,6 +183,6 @@ def test_the_cache_pays_from_the_break_even_on() -> None:
 
 
 def test_held_out_samples_are_cached_but_not_seen() -> None:
-    found = compare(made=1000, seen=900, held_out=0.1, bytes_each=0, dollars_each=1)
+    found = compare(made=1000, seen=900, held_out=0.1, bytes_each=0, cached_each=1, online_each=2)
     assert found.epochs == pytest.approx(1)
-    assert found.break_even == pytest.approx(1 / 0.9)
+    assert found.break_even == pytest.approx(0.5 / 0.9)
