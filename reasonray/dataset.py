@@ -124,25 +124,25 @@ def complete(output: str | Path) -> Manifest:
     return found
 
 
-def chosen_parts(output: str | Path, manifest: Manifest, parts: Sequence[str] | None) -> list[Part]:
-    """The parts of a complete output that are asked for, in their order.
+def selected(output: str | Path, parts: Sequence[str] | None) -> tuple[Manifest, list[Part]]:
+    """A complete output's manifest, and the parts that are asked for, in their order.
 
     Args:
-        output: for the message.
-        manifest: the output's.
+        output: a folder.
         parts: of I, II and III; None: all that there are.
 
     Raises:
-        UserError: an unknown part, or no sample of any was accepted.
+        UserError: an unknown part, the output is not complete, or no sample of any was accepted.
     """
     words = [parts] if isinstance(parts, str) else parts
     for word in words or ():
         if word not in PARTS:
             raise UserError(f"parts {word}: unknown{nearest(word, PARTS)}")
+    manifest = complete(output)
     chosen = [part for part in PARTS if part in manifest.parts and (not words or part in words)]
     if not sum(manifest.parts[part].accepted for part in chosen):
         raise UserError(f"{output}: no accepted samples of part {', '.join(words or PARTS)}")
-    return chosen
+    return manifest, chosen
 
 
 def read(output: str | Path, kind: Kind = "accepted") -> Iterator[dict[str, Any]]:

@@ -306,6 +306,12 @@ def test_unknown_words_are_refused(made: Path, tmp_path: Path, words: dict, mess
         reasonray.export(made, **wanted)
 
 
+def test_a_place_that_cannot_be_made_is_said(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/out: cannot be used \(Not a directory\)"):
+        reasonray.export(made, "diffusers", tmp_path / "file" / "out")
+
+
 def test_what_is_no_complete_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no complete output"):
         reasonray.export(tmp_path / "nowhere", "diffusers", tmp_path / "out")

@@ -77,7 +77,7 @@ def train(
     config, data, output = recipe.editor, Path(data).expanduser().absolute(), absolute(output)
     shared = output / "features" if features is None else absolute(features, "features")
     loggers.check(config.loggers)
-    chosen = dataset.chosen_parts(data, dataset.complete(data), parts)
+    _, chosen = dataset.selected(data, parts)
     training.check(config)
     with Workspace(output / LOCK).locked():
         _check_same(output, recipe, data, chosen)

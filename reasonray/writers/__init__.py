@@ -75,9 +75,8 @@ def export(
     _check("format", format, get_args(Format))
     _check("instruction", instruction, get_args(Instruction))
     target = _free(output)
-    manifest = dataset.complete(folder)
+    manifest, chosen = dataset.selected(folder, parts)
     kinds = list(_FIELDS) if instruction == "both" else [instruction]
-    chosen = dataset.chosen_parts(folder, manifest, parts)
     total = sum(manifest.parts[part].accepted for part in chosen)
 
     made = target.with_name(f".{target.name}.{os.getpid()}")
