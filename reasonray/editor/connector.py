@@ -3,12 +3,15 @@
 Shapes: B samples, T tokens read, L tokens given to the UNet, D and C their widths.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
+
+from reasonray.errors import UserError
+from reasonray.recipe import ConnectorConfig
 
 
 class Connector(ModelMixin, ConfigMixin):
@@ -20,6 +23,9 @@ class Connector(ModelMixin, ConfigMixin):
         kind: "mlp" maps each token by itself (the paper's framework); "resampler" reads them all
             into a fixed number of learned queries (as Q-Formers and Perceiver resamplers do).
         num_queries, num_layers, num_heads: of the resampler; no effect on an mlp.
+
+    Raises:
+        ValueError: a resampler's heads do not divide its width.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -33,6 +39,11 @@ class Connector(ModelMixin, ConfigMixin):
         num_heads: int = 8,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if kind == "resampler" and output_dim % num_heads:
+            raise ValueError(
+                f"num_heads {num_heads}: must divide {output_dim}, the width of the UNet's "
+                "cross-attention"
+            )
         # Hidden states of a language model hold a few very large channels.
         self.norm = nn.LayerNorm(input_dim)
         self.project = nn.Sequential(
@@ -54,6 +65,19 @@ class Connector(ModelMixin, ConfigMixin):
                 )
                 for _ in range(num_layers)
             )
+
+    @classmethod
+    def of(cls, config: ConnectorConfig, input_dim: int, output_dim: int) -> Self:
+        """A recipe's connector, on the device of the context.
+
+        Raises:
+            UserError: its settings do not go with the UNet.
+        """
+        try:
+            made: Self = cls(input_dim, output_dim, **config.model_dump())
+        except ValueError as error:
+            raise UserError(f"editor.connector.{error}") from error
+        return made
 
     def forward(self, states_BTD: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
         """The UNet's `encoder_hidden_states` and `encoder_attention_mask`.

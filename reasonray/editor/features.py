@@ -184,21 +184,21 @@ class Features:
         folder: that `finish` has described.
 
     Raises:
-        UserError: it is not finished.
+        UserError: it is not finished, or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        info = folder / INFO
-        if not info.exists():
-            raise UserError(f"{folder}: no finished features (no {INFO})")
-        content = json.loads(info.read_text())
+        content = _info(folder)
         self.latent_shape: tuple[int, ...] = tuple(content["latent_shape"])
         self.width: int = content["width"]
         self.null = np.array(content["null"], np.float16)
-        tables = [
-            pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all()
-            for name in content["files"]
-        ]
+        try:
+            tables = [
+                pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all()
+                for name in content["files"]
+            ]
+        except (OSError, pa.ArrowInvalid) as error:
+            raise _damaged(folder, error) from error
         self._table = pa.concat_tables(tables)
         self.ids: list[str] = self._table["id"].to_pylist()
 
@@ -308,8 +308,11 @@ def pinned(config: EditorConfig, folder: Path) -> EditorConfig:
     """The settings with the hub's commits that a finished cache was computed with.
 
     A name without a revision means another model as soon as somebody uploads one.
+
+    Raises:
+        UserError: the cache is not finished, or damaged.
     """
-    revisions = json.loads((folder / INFO).read_text())["revisions"]
+    revisions = _info(folder)["revisions"]
     models = {
         name: getattr(config, name).model_copy(update={"revision": commit})
         for name, commit in revisions.items()
@@ -349,6 +352,21 @@ def key(config: EditorConfig, data: Path, parts: Sequence[str]) -> str:
         str(data.resolve()), fingerprint(data),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _info(folder: Path) -> dict[str, Any]:
+    path = folder / INFO
+    if not path.exists():
+        raise UserError(f"{folder}: no finished features (no {INFO})")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+    return content
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(f"features {folder}: damaged ({error}); delete this folder and run again")
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:

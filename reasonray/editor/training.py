@@ -27,7 +27,13 @@ from reasonray.editor import sharding
 from reasonray.editor.batches import Batch, Batches, ahead
 from reasonray.editor.connector import Connector
 from reasonray.editor.loggers import Logger
-from reasonray.editor.weights import load_config, load_part, with_image_channels
+from reasonray.editor.weights import (
+    LORA_TARGETS,
+    check_channels,
+    load_config,
+    load_part,
+    with_image_channels,
+)
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import EditorConfig
 from reasonray.workspace import write_file
@@ -77,18 +83,14 @@ def check(config: EditorConfig) -> None:
 
     unet = load_config(UNet2DConditionModel, config.base, "unet")
     load_scheduler(config)
-    name, channels = config.base.name, unet["out_channels"]
-    if unet["in_channels"] not in (channels, 2 * channels):
-        raise UserError(
-            f"editor.base {name}: the UNet takes {unet['in_channels']} channels; {channels} (text "
-            f"to image) or {2 * channels} (InstructPix2Pix) are expected"
-        )
-    width, heads = unet["cross_attention_dim"], config.connector.num_heads
-    if config.condition == "mllm" and config.connector.kind == "resampler" and width % heads:
-        raise UserError(
-            f"editor.connector.num_heads {heads}: must divide {width}, the width of the "
-            f"cross-attention of {name}"
-        )
+    try:
+        check_channels(unet["in_channels"], unet["out_channels"])
+    except ValueError as error:
+        raise UserError(f"editor.base {config.base.name}: {error}") from error
+    if config.condition == "mllm":
+        width = unet["cross_attention_dim"]
+        with torch.device("meta"):
+            Connector.of(config.connector, width, width)
     if config.lora_rank is not None and importlib.util.find_spec("peft") is None:
         raise UserError("editor.lora_rank: needs the package peft: pip install peft")
 
@@ -113,14 +115,8 @@ def load_editor(config: EditorConfig, input_dim: int, seed: int) -> tuple[Editor
     torch.manual_seed(seed)
     connector = None
     if config.condition == "mllm":
-        connector = Connector(
-            input_dim=input_dim,
-            output_dim=unet.config.cross_attention_dim,
-            kind=config.connector.kind,
-            num_queries=config.connector.num_queries,
-            num_layers=config.connector.num_layers,
-            num_heads=config.connector.num_heads,
-        )
+        width = unet.config.cross_attention_dim
+        connector = Connector.of(config.connector, input_dim, width)
     if config.lora_rank is not None:
         from peft import LoraConfig
 
@@ -129,7 +125,7 @@ def load_editor(config: EditorConfig, input_dim: int, seed: int) -> tuple[Editor
                 r=config.lora_rank,
                 lora_alpha=config.lora_rank,
                 init_lora_weights="gaussian",
-                target_modules=["to_k", "to_q", "to_v", "to_out.0"],
+                target_modules=LORA_TARGETS,
             )
         )
         # The source picture's channels, if they are new, are zero: no adapter makes up for them.

@@ -95,6 +95,23 @@ def _check_vocabulary(part: Any) -> None:
         raise ValueError("there is no vocabulary")
 
 
+LORA_TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
+"""The UNet's layers that adapters sit on, as diffusers' training examples have them."""
+
+
+def check_channels(in_channels: int, latent_channels: int) -> None:
+    """Whether a UNet can be an image editor's.
+
+    Raises:
+        ValueError: it takes neither noisy latents nor those and the source picture's.
+    """
+    if in_channels not in (latent_channels, 2 * latent_channels):
+        raise ValueError(
+            f"the UNet takes {in_channels} channels; {latent_channels} (text to image) or "
+            f"{2 * latent_channels} (InstructPix2Pix) are expected"
+        )
+
+
 @torch.no_grad()
 def with_image_channels(unet: Any, latent_channels: int) -> Any:
     """The UNet itself, its input widened for the source picture's latents (InstructPix2Pix, §3.2).
@@ -106,14 +123,9 @@ def with_image_channels(unet: Any, latent_channels: int) -> Any:
     Raises:
         ValueError: it takes something else.
     """
-    have = unet.config.in_channels
-    if have == 2 * latent_channels:
+    check_channels(unet.config.in_channels, latent_channels)
+    if unet.config.in_channels == 2 * latent_channels:
         return unet
-    if have != latent_channels:
-        raise ValueError(
-            f"the UNet takes {have} channels; {latent_channels} (text to image) or "
-            f"{2 * latent_channels} (InstructPix2Pix) are expected"
-        )
     old: Any = unet.conv_in
     new: Any = nn.Conv2d(
         2 * latent_channels, old.out_channels, old.kernel_size, old.stride, old.padding

@@ -5,12 +5,10 @@ from typing import Any
 
 import torch
 
+from reasonray.editor.weights import LORA_TARGETS
 from reasonray.plan import architectures
 from reasonray.plan.work import WORKSPACE_BYTES
 from reasonray.recipe import EditorConfig
-
-LORA_TARGETS = ("to_k", "to_q", "to_v", "to_out.0")
-"""As `training.load_editor` has them."""
 
 STATE_BYTES = 20
 """Of a trained weight in float32: itself, its gradient, two moments of AdamW, its average."""
@@ -89,7 +87,7 @@ def lora_parameters(unet: Any, rank: int) -> int:
     return sum(
         rank * (module.in_features + module.out_features)
         for name, module in unet.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.endswith(LORA_TARGETS)
+        if isinstance(module, torch.nn.Linear) and name.endswith(tuple(LORA_TARGETS))
     )
 
 

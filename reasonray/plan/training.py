@@ -304,21 +304,8 @@ def image_tokens(mllm: Any) -> int:
 def _connector(config: EditorConfig, width: int, output_dim: int) -> Any:
     if config.condition == "text":
         return None
-    heads = config.connector.num_heads
-    if config.connector.kind == "resampler" and output_dim % heads:
-        raise UserError(
-            f"editor.connector.num_heads {heads}: the UNet's cross-attention is {output_dim} wide, "
-            "which does not divide by it"
-        )
     with torch.device("meta"):
-        return Connector(
-            input_dim=width,
-            output_dim=output_dim,
-            kind=config.connector.kind,
-            num_queries=config.connector.num_queries,
-            num_layers=config.connector.num_layers,
-            num_heads=heads,
-        )
+        return Connector.of(config.connector, width, output_dim)
 
 
 def _compares_encodings(config: EditorConfig) -> bool:

@@ -188,6 +188,11 @@ def test_what_cannot_be_trained_on_is_said(
     with Workspace(tmp_path / "d" / LOCK).locked():
         assert call([*recipe, *data, "--output", str(tmp_path / "d")]) == 2
     assert "another run" in capsys.readouterr().err
+    key = next((place / "features").glob("*/features.json")).parent.name
+    with Workspace(tmp_path / "shared" / key / LOCK).locked():
+        shared = ["--features", str(tmp_path / "shared"), "--output", str(tmp_path / "e")]
+        assert call([*recipe, *data, *shared]) == 2
+    assert f"shared/{key}/.lock: another run is writing" in capsys.readouterr().err
     assert call([*recipe, *data, "--output", str(tmp_path / "b"), "--parts", "III"]) == 2
     assert "no accepted sample" in capsys.readouterr().err
     assert call([*recipe, *data, "--output", str(tmp_path / "b"), "--parts", "I,IV"]) == 2

@@ -423,6 +423,25 @@ def test_bad_features_are_one_clear_message(
     assert not list(tmp_path.glob("*.arrow"))
 
 
+@pytest.mark.parametrize("pattern", ["features.json", "*-00000.arrow"])
+def test_a_damaged_cache_is_one_clear_message(
+    config: EditorConfig, samples: features.Features, place: Path, tmp_path: Path, pattern: str
+) -> None:
+    folder = shutil.copytree(place / "features", tmp_path / "copy")
+    assert features.Features(folder).ids == samples.ids
+    [path] = folder.glob(pattern)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"damaged .*; delete this folder and run again"):
+        features.Features(folder)
+    if path.name == features.INFO:
+        with pytest.raises(UserError, match="damaged"):
+            features.pinned(config, folder)
+    path.unlink()
+    with pytest.raises(UserError, match=r"damaged|no finished features"):
+        features.Features(folder)
+
+
 def test_the_wrapped_module_is_what_is_stepped(
     config: EditorConfig, samples: features.Features, tmp_path: Path
 ) -> None:
