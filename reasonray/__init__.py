@@ -3,13 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from reasonray.core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from reasonray.dataset import read
     from reasonray.editor.job import train
     from reasonray.run import generate
     from reasonray.writers import export
-
-__version__ = "0.1.0"
 
 __all__ = ["export", "generate", "read", "train"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from reasonray import __version__
+from reasonray.core.version import __version__
 from reasonray.errors import RunError, UserError
 
 AGAIN = "the same command continues it"

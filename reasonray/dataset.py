@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reasonray import __version__
+from reasonray.core.version import __version__
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import OutputConfig, Recipe, nearest
 from reasonray.record import (

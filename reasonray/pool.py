@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from reasonray import __version__
+from reasonray.core.version import __version__
 from reasonray.errors import ReasonrayError, RunError
 from reasonray.recipe import PoolConfig, Recipe
 from reasonray.record import Row, is_rejected, reject, to_rows, to_table
