@@ -10,13 +10,7 @@ from toy_stages import Build, Plan, recipe, sequential
 import reasonray
 from reasonray import report
 from reasonray.card import write_card
-from reasonray.dataset import (
-    KINDS,
-    MANIFEST,
-    make_manifest,
-    near_duplicates,
-    write_shards,
-)
+from reasonray.dataset import KINDS, MANIFEST, make_manifest, near_duplicates, write_shards
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import OutputConfig
 from reasonray.record import ACCEPTED_SCHEMA, REJECTED_SCHEMA, Row, is_rejected, to_table

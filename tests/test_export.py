@@ -13,10 +13,10 @@ from toy_stages import recipe
 
 import reasonray
 from reasonray import dataset, images
+from reasonray.core.reading import read_bytes
 from reasonray.errors import RunError, UserError
 from reasonray.recipe import OutputConfig, SourceConfig
 from reasonray.record import ACCEPTED_SCHEMA, PARTS, Image, Part, Row, sample_id, to_table
-from reasonray.sources import read_bytes
 from reasonray.sources.instructpix2pix import read as read_instructpix2pix
 from reasonray.workspace import write_file
 from reasonray.writers import instructpix2pix, parquet

@@ -2,7 +2,7 @@
 
 A reader is a module with `PARTS` (which parts it can feed) and `read(source)`, a generator of
 `Item`s. `plan` spreads the items over parts and variations; no image is opened before the stage
-`load`, which reads it through `read_bytes`.
+`load`, which reads it through `core.reading`.
 """
 
 import hashlib
@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from reasonray.core.reading import is_local, printable
 from reasonray.errors import UserError
 from reasonray.recipe import Recipe, SourceConfig
 from reasonray.record import Part, Row, sample_id
 from reasonray.sources import folder, instructpix2pix, instructpix2pix_parquet, mini, v3det
-from reasonray.sources.files import is_local, printable, read_bytes
 from reasonray.sources.item import Item
 
-__all__ = ["FORMATS", "Item", "plan", "read_bytes"]
+__all__ = ["FORMATS", "Item", "plan"]
 
 FORMATS: dict[str, tuple[Callable[[SourceConfig], Iterator[Item]], tuple[Part, ...]]] = {
     "instructpix2pix": (instructpix2pix.read, instructpix2pix.PARTS),

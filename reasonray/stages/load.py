@@ -6,10 +6,10 @@ import os
 import pyarrow as pa
 
 from reasonray import images
+from reasonray.core.reading import file_name, read_bytes
 from reasonray.errors import RowError, RunError
 from reasonray.recipe import ImagesConfig
 from reasonray.record import Image, Row
-from reasonray.sources.files import file_name, read_bytes
 from reasonray.stages.stage import Stage
 
 _AWAY = {

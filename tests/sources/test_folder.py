@@ -6,9 +6,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from reasonray.core.reading import file_name, read_bytes
 from reasonray.errors import UserError
 from reasonray.recipe import SourceConfig
-from reasonray.sources.files import Folder, file_name, read_bytes
+from reasonray.sources.files import Folder
 from reasonray.sources.folder import read
 from reasonray.sources.item import Item
 

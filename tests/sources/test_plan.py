@@ -12,10 +12,12 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from reasonray import recipe as recipes
+from reasonray.core import reading
+from reasonray.core.reading import read_bytes
 from reasonray.errors import RunError, UserError
 from reasonray.mini.formats import LICENSE, write_instructpix2pix, write_v3det
 from reasonray.record import PLAN_SCHEMA, Row, to_rows, to_table
-from reasonray.sources import files, plan, read_bytes
+from reasonray.sources import plan
 
 
 def recipe(*sources: dict[str, Any], **changes: Any) -> recipes.Recipe:
@@ -197,10 +199,10 @@ def test_bytes_are_read_from_wherever_they_lie(tmp_path: Path) -> None:
 def test_a_remote_store_is_asked_again_and_then_stops_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(files, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(reading, "_FIRST_WAIT_S", 0.001)
     filesystem = fsspec.filesystem("memory")
     filesystem.pipe("/flaky/a.jpg", b"3")
-    failures = [ConnectionResetError("reset")] * (files.NUM_ATTEMPTS - 1)
+    failures = [ConnectionResetError("reset")] * (reading.NUM_ATTEMPTS - 1)
     cat = type(filesystem).cat_file
 
     def flaky(self: object, path: str, **options: Any) -> Any:
@@ -210,7 +212,7 @@ def test_a_remote_store_is_asked_again_and_then_stops_the_run(
 
     monkeypatch.setattr(type(filesystem), "cat_file", flaky)
     assert read_bytes("memory://flaky/a.jpg") == b"3"
-    failures += [ConnectionResetError("reset")] * files.NUM_ATTEMPTS
+    failures += [ConnectionResetError("reset")] * reading.NUM_ATTEMPTS
     with pytest.raises(RunError, match=r"memory://flaky/a.jpg: cannot be read after 4 attempts"):
         read_bytes("memory://flaky/a.jpg")
     assert not failures

@@ -19,14 +19,7 @@ from reasonray.mini.catalogue import CATEGORIES
 from reasonray.mini.judge import NONE, crop, to_tensor
 from reasonray.mini.training.loop import Schedule, fit
 from reasonray.mini.training.softening import soften
-from reasonray.mini.world import (
-    HELD_OUT_SEED,
-    IMAGE_SIZE,
-    SIDES,
-    Scene,
-    render,
-    sample_scene,
-)
+from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, SIDES, Scene, render, sample_scene
 
 SCENES = 28
 """A step's; each gives all its objects and one box without a whole object."""

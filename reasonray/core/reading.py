@@ -1,0 +1,138 @@
+"""The single reader of image bytes: follows the paths and URIs that a plan's rows hold.
+
+A path, any fsspec URI, or a cell of a Parquet file; what is far away is read again when it fails.
+"""
+
+import functools
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from reasonray.errors import RunError
+
+_Read = TypeVar("_Read")
+
+NUM_ATTEMPTS = 4
+_FIRST_WAIT_S = 0.5
+
+_IN_PARQUET = re.compile(
+    r"(?P<file>.+\.parquet(?:::.+)?)#(?P<group>\d+)/(?P<row>\d+)/(?P<column>[^/]+)"
+)
+
+_CACHES = ("blockcache", "cached", "filecache", "simplecache")
+
+_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
+
+
+def is_local(uri: str) -> bool:
+    """Whether it is a plain path."""
+    return "://" not in uri
+
+
+def file_name(uri: str) -> str | None:
+    """The last part of an image's path; None for a cell of a Parquet file."""
+    if _IN_PARQUET.fullmatch(uri):
+        return None
+    path = uri if is_local(uri) else chain(uri)[1]
+    return path.rpartition("/")[2]
+
+
+def printable(text: str) -> str:
+    """The text as UTF-8 can hold it: a byte of a file name that is not UTF-8 becomes `\\udcXX`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def read_bytes(uri: str) -> bytes:
+    """The bytes of an image of the plan.
+
+    Args:
+        uri: as a reader gave it, made `printable` for the plan.
+
+    Raises:
+        FileNotFoundError: nothing is there, or the Parquet cell is null.
+        OSError: a local file cannot be read.
+        pyarrow.ArrowInvalid: a Parquet file is damaged.
+        RunError: a remote filesystem failed `NUM_ATTEMPTS` times: outside any row, so the run
+            stops and can be resumed.
+    """
+    uri = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), uri)
+    inside = _IN_PARQUET.fullmatch(uri)
+    if inside:
+        return _read_cell(
+            inside["file"], int(inside["group"]), int(inside["row"]), inside["column"]
+        )
+    if is_local(uri):
+        return Path(uri).read_bytes()
+    return persistently(uri, lambda: _read_remote(uri))
+
+
+def _read_remote(uri: str) -> bytes:
+    filesystem, path = url_to_fs(uri)
+    content: bytes = filesystem.cat_file(path)
+    return content
+
+
+def _read_cell(file: str, group: int, row: int, column: str) -> bytes:
+    if is_local(file):
+        cells = _column(file, group, column)
+    else:
+        cells = persistently(file, lambda: _column(file, group, column))
+    cell = cells[row].as_py() if row < len(cells) else None
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(data, bytes):
+        raise FileNotFoundError(f"{file}: row group {group}, row {row}: no bytes in {column}")
+    return data
+
+
+# Two: the input's and the edited image's column of the row group the run is at.
+@functools.lru_cache(maxsize=2)
+def _column(file: str, group: int, column: str) -> pa.ChunkedArray:
+    filesystem, path = url_to_fs(file)
+    with filesystem.open(path, "rb") as opened:
+        return pq.ParquetFile(opened).read_row_group(group, columns=[column]).column(0)
+
+
+def persistently(uri: str, read: Callable[[], _Read]) -> _Read:
+    """Read from afar: what fails there is rarely the row's fault, and often gone a second later."""
+    wait = _FIRST_WAIT_S
+    for attempt in range(1, NUM_ATTEMPTS + 1):
+        try:
+            return read()
+        except (FileNotFoundError, pa.ArrowInvalid):
+            raise
+        except Exception as error:  # each filesystem raises its own library's classes
+            if attempt == NUM_ATTEMPTS:
+                raise RunError(
+                    f"{uri}: cannot be read after {attempt} attempts "
+                    f"({type(error).__name__}: {error}); the same command continues the run"
+                ) from error
+        time.sleep(wait)
+        wait *= 2
+    raise AssertionError("the last attempt returns or raises")
+
+
+def chain(uri: str) -> tuple[str, str, str]:
+    """What stands before the item's own link of an fsspec URI, that link, and what follows it.
+
+    Before it stand caches, which take their path from it; after it, where an archive lies:
+    `simplecache::`, `zip://photos`, `::s3://bucket/photos.zip`.
+    """
+    before = ""
+    link, mark, after = uri.partition("::")
+    while mark and link.removesuffix("://") in _CACHES:
+        before += f"{link}::"
+        link, mark, after = after.partition("::")
+    return before, link if "://" in link else f"{link}://", f"{mark}{after}"
+
+
+def protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:
+    """The names that a filesystem goes by, such as ("s3", "s3a")."""
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
