@@ -275,8 +275,8 @@ def recipe() -> None:
 )
 def show(recipe: str, settings: tuple[str, ...]) -> None:
     """Print RECIPE whole, with every default, each key explained; a start for your own."""
+    from reasonray.core.commented import commented
     from reasonray.recipe import load
-    from reasonray.reference import commented
 
     click.echo(commented(load(recipe, settings)), nl=False)
 

@@ -5,7 +5,6 @@ test compares.
 """
 
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,15 +13,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import click
 import pyarrow as pa
-import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from reasonray.core.commented import first_line, flow
 from reasonray.recipe import Recipe, StagesConfig
 from reasonray.record import DESCRIPTIONS, REJECTED_SCHEMA
-
-WIDTH = 100
-_UNLIMITED = 1_000_000
 
 
 def pages() -> dict[str, str]:
@@ -55,12 +51,12 @@ def recipe_keys() -> str:
     ]
     for path, section in _sections(Recipe, ""):
         title = f"## `{path}`" if path else "## Top level"
-        lines += ["", title, "", _first_line(section), ""]
+        lines += ["", title, "", first_line(section), ""]
         lines += ["| key | type | default | |", "|---|---|---|---|"]
         for name, field in section.model_fields.items():
             if _model_of(field):
                 continue
-            default = "required" if field.is_required() else f"`{_flow(field.get_default())}`"
+            default = "required" if field.is_required() else f"`{flow(field.get_default())}`"
             kind = _type_name(field).replace("|", "\\|")
             lines.append(f"| `{name}` | {kind} | {default} | {field.description or ''} |")
     return "\n".join(lines) + "\n"
@@ -70,11 +66,6 @@ def record() -> str:
     """Markdown: every field of a record, and every reason for which a row is rejected."""
     prose = (Path(__file__).parent / "templates/record.md").read_text(encoding="utf-8")
     return prose.format(fields=_fields(REJECTED_SCHEMA), rejections=_rejections())
-
-
-def commented(recipe: Recipe) -> str:
-    """A recipe as YAML, complete, each key with its description; `recipe.load` reads it back."""
-    return "\n".join(_mapping(recipe, "", explain=True)) + "\n"
 
 
 def _fields(schema: pa.Schema) -> str:
@@ -104,54 +95,6 @@ def _rejections() -> str:
         stage = getattr(import_module(f"reasonray.stages.{name}"), name.capitalize())
         lines += [f"| {name} | `{code}` | {text} |" for code, text in stage.rejects.items()]
     return "\n".join(lines)
-
-
-def _mapping(section: BaseModel, indent: str, *, explain: bool) -> Iterator[str]:
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        if isinstance(value, BaseModel):
-            if explain:
-                if not indent:
-                    yield ""
-                yield from _comment(_first_line(type(value)), indent)
-            yield f"{indent}{name}:"
-            yield from _mapping(value, indent + "  ", explain=explain)
-        elif value and isinstance(value, list) and isinstance(value[0], BaseModel):
-            if explain:
-                yield ""
-                yield from _comment(field.description or "", indent)
-            yield f"{indent}{name}:"
-            for index, item in enumerate(value):
-                lines = _mapping(item, indent + "    ", explain=explain and index == 0)
-                yield from _item(list(lines), indent)
-        else:
-            line = f"{indent}{name}: {_flow(value)}"
-            note = f"  # {field.description}" if explain and field.description else ""
-            if len(line + note) <= WIDTH:
-                yield line + note
-            else:
-                yield from _comment(field.description or "", indent)
-                yield line
-
-
-def _item(lines: list[str], indent: str) -> Iterator[str]:
-    """A list's item: a dash in front of its first key, comments above it."""
-    first = next(i for i, line in enumerate(lines) if not line.lstrip().startswith("#"))
-    yield from (f"{indent}  {line.lstrip()}" for line in lines[:first])
-    yield f"{indent}  - {lines[first].lstrip()}"
-    yield from lines[first + 1 :]
-
-
-def _comment(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
-
-
-def _flow(value: Any) -> str:
-    """One value on one line of YAML."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    listed = yaml.safe_dump([value], default_flow_style=True, width=_UNLIMITED)
-    return listed.strip()[1:-1]
 
 
 def _contexts(
@@ -204,10 +147,6 @@ def _limits(rules: Iterable[Any]) -> Iterator[tuple[str, float]]:
         for attribute, sign in signs.items():
             if (limit := getattr(rule, attribute, None)) is not None:
                 yield sign, limit
-
-
-def _first_line(section: type[BaseModel]) -> str:
-    return (section.__doc__ or "").strip().splitlines()[0]
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reasonray.core.commented import commented
 from reasonray.errors import UserError
 from reasonray.recipe import RECIPES, load, parse
-from reasonray.reference import commented
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
