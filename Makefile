@@ -31,4 +31,4 @@ lint: setup
 
 # What the tests compare with the code: the command line reference.
 docs: setup
-	$(BIN)/python -m reasonray.reference docs
+	$(BIN)/python -m reasonray.cli.reference docs

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 from reasonray.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from reasonray.dataset import read
+    from reasonray.dataset.export import export
+    from reasonray.dataset.reading import read
     from reasonray.editor.job import train
-    from reasonray.run import generate
-    from reasonray.writers import export
+    from reasonray.generation.run import generate
 
 __all__ = ["export", "generate", "read", "train"]
 
 _MODULES = {
-    "export": "reasonray.writers",
-    "generate": "reasonray.run",
-    "read": "reasonray.dataset",
+    "export": "reasonray.dataset.export",
+    "generate": "reasonray.generation.run",
+    "read": "reasonray.dataset.reading",
     "train": "reasonray.editor.job",
 }
 

@@ -8,10 +8,11 @@ import click
 import pytest
 
 import reasonray
-from reasonray.cli import call, cli
-from reasonray.errors import RunError, UserError
-from reasonray.recipe import Recipe, SourceConfig
-from reasonray.reference import pages
+from reasonray.cli.main import call, cli
+from reasonray.cli.reference import pages
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.recipe import Recipe
+from reasonray.core.sections import SourceConfig
 
 DOCS = Path(__file__).parents[1] / "docs"
 

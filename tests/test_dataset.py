@@ -8,14 +8,16 @@ import yaml
 from toy_stages import Build, Plan, recipe, sequential
 
 import reasonray
-from reasonray import report
-from reasonray.card import write_card
-from reasonray.dataset import KINDS, MANIFEST, make_manifest, near_duplicates, write_shards
-from reasonray.errors import RunError, UserError
-from reasonray.recipe import OutputConfig
-from reasonray.record import ACCEPTED_SCHEMA, REJECTED_SCHEMA, Row, is_rejected, to_table
-from reasonray.run import run
-from reasonray.workspace import Work, Workspace, write_file
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.record import ACCEPTED_SCHEMA, REJECTED_SCHEMA, Row, is_rejected, to_table
+from reasonray.core.sections import OutputConfig
+from reasonray.core.writing import write_file
+from reasonray.dataset.card import write_card
+from reasonray.dataset.manifest import KINDS, MANIFEST, make_manifest, read_manifest
+from reasonray.dataset.report.page import write_report
+from reasonray.generation.publish import near_duplicates, write_shards
+from reasonray.generation.run import run
+from reasonray.generation.workspace import Work, Workspace
 
 
 def finished(output: Path, *, block: int = 5, **changes: object) -> tuple[Workspace, Work]:
@@ -151,7 +153,7 @@ def test_an_output_without_rejections_has_an_empty_shard(tmp_path: Path) -> None
 
 def test_the_manifest_adds_up(tmp_path: Path) -> None:
     published(tmp_path / "out")
-    manifest = reasonray.dataset.manifest(tmp_path / "out")
+    manifest = read_manifest(tmp_path / "out")
     assert manifest is not None
     assert (manifest.inputs, manifest.accepted, manifest.rejected) == (18, 16, 2)
     assert manifest.rejections == {"quality": {"target_missing": 2}}
@@ -162,7 +164,7 @@ def test_the_manifest_adds_up(tmp_path: Path) -> None:
 def test_what_a_run_killed_at_its_very_end_left_is_removed(tmp_path: Path) -> None:
     published(tmp_path / "out")
     assert (tmp_path / "out/.run/plan").exists()
-    assert run(recipe(), tmp_path / "out") == reasonray.dataset.manifest(tmp_path / "out")
+    assert run(recipe(), tmp_path / "out") == read_manifest(tmp_path / "out")
     assert not (tmp_path / "out/.run").exists()
 
 
@@ -185,7 +187,7 @@ def test_reading_what_is_not_complete_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b'{"name": "my web app"}', b"\xff", b"[]"])
 def test_the_manifest_of_another_program_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / MANIFEST).write_bytes(content)
-    for use in (reasonray.dataset.read, report.write, partial(run, recipe())):
+    for use in (reasonray.read, write_report, partial(run, recipe())):
         with pytest.raises(UserError, match=r"its manifest\.json was not made by reasonray"):
             use(tmp_path)
 

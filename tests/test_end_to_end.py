@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 import reasonray
-from reasonray.dataset import Manifest
+from reasonray.dataset.manifest import Manifest
 from reasonray.prompts.words import naming
 
 # Ray warns of its own deprecations.

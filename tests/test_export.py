@@ -12,14 +12,17 @@ import yaml
 from toy_stages import recipe
 
 import reasonray
-from reasonray import dataset, images
+from reasonray.core import images
+from reasonray.core.errors import RunError, UserError
 from reasonray.core.reading import read_bytes
-from reasonray.errors import RunError, UserError
-from reasonray.recipe import OutputConfig, SourceConfig
-from reasonray.record import ACCEPTED_SCHEMA, PARTS, Image, Part, Row, sample_id, to_table
+from reasonray.core.record import ACCEPTED_SCHEMA, PARTS, Image, Part, Row, sample_id, to_table
+from reasonray.core.sections import OutputConfig, SourceConfig
+from reasonray.core.writing import write_file
+from reasonray.dataset.export import instructpix2pix, parquet
+from reasonray.dataset.manifest import MANIFEST, Summary, make_manifest
+from reasonray.dataset.reading import read_rows
+from reasonray.dataset.shards import Shards, with_image_features
 from reasonray.sources.instructpix2pix import read as read_instructpix2pix
-from reasonray.workspace import write_file
-from reasonray.writers import instructpix2pix, parquet
 
 SIZE = (30, 20)
 
@@ -56,16 +59,16 @@ def sample(part: Part, number: int, variation: int = 0, **changes: object) -> Ro
 
 def output(folder: Path, rows: list[Row]) -> Path:
     """A complete output of these accepted rows."""
-    schema = dataset.with_image_features(ACCEPTED_SCHEMA)
-    shards = dataset.Shards(folder / "accepted", schema, OutputConfig())
-    summary = dataset.Summary()
+    schema = with_image_features(ACCEPTED_SCHEMA)
+    shards = Shards(folder / "accepted", schema, OutputConfig())
+    summary = Summary()
     table = to_table(sorted(rows, key=lambda row: row["id"]), ACCEPTED_SCHEMA)
     if rows:
         shards.write(table)
         summary.add(table, "accepted")
     shards.close()
-    manifest = dataset.make_manifest(recipe(), summary, threshold=None, seconds=1, timings={})
-    write_file(folder / dataset.MANIFEST, manifest.model_dump_json())
+    manifest = make_manifest(recipe(), summary, threshold=None, seconds=1, timings={})
+    write_file(folder / MANIFEST, manifest.model_dump_json())
     return folder
 
 
@@ -96,7 +99,7 @@ def test_our_reader_of_instructpix2pix_reads_an_export_back(made: Path, tmp_path
     assert reasonray.export(made, "instructpix2pix", tmp_path / "out") == 7
     source = SourceConfig(format="instructpix2pix", path=str(tmp_path / "out"))
     items = list(read_instructpix2pix(source))
-    rows = list(dataset.rows(made))
+    rows = list(read_rows(made))
     assert [item.direct_instruction for item in items] == [row["instruction"] for row in rows]
     assert [item.input_caption for item in items] == [row["input_caption"] for row in rows]
     assert [item.edited_caption for item in items] == [row["edited_caption"] for row in rows]
@@ -118,7 +121,7 @@ def test_edit_dataset_finds_what_its_seeds_name(made: Path, tmp_path: Path) -> N
             for number in (0, 1):
                 with PIL.Image.open(prompt / f"{seed}_{number}.jpg") as picture:
                     assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", SIZE)
-    texts = [(row["instruction"], row["direct_instruction"]) for row in dataset.rows(made)]
+    texts = [(row["instruction"], row["direct_instruction"]) for row in read_rows(made)]
     assert sorted(edits) == sorted(text for both in texts for text in both)
 
 
@@ -178,7 +181,7 @@ def test_datasets_opens_the_columns_of_magicbrush(
     assert set(rows["turn_index"]) == {1}
     assert rows[0]["mask_img"].mode == "RGBA"
     assert [unquote(name) for name in rows["img_id"]] == [
-        f"{row['id']}/reasoning" for row in dataset.rows(made)
+        f"{row['id']}/reasoning" for row in read_rows(made)
     ]
     assert not any("/" in name for name in rows["img_id"])
 

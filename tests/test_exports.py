@@ -33,10 +33,10 @@ def test_another_name_is_an_attribute_error() -> None:
     "code",
     [
         "import reasonray",
-        "from reasonray.cli import call; assert call(['--help']) == 0",
-        "from reasonray.cli import call; assert call(['generate', '--help']) == 0",
-        "from reasonray.cli import call; assert call(['export', '--help']) == 0",
-        "from reasonray.cli import call; assert call(['mini', 'train', '--help']) == 0",
+        "from reasonray.cli.main import call; assert call(['--help']) == 0",
+        "from reasonray.cli.main import call; assert call(['generate', '--help']) == 0",
+        "from reasonray.cli.main import call; assert call(['export', '--help']) == 0",
+        "from reasonray.cli.main import call; assert call(['mini', 'train', '--help']) == 0",
     ],
 )
 def test_importing_and_helping_load_nothing_heavy(code: str) -> None:
@@ -46,8 +46,8 @@ def test_importing_and_helping_load_nothing_heavy(code: str) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import reasonray.record, reasonray.recipe, reasonray.dataset, reasonray.report",
-        "from reasonray.cli import call; assert call(['recipe', 'show', 'mini']) == 0",
+        "import reasonray.core.recipe, reasonray.dataset.reading, reasonray.dataset.report.page",
+        "from reasonray.cli.main import call; assert call(['recipe', 'show', 'mini']) == 0",
         "import reasonray; reasonray.read",
         "import reasonray; reasonray.export",
     ],

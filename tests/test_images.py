@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasonray.errors import RowError
-from reasonray.images import decode, encode_png
-from reasonray.record import Image
+from reasonray.core.errors import RowError
+from reasonray.core.images import decode, encode_png
+from reasonray.core.record import Image
 
 
 def encoded(picture: PIL.Image.Image, kind: str, **options: object) -> Image:

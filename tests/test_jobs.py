@@ -18,7 +18,7 @@ import pytest
 from test_pipeline import DRIVER, HERE, assert_same, num_committed
 from toy_stages import Build, Plan
 
-from reasonray.dataset import manifest
+from reasonray.dataset.manifest import read_manifest
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
@@ -132,7 +132,7 @@ def test_a_job_stopped_in_the_middle_and_submitted_again_loses_and_doubles_nothi
     jobs.client.stop_job(job)
     status, _ = jobs.end(job)
     assert status == "STOPPED"
-    assert manifest(output) is None
+    assert read_manifest(output) is None
     status, log = jobs.end(jobs.submit(DRIVER, output, num, 0.0))
     assert status == "SUCCEEDED", log
     assert f"of {3 * num} rows are done" in log

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from toy_stages import Build, Plan, recipe, sequential
 
-from reasonray.dataset import KINDS, manifest
-from reasonray.errors import RunError, UserError
-from reasonray.pool import PoolSpec
-from reasonray.record import is_rejected
-from reasonray.run import run
-from reasonray.workspace import Workspace
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.record import is_rejected
+from reasonray.dataset.manifest import KINDS, read_manifest
+from reasonray.generation.pool import PoolSpec
+from reasonray.generation.run import run
+from reasonray.generation.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
 
@@ -159,7 +159,7 @@ def test_a_stage_that_cannot_be_loaded_ends_the_run_at_once(
 def test_an_actor_sees_gpus_only_if_its_pool_has_some(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_gpus: float, seen: str
 ) -> None:
-    from reasonray.pipeline import _Actor
+    from reasonray.generation.pipeline import _Actor
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     (pool, _) = recipe().pools
@@ -209,7 +209,7 @@ def test_a_cluster_too_small_is_refused_before_the_start_and_before_a_resume(
 def test_gpus_are_shared_within_one_and_joined_within_a_machine(
     actors: list[float], machines: list[int], fits: bool
 ) -> None:
-    from reasonray.pipeline import fit_on_gpus
+    from reasonray.core.packing import fit_on_gpus
 
     assert fit_on_gpus(actors, machines) == fits
 
@@ -226,7 +226,7 @@ def test_actors_that_find_no_gpu_are_refused(
 ) -> None:
     import ray
 
-    from reasonray.pipeline import connected
+    from reasonray.cluster import connected
 
     machine = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0, "memory": 2.0**33}}
     monkeypatch.setattr(ray, "nodes", lambda: [machine, machine])
@@ -248,7 +248,7 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(
     content = recipe().model_dump()
     content["pools"][0]["batch_size"] = 2
     again = run(recipe(pools=content["pools"]), tmp_path / "out", build=Build(), plan=Plan(3))
-    assert again == manifest(tmp_path / "out")
+    assert again == read_manifest(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_run_killed_five_times_ends_as_if_it_had_not_been(tmp_path: Path) -> N
     _, errors = again.communicate(timeout=60)
     assert again.returncode == 0
     assert "nothing to do" in errors
-    made = manifest(output)
+    made = read_manifest(output)
     assert made is not None
     # What was in flight was done again, no more: four blocks of eight for each kill at most.
     assert made.stages["load"].rows <= total + 5 * 32

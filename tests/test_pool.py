@@ -7,12 +7,13 @@ import pytest
 from toy_stages import Build, Plan, recipe
 
 import reasonray
-from reasonray.cli import call
-from reasonray.dataset import Summary, make_manifest
-from reasonray.errors import RunError
-from reasonray.pool import MAX_LOSSES, Journal, Pool, PoolSpec
-from reasonray.progress import read_counts
-from reasonray.record import WORKING_SCHEMA, Row, to_rows, to_table
+from reasonray.cli.main import call
+from reasonray.core.errors import RunError
+from reasonray.core.record import WORKING_SCHEMA, Row, to_rows, to_table
+from reasonray.dataset.manifest import Summary, make_manifest
+from reasonray.generation.counts import read_counts
+from reasonray.generation.journal import Journal
+from reasonray.generation.pool import MAX_LOSSES, Pool, PoolSpec
 
 
 def spec(folder: Path, pool: int = 0, **changes: object) -> PoolSpec:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from reasonray.pool import Counts
-from reasonray.progress import Progress, counted, read_all, read_counts
+from reasonray.core.console import counted
+from reasonray.generation.counts import Counts, read_all, read_counts
+from reasonray.generation.progress import Progress
 
 
 def count(folder: Path, process: str, **amounts: float) -> None:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonray.core.commented import commented
-from reasonray.errors import UserError
-from reasonray.recipe import RECIPES, load, parse
+from reasonray.core.errors import UserError
+from reasonray.core.recipe import RECIPES, load, parse
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 

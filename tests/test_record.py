@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasonray import record
-from reasonray.record import (
+from reasonray.core import record
+from reasonray.core.record import (
     ACCEPTED_SCHEMA,
     PLAN_SCHEMA,
     REJECTED_SCHEMA,

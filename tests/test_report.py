@@ -6,15 +6,23 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 
-from reasonray import report
-from reasonray.dataset import KINDS, StageTiming, Summary, make_manifest
-from reasonray.errors import UserError
-from reasonray.images import encode_png
-from reasonray.recipe import load
-from reasonray.record import ACCEPTED_SCHEMA, PARTS, Row, is_rejected, reject, sample_id, to_table
-from reasonray.report.drawing import thumbnail
-from reasonray.report.survey import Survey
-from reasonray.workspace import Workspace
+from reasonray.core.errors import UserError
+from reasonray.core.images import encode_png
+from reasonray.core.recipe import load
+from reasonray.core.record import (
+    ACCEPTED_SCHEMA,
+    PARTS,
+    Row,
+    is_rejected,
+    reject,
+    sample_id,
+    to_table,
+)
+from reasonray.dataset.manifest import KINDS, StageTiming, Summary, make_manifest
+from reasonray.dataset.report.drawing import thumbnail
+from reasonray.dataset.report.page import SAME_WORDS, SAMPLES_EACH_PART, write_report
+from reasonray.dataset.report.survey import Survey
+from reasonray.generation.workspace import Workspace
 
 MB = 1_000_000
 
@@ -104,7 +112,7 @@ def test_the_page_tells_what_was_made_and_lost(tmp_path: Path) -> None:
     for lost in rows[6:9]:
         reject(lost, "load", "truncated_image", "a.jpg: cut off")
         lost["input_image"] = lost["edited_image"] = None
-    page = Page(report.write(publish(tmp_path / "out", rows)))
+    page = Page(write_report(publish(tmp_path / "out", rows)))
     assert page.text.count('<article class="card') == 36
     assert page.text.count('class="line"') == 36 + 4
     for words in ("−6 target_not_found", "−3 truncated_image", "a.jpg: cut off", "the-painter"):
@@ -114,7 +122,7 @@ def test_the_page_tells_what_was_made_and_lost(tmp_path: Path) -> None:
 
 
 def test_the_page_loads_nothing(tmp_path: Path) -> None:
-    page = Page(report.write(publish(tmp_path / "out", [row(i) for i in range(6)])))
+    page = Page(write_report(publish(tmp_path / "out", [row(i) for i in range(6)])))
     assert page.links
     assert all(link.startswith(("data:image/webp;base64,", "#")) for link in page.links)
     assert "script" not in page.tags
@@ -136,7 +144,7 @@ def test_every_text_of_a_row_is_escaped(tmp_path: Path) -> None:
             "prompts": [{"name": attack, "version": attack}],
         }
     reject(lost, attack, attack, attack)
-    page = Page(report.write(publish(tmp_path / attack.replace("/", ""), [accepted, lost])))
+    page = Page(write_report(publish(tmp_path / attack.replace("/", ""), [accepted, lost])))
     assert "script" not in page.tags
     assert "<b>&amp;{{" not in page.text
     assert "{{ 7 * 7 }}" in page.text
@@ -149,7 +157,7 @@ def test_a_large_output_gives_a_small_page(tmp_path: Path) -> None:
     pq.write_table(table, output / "accepted/00002.parquet")
     for path in ("00000", "00001"):
         (output / f"accepted/{path}.parquet").rename(output / f"accepted/small{path}.parquet")
-    assert report.write(output).stat().st_size < 5 * MB
+    assert write_report(output).stat().st_size < 5 * MB
 
 
 def test_pictures_of_noise_stay_within_their_bytes() -> None:
@@ -171,8 +179,8 @@ def test_only_the_sampled_row_groups_are_read(
         return original(self, number)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
-    report.write(output)
-    assert 0 < len(read) <= 3 * report.SAMPLES_EACH_PART + report.SAME_WORDS
+    write_report(output)
+    assert 0 < len(read) <= 3 * SAMPLES_EACH_PART + SAME_WORDS
 
 
 def test_the_sample_is_random_and_the_same_again(tmp_path: Path) -> None:
@@ -201,8 +209,8 @@ def test_a_run_that_is_going_is_shown_as_far_as_it_is_committed(tmp_path: Path) 
     workspace.folder.mkdir(parents=True)
     workspace.write_plan(load("mini"), rows)
     with pytest.raises(UserError, match="nor a run that has begun"):
-        report.write(tmp_path / "elsewhere")
-    page = Page(report.write(tmp_path / "out"))
+        write_report(tmp_path / "elsewhere")
+    page = Page(write_report(tmp_path / "out"))
     assert "0 of 40 rows committed" in page.text
     work = workspace.open_work()
     for name, chosen in (("a", rows[:10]), ("b", rows[10:20])):
@@ -213,7 +221,7 @@ def test_a_run_that_is_going_is_shown_as_far_as_it_is_committed(tmp_path: Path) 
             pq.write_table(table, folder / f"{name}-0.parquet")
         if name == "a":
             pq.write_table(to_table(chosen).select(["id"]), work.checkpoint / f"{name}.parquet")
-    page = Page(report.write(tmp_path / "out"))
+    page = Page(write_report(tmp_path / "out"))
     assert "10 of 40 rows committed" in page.text
     assert "−1 no_object" in page.text
     assert page.text.count('<article class="card') == 9
@@ -224,7 +232,7 @@ def test_an_output_without_a_single_sample_has_a_page(tmp_path: Path) -> None:
     for lost in rows:
         reject(lost, "load", "unreadable_image", "no picture")
         lost["scores"] = {}
-    page = Page(report.write(publish(tmp_path / "out", rows)))
+    page = Page(write_report(publish(tmp_path / "out", rows)))
     assert "None yet." in page.text
     assert "−5 unreadable_image" in page.text
 
@@ -232,10 +240,10 @@ def test_an_output_without_a_single_sample_has_a_page(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_read_is_no_end_of_the_page(tmp_path: Path) -> None:
     made = row(1)
     made["input_image"] = {"bytes": b"not a picture", "path": "a.jpg"}
-    assert "no picture" in Page(report.write(publish(tmp_path / "out", [made]))).text
+    assert "no picture" in Page(write_report(publish(tmp_path / "out", [made]))).text
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(UserError, match=r"holiday\.jpg"):
-        report.write(tmp_path)
+        write_report(tmp_path)

@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from toy_stages import Plan, recipe
 
-from reasonray.errors import UserError
-from reasonray.workspace import STALE_S, Work, Workspace, differing_keys, write_file
+from reasonray.core.errors import UserError
+from reasonray.core.recipe import differing_keys
+from reasonray.core.writing import write_file
+from reasonray.generation.workspace import STALE_S, Work, Workspace
 
 
 def commit(work: Work, prefix: str, rows: dict[str, list[str]], marked: int | None = None) -> None:
@@ -78,7 +80,7 @@ def test_a_second_holder_is_told_who_is_first(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from reasonray.workspace import Workspace\n"
+        "import os, signal, sys; from reasonray.generation.workspace import Workspace\n"
         "with Workspace(sys.argv[1]).locked(): os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False)

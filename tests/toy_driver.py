@@ -5,8 +5,8 @@ import sys
 
 from toy_stages import Build, Plan, recipe
 
-from reasonray.errors import ReasonrayError, UserError
-from reasonray.run import run
+from reasonray.core.errors import ReasonrayError, UserError
+from reasonray.generation.run import run
 
 parser = argparse.ArgumentParser()
 parser.add_argument("output")

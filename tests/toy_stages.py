@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from reasonray.errors import RunError
-from reasonray.images import decode, encode_png
-from reasonray.recipe import Recipe, StagesConfig, parse
-from reasonray.record import Part, Row, add_scores, reject, sample_id, sample_seed
+from reasonray.core.errors import RunError
+from reasonray.core.images import decode, encode_png
+from reasonray.core.recipe import Recipe, parse
+from reasonray.core.record import Part, Row, add_scores, reject, sample_id, sample_seed
+from reasonray.core.sections import StagesConfig
 from reasonray.stages.divergence import rank_threshold
 from reasonray.stages.stage import Stage
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from reasonray.recipe import Recipe
+from reasonray.core.recipe import Recipe
 
 WIDTH = 100
 _UNLIMITED = 1_000_000

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
-from reasonray.errors import RunError
+from reasonray.core.errors import RunError
 
 _Read = TypeVar("_Read")
 

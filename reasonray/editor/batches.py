@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reasonray.editor.features import Array, Sample
-from reasonray.recipe import EditorConfig
+from reasonray.core.sections import EditorConfig
+from reasonray.editor.frozen import Array, Sample
 
 
 class Samples(Protocol):

@@ -14,34 +14,26 @@ import json
 import logging
 import shutil
 import signal
-import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-
-from reasonray import dataset
-from reasonray.editor import export, loggers, sharding, training
+from reasonray.cluster import connected, executed
+from reasonray.core.console import say
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.recipe import Recipe, differing_keys, load
+from reasonray.core.sections import EditorConfig
+from reasonray.core.writing import absolute, write_file
+from reasonray.dataset.manifest import selected
 from reasonray.editor import features as cache
-from reasonray.editor.batches import Batches, Samples, split
-from reasonray.editor.online import Online
-from reasonray.errors import ReasonrayError, RunError, UserError
-from reasonray.pipeline import connected, executed, hide_gpus_unless, settings
-from reasonray.recipe import EditorConfig, PoolConfig, Recipe, load
-from reasonray.workspace import Workspace, absolute, differing_keys, write_file
-
-MAX_HELD_OUT = 256
-"""Samples that the held-out loss is measured on, at most."""
+from reasonray.editor import loggers, metrics_log, model
+from reasonray.editor.features_job import LOCK, lower, make_features, pool_of
+from reasonray.editor.worker import FAILURE, work
+from reasonray.generation.workspace import Workspace
 
 SETTINGS = "training.json"
-FAILURE = "failure.json"
-LOCK = ".lock"
 
 
 def train(
@@ -77,12 +69,12 @@ def train(
     config, data, output = recipe.editor, Path(data).expanduser().absolute(), absolute(output)
     shared = output / "features" if features is None else absolute(features, "features")
     loggers.check(config.loggers)
-    _, chosen = dataset.selected(data, parts)
-    training.check(config)
+    _, chosen = selected(data, parts)
+    model.check(config)
     with Workspace(output / LOCK).locked():
         _check_same(output, recipe, data, chosen)
         if (output / "editor").exists():
-            _say(f"{output / 'editor'}: complete, nothing to do")
+            say(f"{output / 'editor'}: complete, nothing to do")
             return output / "editor"
         folder = None
         if config.features == "cached":
@@ -97,74 +89,9 @@ def train(
             "features": None if folder is None else str(folder),
             "output": str(output),
         }
-        with connected([_pool(config, config.num_workers)], _lower("num_workers")):
+        with connected([pool_of(config, config.num_workers)], lower("num_workers")):
             _fit(task, config)
     return output / "editor"
-
-
-def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path) -> None:
-    """Compute what is missing of a cache, on Ray Data.
-
-    Raises:
-        UserError: a record's picture cannot be read; a model cannot be loaded; another training
-            computes them at this moment.
-    """
-    if (folder / cache.INFO).exists():
-        return
-    with Workspace(folder / LOCK).locked():
-        _make_features(recipe, data, parts, folder)
-
-
-def _make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path) -> None:
-    import ray
-
-    every = cache.chunks(data, parts, folder)
-    missing = [chunk for chunk in every if not Path(chunk.file).exists()]
-    config = recipe.editor
-
-    def compute() -> None:
-        rows = ray.data.from_items([asdict(chunk) for chunk in missing])
-        written = rows.repartition(len(missing)).map(
-            cast(Any, _FeatureActor),
-            fn_constructor_args=(config,),
-            num_cpus=config.num_cpus,
-            num_gpus=config.num_gpus,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.feature_actors),
-        )
-        done = 0
-        for row in written.iter_rows():
-            done += row["samples"]
-            _say(f"features: {done} samples")
-
-    def describe() -> None:
-        task = ray.remote(_describe).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
-        ray.get(task.remote(config, str(folder), [chunk.file for chunk in every]))
-
-    pools = [_pool(config, config.feature_actors)]
-    with connected(pools, _lower("feature_actors")), settings(recipe):
-        if missing:
-            _say(f"features: {len(every) - len(missing)} of {len(every)} row groups are done")
-            executed(compute, folder)
-        executed(describe, folder)
-
-
-class _FeatureActor:
-    """A process that holds the frozen models."""
-
-    def __init__(self, config: EditorConfig) -> None:
-        hide_gpus_unless(config.num_gpus)
-        torch.set_num_threads(config.num_threads)
-        self.config, self.frozen = config, cache.Frozen(config)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, int]:
-        chunk = cache.Chunk(**{**row, "parts": tuple(row["parts"])})
-        size = self.config.feature_batch_size
-        return {"samples": cache.write_chunk(chunk, self.frozen, size)}
-
-
-def _describe(config: EditorConfig, folder: str, files: list[str]) -> None:
-    hide_gpus_unless(config.num_gpus)
-    cache.finish(Path(folder), files, cache.Frozen(config))
 
 
 def _fit(task: dict[str, Any], config: EditorConfig) -> None:
@@ -219,119 +146,6 @@ def _fit(task: dict[str, Any], config: EditorConfig) -> None:
             signal.signal(signal.SIGINT, interrupted)
 
 
-def work(task: dict[str, Any]) -> None:
-    """One training process, as Ray Train starts it."""
-    failure = Path(task["output"]) / FAILURE
-    if failure.exists():
-        # Nothing that a restart could change.
-        raise RunError(json.loads(failure.read_text())["message"])
-    try:
-        _work(task)
-    except ReasonrayError as error:
-        content = {"kind": type(error).__name__, "message": str(error)}
-        write_file(failure, json.dumps(content))
-        raise
-
-
-def _work(task: dict[str, Any]) -> None:
-    import ray.train
-    import ray.train.torch
-
-    config = EditorConfig.model_validate(task["editor"])
-    torch.set_num_threads(config.num_threads)
-    context = ray.train.get_context()
-    rank, output = context.get_world_rank(), Path(task["output"])
-    samples: Samples
-    if task["features"] is not None:
-        samples = cache.Features(Path(task["features"]))
-    else:
-        samples = Online(config, Path(task["data"]), task["parts"])
-    trained_on, held_out = split(samples.ids, config.validation)
-    if not trained_on:
-        raise UserError(f"{task['data']}: no sample is left to train on; lower "
-                        "editor.validation")  # fmt: skip
-    size = min(len(held_out), MAX_HELD_OUT)
-    validation = Batches(
-        samples, held_out, config.model_copy(update={"batch_size": size, "dropout": 0.0}),
-        task["seed"],
-    ) if held_out else None  # fmt: skip
-    editor, scheduler = training.load_editor(config, samples.null.shape[1], task["seed"])
-    device = ray.train.torch.get_device()
-    sharded = config.parallel == "fsdp" and context.get_world_size() > 1
-    artist = export.Artist(
-        config, samples, held_out[: config.num_samples], output / "samples" if rank == 0 else None
-    )
-    worker = training.Worker(
-        rank=rank,
-        world_size=context.get_world_size(),
-        device=device,
-        wrap=partial(sharding.shard, device=device) if sharded else ray.train.torch.prepare_model,
-        loggers=loggers.build(config.loggers, output, task["editor"]) if rank == 0 else (),
-        sharded=sharded,
-        save=lambda state: _report(state, rank),
-        restored=_restored(),
-        folder=output,
-    )
-    training.train(
-        editor,
-        scheduler,
-        Batches(samples, trained_on, config, task["seed"]),
-        validation,
-        config,
-        worker,
-        artist.scaling_factor,
-        artist.draw if held_out and config.num_samples else None,
-    )
-    if sharded:
-        weights = sharding.whole(editor.state_dict(), keep=rank == 0)
-        editor, _ = training.load_editor(config, samples.null.shape[1], task["seed"])
-        if rank == 0:
-            editor.load_state_dict(weights)
-    if rank == 0:
-        export.write_editor(editor, config, output / "editor", Path(task["data"]), task)
-
-
-def _report(state: dict[str, Any], rank: int) -> None:
-    import ray.train
-
-    metrics = {"stage": state["stage"], "step": state["step"]}
-    if rank:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        torch.save(state, Path(folder) / "state.pt")
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-
-def _restored() -> dict[str, Any] | None:
-    import ray.train
-
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        state: dict[str, Any] = torch.load(
-            Path(folder) / "state.pt", map_location="cpu", weights_only=True
-        )
-    return state
-
-
-def _pool(config: EditorConfig, count: int) -> PoolConfig:
-    """So many processes of the editor, for the check of the cluster."""
-    return PoolConfig(
-        stages=["editor"],
-        min_actors=count,
-        max_actors=count,
-        num_cpus=config.num_cpus,
-        num_gpus=config.num_gpus,
-    )
-
-
-def _lower(key: str) -> str:
-    """What to lower where the cluster is too small."""
-    return f"editor.{key}, editor.num_cpus or editor.num_gpus"
-
-
 def _check_same(output: Path, recipe: Recipe, data: Path, parts: Sequence[str]) -> None:
     """Only what a training was begun with may go on with it; before a checkpoint, anything may."""
     ours = {
@@ -359,7 +173,7 @@ def _check_same(output: Path, recipe: Recipe, data: Path, parts: Sequence[str]) 
         if keys:
             for stale in ("run", "samples", "tensorboard"):
                 shutil.rmtree(output / stale, ignore_errors=True)
-            for stale in (training.METRICS, loggers.RUNS):
+            for stale in (metrics_log.METRICS, loggers.RUNS):
                 (output / stale).unlink(missing_ok=True)
     else:
         strange = [each.name for each in output.iterdir() if each.name != LOCK]
@@ -375,17 +189,17 @@ def _check_same(output: Path, recipe: Recipe, data: Path, parts: Sequence[str]) 
 def _progress(output: Path, config: EditorConfig) -> Iterator[None]:
     """Say now and then how far the training is."""
     stop = threading.Event()
-    path = output / training.METRICS
+    path = output / metrics_log.METRICS
     total = {"alignment": config.alignment_steps, "editing": config.num_steps}
 
     def follow() -> None:
         before = None
         while not stop.wait(5.0):
-            steps = training.read_metrics(path)[-2:]
+            steps = metrics_log.read_metrics(path)[-2:]
             told = next((each for each in reversed(steps) if "loss" in each), None)
             if told and told != before:
                 before = told
-                _say(f"{told['stage']} {told['step']}/{total[told['stage']]} "
+                say(f"{told['stage']} {told['step']}/{total[told['stage']]} "
                      f"loss {told['loss']:.4f}")  # fmt: skip
 
     thread = threading.Thread(target=follow, name="reasonray-training", daemon=True)
@@ -395,7 +209,3 @@ def _progress(output: Path, config: EditorConfig) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

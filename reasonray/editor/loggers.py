@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from reasonray.errors import UserError
-from reasonray.workspace import write_file
+from reasonray.core.errors import UserError
+from reasonray.core.writing import write_file
 
 PROJECT = "reasonray"
 RUNS = "loggers.json"

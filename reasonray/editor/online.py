@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reasonray.editor.features import COLUMNS, Array, Frozen, Sample
-from reasonray.recipe import EditorConfig
+from reasonray.core.sections import EditorConfig
+from reasonray.editor.frozen import COLUMNS, Array, Frozen, Sample
 
 OPEN_ROW_GROUPS = 8
 

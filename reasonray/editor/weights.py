@@ -15,9 +15,9 @@ from transformers import (
     ProcessorMixin,
 )
 
-from reasonray.errors import UserError
+from reasonray.core.errors import UserError
+from reasonray.core.sections import ModelConfig
 from reasonray.models import weights
-from reasonray.recipe import ModelConfig
 
 
 def load_part(kind: Any, model: ModelConfig, subfolder: str | None = None, **options: Any) -> Any:

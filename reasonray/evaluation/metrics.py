@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, ViTModel
 
-from reasonray.errors import UserError
+from reasonray.core.errors import UserError
+from reasonray.core.sections import ModelConfig
 from reasonray.models.weights import device, dtype, resolve
-from reasonray.recipe import ModelConfig
 
 METRICS = ("L1", "L2", "CLIP-I", "DINO", "CLIP-T")
 """In the order of the field's tables; L1 and L2 are better when lower, the others when higher."""

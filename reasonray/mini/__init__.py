@@ -1,6 +1,11 @@
-"""The mini world and the mini zoo: a laptop-sized stand-in for the paper's data and checkpoints.
+"""The mini zoo: tiny models of the mini world, a laptop-sized stand-in for the paper's checkpoints.
 
-`catalogue` says what exists and how it is related, `world` draws scenes of it, `formats` writes
-them in the layouts of InstructPix2Pix and V3Det, `training` makes the zoo's models, `evaluate`
-measures them through the production stages. Nothing outside this folder knows of it.
+`training` makes them of scenes that `sources.mini` draws, `evaluation` measures them through the
+production stages. Of the rest of the package only the command line knows it; a recipe names the
+zoo's folders as it names any other model.
 """
+
+from pathlib import Path
+
+ZOO = Path(__file__).parent / "zoo"
+"""A folder for each of the tiny models."""

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import yaml
 
-from reasonray.mini.catalogue import CATEGORIES, RELATIONS
+from reasonray.core.record import ReasoningType
 from reasonray.prompts.direct import TEMPLATES as DIRECT_TEMPLATES
 from reasonray.prompts.replies import Candidate
 from reasonray.prompts.words import naming
-from reasonray.record import ReasoningType
+from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
 
 __all__ = [
     "DIRECT_TEMPLATES",

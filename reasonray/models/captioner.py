@@ -6,8 +6,8 @@ import PIL.Image
 import torch
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
+from reasonray.core.sections import ModelConfig
 from reasonray.models.weights import device, dtype, resolve
-from reasonray.recipe import ModelConfig
 
 
 class Captioner:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
+from reasonray.core.sections import ModelConfig
 from reasonray.models.weights import device, dtype, resolve
-from reasonray.recipe import ModelConfig
 
 Box = tuple[float, float, float, float]
 """xyxy, pixels."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from reasonray.recipe import LanguageModelConfig
+from reasonray.core.sections import LanguageModelConfig
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,6 @@ def revision(config: LanguageModelConfig) -> str | None:
     """The configured revision, else the commit that was loaded here; a server's is not known."""
     if config.backend == "openai":
         return config.model.revision
-    from reasonray.models import weights  # with torch, which a server's clients do without
+    from reasonray.models import weights
 
     return weights.revision(config.model)

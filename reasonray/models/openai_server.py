@@ -17,9 +17,9 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletion
 
-from reasonray.errors import RunError, UserError
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.sections import LanguageModelConfig
 from reasonray.models.language_model import ReplyFailure, Request
-from reasonray.recipe import LanguageModelConfig
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0

@@ -24,9 +24,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from reasonray.errors import UserError
+from reasonray.core.errors import UserError
+from reasonray.core.sections import ModelConfig
 from reasonray.models import weights
-from reasonray.recipe import ModelConfig
 
 MAX_OBJECTS = 30
 """Grounding tokens of a picture; GLIGEN is trained with this many, null ones included."""

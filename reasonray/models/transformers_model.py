@@ -20,10 +20,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from reasonray.errors import UserError
+from reasonray.core.errors import UserError
+from reasonray.core.sections import LanguageModelConfig
 from reasonray.models import weights
 from reasonray.models.language_model import ReplyFailure, Request
-from reasonray.recipe import LanguageModelConfig
 
 MAX_BATCH = 64
 """Rows generated at once; more are done in turns."""

@@ -11,10 +11,10 @@ from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from reasonray.errors import RunError
+from reasonray.core.errors import RunError
+from reasonray.core.sections import LanguageModelConfig
 from reasonray.models import weights
 from reasonray.models.language_model import ReplyFailure, Request
-from reasonray.recipe import LanguageModelConfig
 
 
 class VLLMEngine:

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from reasonray.errors import UserError
-from reasonray.recipe import ModelConfig
+from reasonray.core.errors import UserError
+from reasonray.core.sections import ModelConfig
 
 PACKAGE_PREFIX = "package:"
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from reasonray.core.record import REASONING_TYPES, ReasoningType
 from reasonray.prompts.words import equivalent, introduced, mentions, naming, words
-from reasonray.record import REASONING_TYPES, ReasoningType
 
 ReplyFault = Literal["invalid_reply", "not_indirect", "category_not_offered", "unfit_target"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from reasonray import record
+from reasonray.core import record
 
 
 class Message(TypedDict):

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from reasonray.core.errors import UserError
 from reasonray.core.reading import is_local, printable
-from reasonray.errors import UserError
-from reasonray.recipe import Recipe, SourceConfig
-from reasonray.record import Part, Row, sample_id
-from reasonray.sources import folder, instructpix2pix, instructpix2pix_parquet, mini, v3det
+from reasonray.core.recipe import Recipe
+from reasonray.core.record import Part, Row, sample_id
+from reasonray.core.sections import SourceConfig
+from reasonray.sources import folder, instructpix2pix, instructpix2pix_parquet, v3det
 from reasonray.sources.item import Item
+from reasonray.sources.mini.source import make as make_mini_world
 
 __all__ = ["FORMATS", "Item", "plan"]
 
@@ -91,7 +93,7 @@ def _expanded(
     """Name, path as the recipe has it, and what is read."""
     for source in sources:
         if source.format == "mini":
-            for made in mini.make(source, workdir):
+            for made in make_mini_world(source, workdir):
                 yield f"mini-{made.format}", source.path, made
         else:
             suffix = f"-{source.split}" if source.format == "v3det" else ""

@@ -13,8 +13,8 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 
+from reasonray.core.errors import UserError
 from reasonray.core.reading import chain, is_local, protocols
-from reasonray.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ one object a line, `file_name` relative to the folder, the caption under `text` 
 
 from collections.abc import Iterator
 
-from reasonray.errors import UserError
-from reasonray.recipe import SourceConfig
-from reasonray.record import Part
+from reasonray.core.errors import UserError
+from reasonray.core.record import Part
+from reasonray.core.sections import SourceConfig
 from reasonray.sources.files import Folder, summary
 from reasonray.sources.item import Item
 

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from typing import Any
 
-from reasonray.errors import UserError
-from reasonray.recipe import SourceConfig
-from reasonray.record import Part
+from reasonray.core.errors import UserError
+from reasonray.core.record import Part
+from reasonray.core.sections import SourceConfig
 from reasonray.sources.files import Folder, summary
 from reasonray.sources.item import Item
 

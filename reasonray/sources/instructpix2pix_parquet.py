@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reasonray.errors import UserError
-from reasonray.recipe import SourceConfig
-from reasonray.record import Part
+from reasonray.core.errors import UserError
+from reasonray.core.record import Part
+from reasonray.core.sections import SourceConfig
 from reasonray.sources.files import Folder, summary
 from reasonray.sources.item import Item
 

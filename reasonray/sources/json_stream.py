@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any, NoReturn
 
-from reasonray.errors import UserError
+from reasonray.core.errors import UserError
 
 _CHUNK = 1 << 20
 # An element that does not end within this many characters is taken for malformed.

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
-from reasonray.errors import UserError
-from reasonray.recipe import SourceConfig
-from reasonray.record import Part
+from reasonray.core.errors import UserError
+from reasonray.core.record import Part
+from reasonray.core.sections import SourceConfig
 from reasonray.sources.files import Folder, summary
 from reasonray.sources.item import Item
 from reasonray.sources.json_stream import stream_array

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from reasonray.record import PARTS, Part
+from reasonray.core.record import PARTS, Part
 
 if TYPE_CHECKING:
-    from reasonray.recipe import Recipe
+    from reasonray.core.recipe import Recipe
     from reasonray.stages.stage import Stage
 
 SERVED: Mapping[str, tuple[Part, ...]] = {

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from reasonray.core.record import sample_seed
 from reasonray.models.language_model import LanguageModel, ReplyFailure, Request
 from reasonray.prompts.replies import ReplyError
 from reasonray.prompts.template import Message, ask_again
-from reasonray.record import sample_seed
 
 Reply = TypeVar("Reply")
 

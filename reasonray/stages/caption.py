@@ -2,11 +2,11 @@
 
 from typing import cast
 
-from reasonray.images import decode
+from reasonray.core.images import decode
+from reasonray.core.record import Image, Row, reject
+from reasonray.core.sections import CaptionConfig
 from reasonray.models.captioner import Captioner
 from reasonray.models.weights import revision
-from reasonray.recipe import CaptionConfig
-from reasonray.record import Image, Row, reject
 from reasonray.stages.stage import Stage
 
 

@@ -15,9 +15,9 @@ from spacy.language import Language
 from spacy.pipeline import Lemmatizer
 from spacy.tokens import Doc, Token
 
-from reasonray.errors import UserError
-from reasonray.recipe import CategoriesConfig
-from reasonray.record import Row, reject
+from reasonray.core.errors import UserError
+from reasonray.core.record import Row, reject
+from reasonray.core.sections import CategoriesConfig
 from reasonray.stages.not_objects import (
     COMPOUNDS,
     DROPPED_HEADS,

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 import PIL.Image
 
-from reasonray import images
-from reasonray.recipe import DivergenceConfig
-from reasonray.record import Row, add_scores, reject
+from reasonray.core import images
+from reasonray.core.record import Row, add_scores, reject
+from reasonray.core.sections import DivergenceConfig
 from reasonray.stages.stage import Stage
 
 

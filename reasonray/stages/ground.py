@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import cast
 
-from reasonray.images import decode
+from reasonray.core.images import decode
+from reasonray.core.record import Detection, Image, Row, reject
+from reasonray.core.sections import GroundConfig
 from reasonray.models.detector import Detector, Found
 from reasonray.models.weights import revision
-from reasonray.recipe import GroundConfig
-from reasonray.record import Detection, Image, Row, reject
 from reasonray.stages.stage import Stage
 
 MIN_VISIBLE = 0.5

@@ -5,11 +5,11 @@ import os
 
 import pyarrow as pa
 
-from reasonray import images
+from reasonray.core import images
+from reasonray.core.errors import RowError, RunError
 from reasonray.core.reading import file_name, read_bytes
-from reasonray.errors import RowError, RunError
-from reasonray.recipe import ImagesConfig
-from reasonray.record import Image, Row
+from reasonray.core.record import Image, Row
+from reasonray.core.sections import ImagesConfig
 from reasonray.stages.stage import Stage
 
 _AWAY = {

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import cast
 
-from reasonray.images import decode, encode_png
+from reasonray.core.images import decode, encode_png
+from reasonray.core.record import Image, Row, reject, sample_seed
+from reasonray.core.sections import PaintConfig
 from reasonray.models.painter import Painter
 from reasonray.models.weights import revision
-from reasonray.recipe import PaintConfig
-from reasonray.record import Image, Row, reject, sample_seed
 from reasonray.stages.stage import Stage
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+from reasonray.core.record import Detection, Part, Row, add_scores, reject, sample_seed
+from reasonray.core.sections import LanguageModelConfig, ProposeConfig
 from reasonray.models.language_model import load_language_model, revision
 from reasonray.prompts.direct import direct_instruction
 from reasonray.prompts.replies import Replacement, parse_replacement, replacement_schema
 from reasonray.prompts.template import load, one_line
-from reasonray.recipe import LanguageModelConfig, ProposeConfig
-from reasonray.record import Detection, Part, Row, add_scores, reject, sample_seed
 from reasonray.stages.ask import REJECTS, Question, Unanswered, ask
 from reasonray.stages.stage import Stage
 

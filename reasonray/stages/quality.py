@@ -13,11 +13,11 @@ import imagehash
 import numpy as np
 import PIL.Image
 
-from reasonray.images import decode
+from reasonray.core.images import decode
+from reasonray.core.record import Image, Row, Scores, add_scores, reject
+from reasonray.core.sections import QualityConfig
 from reasonray.models.detector import Detector
 from reasonray.models.weights import revision
-from reasonray.recipe import QualityConfig
-from reasonray.record import Image, Row, Scores, add_scores, reject
 from reasonray.stages.divergence import mean_squared_difference
 from reasonray.stages.stage import Stage
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+from reasonray.core.record import Part, Row, reject
+from reasonray.core.sections import LanguageModelConfig, RewriteConfig
 from reasonray.models.language_model import load_language_model, revision
 from reasonray.prompts.replies import Candidate, candidates_schema, parse_candidates
 from reasonray.prompts.template import load, one_line
-from reasonray.recipe import LanguageModelConfig, RewriteConfig
-from reasonray.record import Part, Row, reject
 from reasonray.stages.ask import REJECTS, Question, Unanswered, ask
 from reasonray.stages.stage import Stage
 

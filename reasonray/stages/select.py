@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+from reasonray.core.record import Part, Row, reject
+from reasonray.core.sections import LanguageModelConfig, SelectConfig
 from reasonray.models.language_model import load_language_model, revision
 from reasonray.prompts.replies import Choice, choice_schema, parse_choice
 from reasonray.prompts.template import load, numbered, one_line
-from reasonray.recipe import LanguageModelConfig, SelectConfig
-from reasonray.record import Part, Row, reject
 from reasonray.stages.ask import REJECTS, Question, Unanswered, ask
 from reasonray.stages.stage import Stage
 

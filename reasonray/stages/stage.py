@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
-from reasonray.errors import RowError, RunError
-from reasonray.record import PARTS, Model, Part, Prompt, Row, is_rejected, reject
+from reasonray.core.errors import RowError, RunError
+from reasonray.core.record import PARTS, Model, Part, Prompt, Row, is_rejected, reject
 
 
 class Stage:

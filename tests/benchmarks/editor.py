@@ -3,10 +3,10 @@
 python tests/benchmarks/editor.py EDITOR BASELINE [--count N] [--picture FILE]
 
 EDITOR and BASELINE are folders that `reasonray train mini` has left. For each kind of instruction
-(`reasonray.mini.evaluation.edits`): how often the judge finds the target in the box and the other
-objects where they were, and the five metrics against the truth, for the unedited input, the truth
-through the VAE (the floor of L1 and L2), the baseline and the editor; then the editor's lead over
-the other two with its 95 % confidence interval.
+(`reasonray.mini.evaluation.edits`): how often the classifier finds the target in the box and the
+other objects where they were, and the five metrics against the truth, for the unedited input, the
+truth through the VAE (the floor of L1 and L2), the baseline and the editor; then the editor's lead
+over the other two with its 95 % confidence interval.
 """
 
 import argparse
@@ -20,14 +20,15 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
 
+from reasonray.core.recipe import load
+from reasonray.core.sections import ModelConfig
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.evaluation.metrics import METRICS, Metrics, difference_interval, means
+from reasonray.mini.classifier import Classifier
 from reasonray.mini.evaluation.editor import Picture, edited, recognised
 from reasonray.mini.evaluation.edits import KINDS, Edit, edits
-from reasonray.mini.judge import Judge
-from reasonray.mini.train import ZOO
-from reasonray.mini.world import render
-from reasonray.recipe import ModelConfig, load
+from reasonray.mini.training.zoo import ZOO
+from reasonray.sources.mini.world import render
 
 
 @torch.inference_mode()
@@ -70,8 +71,8 @@ def main() -> None:
     pipes = {}
     for name in ("baseline", "editor"):
         pipes[name] = ReasonEditPipeline.from_pretrained(getattr(arguments, name))
-    judge, metrics = (
-        Judge(),
+    classifier, metrics = (
+        Classifier(),
         Metrics(*(ModelConfig(name=str(ZOO / name)) for name in ("clip", "dino"))),
     )
     config, console = load("mini").editor, Console(width=120)
@@ -94,7 +95,7 @@ def main() -> None:
         }
         table = Table(f"{kind}, {len(wanted)} edits", "target", "others", *METRICS, box=None)
         for name, made in pictures.items():
-            target, others = recognised(wanted, made, judge)
+            target, others = recognised(wanted, made, classifier)
             figures = [f"{value:.4f}" for value in means(scores[name]).values()]
             table.add_row(name, f"{np.mean(target):.3f}", f"{np.mean(others):.3f}", *figures)
         for name in ("unedited", "baseline"):

@@ -15,9 +15,9 @@ import tiny_training
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from reasonray.core.sections import EditorConfig
 from reasonray.editor.batches import Samples
 from reasonray.editor.online import Online
-from reasonray.recipe import EditorConfig
 
 ROUNDS = 7
 

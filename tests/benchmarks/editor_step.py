@@ -24,9 +24,9 @@ from tiny_training import BATCH, STEPS
 from torch import Tensor
 from torch.nn import functional
 
-from reasonray.editor.features import load_text_parts
+from reasonray.core.sections import EditorConfig
+from reasonray.editor.model import load_text_parts
 from reasonray.editor.weights import load_part
-from reasonray.recipe import EditorConfig
 
 ROUNDS = 9
 

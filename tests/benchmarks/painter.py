@@ -8,11 +8,11 @@ import time
 
 import torch
 
-from reasonray.images import decode
+from reasonray.core.images import decode
+from reasonray.core.recipe import load
 from reasonray.mini.evaluation.painter import edit
 from reasonray.mini.evaluation.scenes import held_out
 from reasonray.models.painter import Painter
-from reasonray.recipe import load
 
 COUNT, BATCH = 16, 8
 

@@ -15,8 +15,8 @@ import torch
 
 import reasonray
 from reasonray import sources, stages
-from reasonray.recipe import Recipe, load
-from reasonray.record import is_rejected
+from reasonray.core.recipe import Recipe, load
+from reasonray.core.record import is_rejected
 from reasonray.stages.divergence import rank_threshold
 
 

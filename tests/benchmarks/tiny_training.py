@@ -10,9 +10,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 import reasonray
-from reasonray.editor import features, training
+from reasonray.core.sections import EditorConfig
+from reasonray.editor import features, frozen, model, training
 from reasonray.editor.batches import Batches, Samples
-from reasonray.recipe import EditorConfig
 
 TESTS = Path(__file__).parents[1]
 sys.path += [str(TESTS), str(TESTS / "editor")]
@@ -41,8 +41,8 @@ def config(folder: Path, **changes: Any) -> EditorConfig:
         **changes,
     }
     made = EditorConfig.model_validate(settings)
-    channels, side, _ = features.Frozen(made).latent_shape
-    width = features.load_text_parts(made)[0].config.hidden_size
+    channels, side, _ = frozen.Frozen(made).latent_shape
+    width = model.load_text_parts(made)[0].config.hidden_size
     torch.manual_seed(0)
     unet: Any = UNet2DConditionModel(
         sample_size=side,
@@ -72,7 +72,7 @@ def cached(config: EditorConfig, data: Path, folder: Path) -> features.Features:
 
 def seconds(config: EditorConfig, samples: Samples) -> float:
     """CPU time of one of our steps, the making of the batch included."""
-    editor, scheduler = training.load_editor(config, samples.null.shape[1], seed=0)
+    editor, scheduler = model.load_editor(config, samples.null.shape[1], seed=0)
     batches = Batches(samples, range(COUNT), config, seed=0)
     started = time.process_time()
     training.train(editor, scheduler, batches, None, config, training.Worker(), 0.18215)

@@ -12,13 +12,13 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from safetensors.torch import load_file
 from torch import Tensor
 
-from reasonray.editor import export, training
+from reasonray.core.sections import EditorConfig
+from reasonray.editor import finished, model, training
 from reasonray.editor.batches import Batches
 from reasonray.editor.pipeline import LORA_WEIGHTS, ReasonEditPipeline
-from reasonray.recipe import EditorConfig
 
 pytest.importorskip("peft")
-Trained = tuple[EditorConfig, training.Editor, list[dict[str, Any]], Path]
+Trained = tuple[EditorConfig, model.Editor, list[dict[str, Any]], Path]
 
 
 @pytest.fixture(params=["mllm", "text"])
@@ -31,7 +31,7 @@ def trained(request: pytest.FixtureRequest, tmp_path: Path) -> Trained:
     config = EditorConfig.model_validate(settings)
     data = tiny_base.data(tmp_path / "data", [tiny_base.sample(number) for number in range(4)])
     samples = tiny_base.cached(config, data, tmp_path / "features")
-    editor, scheduler = training.load_editor(config, samples.width, seed=0)
+    editor, scheduler = model.load_editor(config, samples.width, seed=0)
     saved: list[dict[str, Any]] = []
     worker = training.Worker(save=lambda state: saved.append(copy.deepcopy(state)))
     batches = Batches(samples, range(4), config, seed=0)
@@ -42,7 +42,7 @@ def trained(request: pytest.FixtureRequest, tmp_path: Path) -> Trained:
 def write(trained: Trained, lora_export: str, folder: Path) -> Path:
     config, editor, _, data = trained
     changed = config.model_copy(update={"lora_export": lora_export})
-    export.write_editor(editor, changed, folder, data, {"parts": ["I"]})
+    finished.write_editor(editor, changed, folder, data, {"parts": ["I"]})
     return folder
 
 
@@ -56,7 +56,7 @@ def predicted(unet: Any) -> Tensor:
 
 
 def base_unet(config: EditorConfig) -> Any:
-    return training.load_editor(config.model_copy(update={"lora_rank": None}), 128, 0)[0].unet
+    return model.load_editor(config.model_copy(update={"lora_rank": None}), 128, 0)[0].unet
 
 
 def test_merged_adapters_are_in_the_unet_s_own_weights(trained: Trained, tmp_path: Path) -> None:

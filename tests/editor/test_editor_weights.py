@@ -9,9 +9,9 @@ import pytest
 import tiny_base
 from diffusers import DPMSolverMultistepScheduler
 
-from reasonray.editor import export, features, training
-from reasonray.errors import UserError
-from reasonray.recipe import EditorConfig
+from reasonray.core.errors import UserError
+from reasonray.core.sections import EditorConfig
+from reasonray.editor import finished, frozen, model
 
 PARTS = {
     "unet": "UNet2DConditionModel",
@@ -29,8 +29,8 @@ def config(tmp_path: Path) -> EditorConfig:
 
 def load(config: EditorConfig) -> None:
     """All that a training loads."""
-    features.Frozen(config)
-    training.load_editor(config, 128, seed=0)
+    frozen.Frozen(config)
+    model.load_editor(config, 128, seed=0)
 
 
 def refused(config: EditorConfig, act: Callable[[EditorConfig], object] = load) -> str:
@@ -95,17 +95,17 @@ def test_an_mllm_without_its_processor_or_vocabulary_is_said(config: EditorConfi
 def test_what_does_not_fit_is_found_from_the_config_alone(
     config: EditorConfig, tmp_path: Path
 ) -> None:
-    training.check(config)
+    model.check(config)
     unet = Path(config.base.name) / "unet"
     for path in unet.glob("*.safetensors"):
         path.unlink()
-    training.check(config)
+    model.check(config)
     heads = config.connector.model_copy(update={"kind": "resampler", "num_heads": 7})
-    said = refused(config.model_copy(update={"connector": heads}), training.check)
+    said = refused(config.model_copy(update={"connector": heads}), model.check)
     assert "editor.connector.num_heads 7: must divide 64" in said
     content = json.loads((unet / "config.json").read_text())
     (unet / "config.json").write_text(json.dumps({**content, "in_channels": 9}))
-    assert "the UNet takes 9 channels; 4 (text to image) or 8" in refused(config, training.check)
+    assert "the UNet takes 9 channels; 4 (text to image) or 8" in refused(config, model.check)
 
 
 def test_another_scheduler_s_config_leaves_latents_whole(config: EditorConfig) -> None:
@@ -113,7 +113,7 @@ def test_another_scheduler_s_config_leaves_latents_whole(config: EditorConfig) -
     DPMSolverMultistepScheduler(beta_schedule="scaled_linear").save_pretrained(
         Path(config.base.name) / "scheduler"
     )
-    found = training.load_scheduler(config)
+    found = model.load_scheduler(config)
     assert found.config.beta_schedule == "scaled_linear"
     assert not found.config.clip_sample
     assert not found.config.set_alpha_to_one
@@ -121,5 +121,5 @@ def test_another_scheduler_s_config_leaves_latents_whole(config: EditorConfig) -
 
 def test_what_draws_samples_says_it_too(config: EditorConfig, tmp_path: Path) -> None:
     shutil.rmtree(Path(config.base.name) / "vae")
-    said = refused(config, lambda given: export.Artist(given, None, [], tmp_path))  # type: ignore[arg-type]
+    said = refused(config, lambda given: finished.Artist(given, None, [], tmp_path))  # type: ignore[arg-type]
     assert f"model {config.base.name}/vae: no AutoencoderKL can be loaded" in said

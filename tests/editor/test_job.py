@@ -19,18 +19,18 @@ import tiny_base
 import torch
 import yaml
 
-from reasonray.cli import call
-from reasonray.editor.job import LOCK
+from reasonray.cli.main import call
+from reasonray.core.errors import UserError
+from reasonray.core.recipe import RECIPES, load
+from reasonray.editor.features_job import LOCK
 from reasonray.editor.job import _check_same as check_same
 from reasonray.editor.pipeline import ReasonEditPipeline
-from reasonray.errors import UserError
-from reasonray.recipe import RECIPES, load
-from reasonray.workspace import Workspace
+from reasonray.generation.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
 
 NUM_STEPS = 30
-DRIVER = "import sys; from reasonray.cli import call; sys.exit(call(sys.argv[1:]))"
+DRIVER = "import sys; from reasonray.cli.main import call; sys.exit(call(sys.argv[1:]))"
 
 
 @pytest.fixture(scope="module")

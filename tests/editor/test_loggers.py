@@ -15,11 +15,11 @@ import tiny_base
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from reasonray.cli import call
-from reasonray.editor import export, features, loggers, training
+from reasonray.cli.main import call
+from reasonray.core.errors import UserError
+from reasonray.core.sections import EditorConfig
+from reasonray.editor import features, finished, loggers, metrics_log, model, training
 from reasonray.editor.batches import Batches
-from reasonray.errors import UserError
-from reasonray.recipe import EditorConfig
 
 Told = dict[str, list[tuple[int, Any]]]
 
@@ -53,8 +53,8 @@ def run(
             raise KilledError
         kept.append(copy.deepcopy(state))
 
-    artist = export.Artist(config, samples, [4], folder / "samples")
-    editor, scheduler = training.load_editor(config, samples.width, seed=0)
+    artist = finished.Artist(config, samples, [4], folder / "samples")
+    editor, scheduler = model.load_editor(config, samples.width, seed=0)
     built = loggers.build([name], folder, {"learning_rate": config.learning_rate})
     worker = training.Worker(save=save, folder=folder, restored=restored, loggers=built)
     held_out = Batches(samples, [4, 5], config.model_copy(update={"batch_size": 2}), seed=0)
@@ -67,7 +67,7 @@ def run(
 def expected(folder: Path) -> Told:
     """By `metrics.jsonl`: three steps of alignment before those of the editing."""
     found: Told = {}
-    for line in training.read_metrics(folder / training.METRICS):
+    for line in metrics_log.read_metrics(folder / metrics_log.METRICS):
         step = line.pop("step") + (3 if line["stage"] == "editing" else 0)
         stage = line.pop("stage")
         for name, value in line.items():

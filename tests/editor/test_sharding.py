@@ -12,9 +12,9 @@ import tiny_base
 import torch
 from torch.multiprocessing import spawn
 
-from reasonray.editor import features, sharding, training
+from reasonray.core.sections import EditorConfig
+from reasonray.editor import features, metrics_log, model, sharding, training
 from reasonray.editor.batches import Batches, split
-from reasonray.recipe import EditorConfig
 
 pytestmark = pytest.mark.filterwarnings("default")
 Figures = list[tuple[str, int, float]]
@@ -70,7 +70,7 @@ def work(rank: int, world_size: int, port: int, place: Path, folder: Path, given
         restored=torch.load(kept, weights_only=True) if kept.exists() else None,
         folder=folder,
     )
-    editor, scheduler = training.load_editor(config, samples.width, seed=0)
+    editor, scheduler = model.load_editor(config, samples.width, seed=0)
     batches = Batches(samples, trained_on, config, seed=0)
     try:
         training.train(
@@ -106,7 +106,7 @@ def train(place: Path, folder: Path, world_size: int, **given: Any) -> Figures:
 def figures(folder: Path) -> Figures:
     return [
         (line["stage"], line["step"], value)
-        for line in training.read_metrics(folder / training.METRICS)
+        for line in metrics_log.read_metrics(folder / metrics_log.METRICS)
         for name, value in line.items()
         if name in ("loss", "grad_norm", "held_out")
     ]

@@ -20,11 +20,11 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import nn
 from torch.nn import functional
 
-from reasonray.editor import features, training
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.sections import ConnectorConfig, EditorConfig, ModelConfig
+from reasonray.editor import features, frozen, metrics_log, model, objective, training
 from reasonray.editor.batches import Batch, Batches, padded, split
 from reasonray.editor.online import Online
-from reasonray.errors import RunError, UserError
-from reasonray.recipe import ConnectorConfig, EditorConfig, ModelConfig
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def samples(config: EditorConfig, data: Path, place: Path) -> features.Features:
 
 
 def losses(folder: Path) -> list[tuple[str, int, float]]:
-    lines = [json.loads(line) for line in (folder / training.METRICS).read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / metrics_log.METRICS).read_text().splitlines()]
     return [(line["stage"], line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
@@ -74,7 +74,7 @@ def run(
             raise KilledError
 
     trained_on, held_out = split(samples.ids, config.validation)
-    editor, scheduler = training.load_editor(config, samples.null.shape[1], seed=0)
+    editor, scheduler = model.load_editor(config, samples.null.shape[1], seed=0)
     worker = training.Worker(save=save, folder=folder, restored=restored)
     batches = Batches(samples, trained_on, config, seed=0)
     small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0})
@@ -150,7 +150,7 @@ import sys
 from pathlib import Path
 import tiny_base
 from reasonray.editor import features
-from reasonray.recipe import EditorConfig
+from reasonray.core.sections import EditorConfig
 
 config, (data, folder) = EditorConfig.model_validate_json(sys.argv[1]), map(Path, sys.argv[2:])
 tiny_base.cached(config, data, folder)
@@ -196,7 +196,7 @@ def test_a_vae_of_its_own_stands_in_for_the_bases(
     for ours, theirs in zip(same.take(range(20)), samples.take(range(20)), strict=True):
         assert np.array_equal(ours.source, theirs.source)
     with pytest.raises(UserError, match="/vae: no AutoencoderKL"):
-        features.load_vae(config.model_copy(update={"base": parts["base"]}))
+        model.load_vae(config.model_copy(update={"base": parts["base"]}))
 
 
 def test_cached_and_online_features_give_the_same_losses(
@@ -216,7 +216,7 @@ def test_a_killed_run_goes_on_with_the_same_losses(
 ) -> None:
     undisturbed, _ = run(config, samples, tmp_path / "whole")
     _, state = run(config, samples, tmp_path / "killed", stop_after=stop_after)
-    with (tmp_path / "killed" / training.METRICS).open("a") as file:
+    with (tmp_path / "killed" / metrics_log.METRICS).open("a") as file:
         file.write('{"stage": "editing", "st')  # what it was writing
     resumed, _ = run(config, samples, tmp_path / "killed", restored=state)
     assert resumed == undisturbed
@@ -273,9 +273,9 @@ def test_the_loss_is_that_of_diffusers_scripts(
     scale = 0.37
     scheduler = DDPMScheduler(beta_schedule="scaled_linear", prediction_type=kind)
     weighted = config.model_copy(update={"min_snr_gamma": gamma})
-    editor, _ = training.load_editor(weighted, 128, seed=0)
+    editor, _ = model.load_editor(weighted, 128, seed=0)
     batch = Batches(samples, range(20), weighted, seed=2).part(0, range(4))
-    ours = training.Objective(scheduler, weighted, scale)
+    ours = objective.Objective(scheduler, weighted, scale)
     with torch.no_grad():
         found = ours.editing(editor, batch, torch.device("cpu"))
         latents = batch.target.float() * scale
@@ -300,7 +300,7 @@ def test_the_loss_is_that_of_diffusers_scripts(
 def test_alignment_trains_the_connector_alone(
     config: EditorConfig, samples: features.Features, tmp_path: Path
 ) -> None:
-    before, _ = training.load_editor(config, 128, seed=0)
+    before, _ = model.load_editor(config, 128, seed=0)
     aligned = config.model_copy(update={"num_steps": 0, "alignment_steps": 4})
     _, state = run(aligned, samples, tmp_path / "aligned")
     assert state is not None
@@ -317,22 +317,22 @@ def test_alignment_brings_the_connector_to_the_text_encoding(
     connector = ConnectorConfig(kind="resampler", num_queries=24, num_heads=2, num_layers=1)
     changes = {"connector": connector, "num_steps": 0, "alignment_steps": 30, "dropout": 0.3}
     aligned = config.model_copy(update=changes)
-    alignment, seen = training.Objective.alignment, []
+    alignment, seen = objective.Objective.alignment, []
 
-    def watched(self: training.Objective, editor: nn.Module, batch: Batch, device: Any) -> Any:
+    def watched(self: objective.Objective, editor: nn.Module, batch: Batch, device: Any) -> Any:
         seen.append(batch)
         with monkeypatch.context() as without:
             without.setattr(UNet2DConditionModel, "forward", None)
             return alignment(self, editor, batch, device)
 
-    def distance(editor: training.Editor) -> float:
+    def distance(editor: model.Editor) -> float:
         taken = samples.take(range(20))
         given, _ = editor.connector(*padded([each.reasoning for each in taken]))
         taught = torch.from_numpy(np.array([each.taught for each in taken], np.float32))
         return (given - taught).square().mean().item()
 
-    monkeypatch.setattr(training.Objective, "alignment", watched)
-    editor, _ = training.load_editor(aligned, 128, seed=0)
+    monkeypatch.setattr(objective.Objective, "alignment", watched)
+    editor, _ = model.load_editor(aligned, 128, seed=0)
     before = distance(editor)
     _, state = run(aligned, samples, tmp_path / "aligned")
     assert state is not None
@@ -362,7 +362,7 @@ def test_min_snr_and_adapters_are_choices(
     # Nothing weighs more than before, and what was nearly clean weighs less.
     assert all(a[2] >= b[2] for a, b in zip(plain[3:5], weighted[3:5], strict=True))
     assert plain[3:] != weighted[3:]
-    editor, _ = training.load_editor(config.model_copy(update={"lora_rank": 2}), 128, seed=0)
+    editor, _ = model.load_editor(config.model_copy(update={"lora_rank": 2}), 128, seed=0)
     trained = [name for name, p in editor.unet.named_parameters() if p.requires_grad]
     assert trained
     assert all("lora" in name for name in trained)
@@ -390,7 +390,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(
         def take(self, indices: Any) -> Any:
             taken = samples.take(indices)
             bad = np.full_like(taken[0].target, np.nan)
-            return [features.Sample(**{**vars(taken[0]), "target": bad}), *taken[1:]]
+            return [frozen.Sample(**{**vars(taken[0]), "target": bad}), *taken[1:]]
 
     with pytest.raises(RunError, match=r"nan-batch\.json"):
         run(config.model_copy(update={"alignment_steps": 0}), Broken(), tmp_path / "run")
@@ -419,7 +419,7 @@ def test_bad_features_are_one_clear_message(
     bad = tiny_base.data(tmp_path / "bad", rows)
     chunk = features.chunks(bad, ["I"], tmp_path)[0]
     with pytest.raises(UserError, match=r"record I/toy/0000/0: input_image: a\.png"):
-        features.write_chunk(chunk, features.Frozen(config), 4)
+        features.write_chunk(chunk, frozen.Frozen(config), 4)
     assert not list(tmp_path.glob("*.arrow"))
 
 
@@ -451,7 +451,7 @@ def test_the_wrapped_module_is_what_is_stepped(
         seen.append(module)
         return module
 
-    editor, scheduler = training.load_editor(config, 128, seed=0)
+    editor, scheduler = model.load_editor(config, 128, seed=0)
     worker = training.Worker(wrap=wrap, folder=tmp_path)
     training.train(editor, scheduler, Batches(samples, range(20), config, 0), None, config,
                    worker, 0.5)  # fmt: skip

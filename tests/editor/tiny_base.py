@@ -10,11 +10,13 @@ import tiny_editor
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from toy_stages import recipe
 
-from reasonray import dataset
+from reasonray.core.record import ACCEPTED_SCHEMA, Image, Part, Row, sample_id, to_table
+from reasonray.core.sections import EditorConfig, OutputConfig
+from reasonray.core.writing import write_file
+from reasonray.dataset.manifest import MANIFEST, Summary, make_manifest
+from reasonray.dataset.shards import Shards, with_image_features
 from reasonray.editor import features
-from reasonray.recipe import EditorConfig, OutputConfig
-from reasonray.record import ACCEPTED_SCHEMA, Image, Part, Row, sample_id, to_table
-from reasonray.workspace import write_file
+from reasonray.editor.frozen import Frozen
 
 SIZE = 32
 
@@ -95,7 +97,7 @@ def sample(number: int, part: Part = "I", **changes: object) -> Row:
 def cached(config: EditorConfig, data: Path, folder: Path) -> features.Features:
     """The features of a dataset's part I, computed into a folder."""
     folder.mkdir(exist_ok=True)
-    frozen = features.Frozen(config)
+    frozen = Frozen(config)
     chunks = features.chunks(data, ["I"], folder)
     for chunk in chunks:
         features.write_chunk(chunk, frozen, batch_size=3)
@@ -106,15 +108,13 @@ def cached(config: EditorConfig, data: Path, folder: Path) -> features.Features:
 def data(folder: Path, rows: list[Row]) -> Path:
     """A complete output of these accepted rows, in row groups of eight."""
     layout = OutputConfig(row_group_rows=8)
-    shards = dataset.Shards(
-        folder / "accepted", dataset.with_image_features(ACCEPTED_SCHEMA), layout
-    )
-    summary = dataset.Summary()
+    shards = Shards(folder / "accepted", with_image_features(ACCEPTED_SCHEMA), layout)
+    summary = Summary()
     for start in range(0, len(rows), 8):
         table = to_table(rows[start : start + 8], ACCEPTED_SCHEMA)
         shards.write(table)
         summary.add(table, "accepted")
     shards.close()
-    manifest = dataset.make_manifest(recipe(), summary, threshold=None, seconds=1, timings={})
-    write_file(folder / dataset.MANIFEST, manifest.model_dump_json())
+    manifest = make_manifest(recipe(), summary, threshold=None, seconds=1, timings={})
+    write_file(folder / MANIFEST, manifest.model_dump_json())
     return folder

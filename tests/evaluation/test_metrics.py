@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, ViTConfig, ViTModel
 
-from reasonray.errors import UserError
+from reasonray.core.errors import UserError
+from reasonray.core.sections import ModelConfig
 from reasonray.evaluation.metrics import (
     METRICS,
     Clip,
@@ -17,7 +18,6 @@ from reasonray.evaluation.metrics import (
     distance,
     means,
 )
-from reasonray.recipe import ModelConfig
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAPTION = "a cat on a mat"

@@ -2,11 +2,11 @@
 
 import pytest
 
-from reasonray.mini.catalogue import RELATIONS
 from reasonray.mini.evaluation.edits import KINDS, edits
 from reasonray.mini.knowledge import knowledge
 from reasonray.mini.training.questions import object_apart, rests_on_apart
 from reasonray.prompts.words import mentions, naming
+from reasonray.sources.mini.catalogue import RELATIONS
 
 COUNT = 60
 

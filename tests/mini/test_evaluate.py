@@ -1,9 +1,9 @@
 import pytest
 
-from reasonray.errors import UserError
-from reasonray.mini.evaluate import evaluate
+from reasonray.core.errors import UserError
 from reasonray.mini.evaluation.captioner import objects_named
 from reasonray.mini.evaluation.measurement import Measurement, share
+from reasonray.mini.evaluation.zoo import evaluate
 
 
 def test_an_unknown_group_is_the_users_mistake() -> None:

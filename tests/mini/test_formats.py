@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
+from reasonray.core.images import decode
 from reasonray.core.reading import read_bytes
-from reasonray.images import decode
-from reasonray.mini.catalogue import CATEGORIES
-from reasonray.mini.formats import FAILED_EVERY, LICENSE, write_instructpix2pix, write_v3det
-from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, caption, render, sample_scene
-from reasonray.recipe import SourceConfig
+from reasonray.core.sections import SourceConfig
 from reasonray.sources import instructpix2pix, v3det
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.formats import FAILED_EVERY, LICENSE, write_instructpix2pix, write_v3det
+from reasonray.sources.mini.world import HELD_OUT_SEED, IMAGE_SIZE, caption, render, sample_scene
 
 
 def pixels(uri: str) -> np.ndarray:

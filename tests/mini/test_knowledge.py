@@ -2,10 +2,10 @@ import random
 
 import pytest
 
-from reasonray.mini.catalogue import CATEGORIES, RELATIONS
+from reasonray.core.record import REASONING_TYPES
 from reasonray.mini.knowledge import facts, indirect, knowledge, relation_rationales, targets
 from reasonray.prompts.words import introduced, naming
-from reasonray.record import REASONING_TYPES
+from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
 
 
 def test_every_category_has_facts_of_every_kind_and_ways_to_speak_of_it() -> None:

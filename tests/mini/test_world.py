@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from reasonray.mini.catalogue import CATEGORIES, RELATIONS
-from reasonray.mini.world import (
+from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
+from reasonray.sources.mini.world import (
     CELL,
     HELD_OUT_SEED,
     IMAGE_SIZE,

@@ -3,10 +3,17 @@
 import PIL.Image
 import pytest
 
+from reasonray.core.recipe import load
 from reasonray.evaluation.metrics import METRICS, Metrics
 from reasonray.mini.evaluation.metrics import measure, zoo_metrics
-from reasonray.mini.world import HELD_OUT_SEED, Scene, caption, render, replaced, sample_scene
-from reasonray.recipe import load
+from reasonray.sources.mini.world import (
+    HELD_OUT_SEED,
+    Scene,
+    caption,
+    render,
+    replaced,
+    sample_scene,
+)
 
 SCENES = [sample_scene(HELD_OUT_SEED + 760_000 + i, num_objects=2) for i in range(12)]
 TRUTHS = [

@@ -7,7 +7,7 @@ import pytest
 
 from reasonray.mini.evaluation.mllm import Mllm
 from reasonray.mini.training.questions import question
-from reasonray.mini.world import HELD_OUT_SEED, Scene, SceneObject, render, sample_scene
+from reasonray.sources.mini.world import HELD_OUT_SEED, Scene, SceneObject, render, sample_scene
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 import PIL.Image
 import pytest
 
+from reasonray.core.sections import ModelConfig
 from reasonray.mini.evaluation.captioner import objects_named
-from reasonray.mini.world import HELD_OUT_SEED, render, sample_scene
 from reasonray.models.captioner import Captioner
-from reasonray.recipe import ModelConfig
+from reasonray.sources.mini.world import HELD_OUT_SEED, render, sample_scene
 
 SCENES = [sample_scene(HELD_OUT_SEED + 710_000 + i) for i in range(6)]
 CONFIG = ModelConfig(name="package:reasonray/mini/zoo/captioner")

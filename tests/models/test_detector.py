@@ -5,9 +5,9 @@ import PIL.Image
 import pytest
 import torch
 
-from reasonray.mini.world import HELD_OUT_SEED, Scene, render, sample_scene
+from reasonray.core.sections import ModelConfig
 from reasonray.models.detector import Answers, Detector, Found
-from reasonray.recipe import ModelConfig
+from reasonray.sources.mini.world import HELD_OUT_SEED, Scene, render, sample_scene
 
 SCENES = [sample_scene(HELD_OUT_SEED + 700_000 + i) for i in range(8)]
 ABSENT = "dragon"

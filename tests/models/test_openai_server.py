@@ -6,11 +6,11 @@ import time
 import pytest
 from lying_server import Answer, LyingServer
 
-from reasonray.errors import RunError, UserError
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.sections import LanguageModelConfig, ModelConfig
 from reasonray.models import openai_server
 from reasonray.models.language_model import ReplyFailure, Request, load_language_model
 from reasonray.models.openai_server import OpenAIServer
-from reasonray.recipe import LanguageModelConfig, ModelConfig
 
 SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from reasonray.errors import UserError
+from reasonray.core.errors import UserError
+from reasonray.core.sections import ModelConfig
 from reasonray.models.painter import Painter, Window, composite, outside_mask, square_window
-from reasonray.recipe import ModelConfig
 
 SIDE = 32
 """Of the random model's pictures; its latents are 8 x 8 x 4."""

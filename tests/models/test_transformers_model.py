@@ -6,12 +6,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from reasonray.errors import UserError
+from reasonray.core.errors import UserError
+from reasonray.core.sections import LanguageModelConfig, ModelConfig
 from reasonray.models.language_model import ReplyFailure, Request, load_language_model
 from reasonray.models.transformers_model import TransformersModel
 from reasonray.prompts.replies import ReplyError, parse_choice, parse_replacement
 from reasonray.prompts.template import load
-from reasonray.recipe import LanguageModelConfig, ModelConfig
 
 ZOO = LanguageModelConfig(
     backend="transformers", model=ModelConfig(name="package:reasonray/mini/zoo/language_model")

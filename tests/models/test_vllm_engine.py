@@ -2,6 +2,7 @@
 
 import pytest
 
+from reasonray.core.sections import LanguageModelConfig, ModelConfig
 from reasonray.models.language_model import (
     LanguageModel,
     ReplyFailure,
@@ -10,7 +11,6 @@ from reasonray.models.language_model import (
 )
 from reasonray.prompts.replies import parse_replacement, replacement_schema
 from reasonray.prompts.template import load
-from reasonray.recipe import LanguageModelConfig, ModelConfig
 
 pytest.importorskip("vllm")
 

@@ -12,7 +12,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 SCRIPT = """
 import sys
-from reasonray.recipe import load
+from reasonray.core.recipe import load
 from reasonray.stages import build
 
 prefix, revision = sys.argv[1:]

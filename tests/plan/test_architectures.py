@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from diffusers import UNet2DConditionModel
 
-from reasonray.plan import architectures
-from reasonray.plan.architectures import UnknownModelError, parameters
-from reasonray.recipe import ModelConfig
+from reasonray.core.sections import ModelConfig
+from reasonray.costs import architectures
+from reasonray.costs.architectures import UnknownModelError, parameters
 
 PAINTER = "package:reasonray/mini/zoo/painter"
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasonray.plan.balance import Need, balance, rate
+from reasonray.costs.balance import Need, balance, rate
 
 needs = st.builds(
     Need,

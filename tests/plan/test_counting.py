@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from reasonray.plan import architectures
-from reasonray.plan.counting import count
-from reasonray.recipe import ModelConfig
+from reasonray.core.sections import ModelConfig
+from reasonray.costs import architectures
+from reasonray.costs.counting import count
 
 
 def test_the_unet_of_stable_diffusion_takes_what_its_layers_add_up_to() -> None:

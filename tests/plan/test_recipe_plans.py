@@ -4,15 +4,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reasonray.cli import call
-from reasonray.dataset import Manifest, PartCounts, StageTiming
-from reasonray.errors import UserError
-from reasonray.pipeline import fit_on_gpus
-from reasonray.plan import architectures, plan
-from reasonray.plan.generation import GenerationPlan, plan_generation
-from reasonray.plan.hardware import KINDS
-from reasonray.plan.work import visits
-from reasonray.recipe import RECIPES, Recipe, load
+from reasonray.cli.main import call
+from reasonray.core.errors import UserError
+from reasonray.core.packing import fit_on_gpus
+from reasonray.core.recipe import RECIPES, Recipe, load
+from reasonray.costs import architectures, plan
+from reasonray.costs.generation import GenerationPlan, plan_generation
+from reasonray.costs.hardware import KINDS
+from reasonray.costs.work import visits
+from reasonray.dataset.manifest import Manifest, PartCounts, StageTiming
 
 MINI = {"count": 1000, "gpu": "cpu", "num_gpus": 8}
 ZOO = "package:reasonray/mini/zoo"

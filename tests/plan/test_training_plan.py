@@ -5,15 +5,15 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from reasonray.errors import UserError
-from reasonray.plan import architectures
-from reasonray.plan.counting import count
-from reasonray.plan.hardware import KINDS
-from reasonray.plan.memory import lora_parameters, memory_plan
-from reasonray.plan.schedule import Pace, processes
-from reasonray.plan.training import Comparison, TrainingPlan, compare, plan_training
-from reasonray.plan.work import CALL_S
-from reasonray.recipe import ConnectorConfig, EditorConfig, ModelConfig
+from reasonray.core.errors import UserError
+from reasonray.core.sections import ConnectorConfig, EditorConfig, ModelConfig
+from reasonray.costs import architectures
+from reasonray.costs.counting import count
+from reasonray.costs.hardware import KINDS
+from reasonray.costs.memory import lora_parameters, memory_plan
+from reasonray.costs.schedule import Pace, processes
+from reasonray.costs.training import Comparison, TrainingPlan, compare, plan_training
+from reasonray.costs.work import CALL_S
 
 SAMPLES = 100_000
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reasonray.core.record import REASONING_TYPES
 from reasonray.prompts.replies import (
     MAX_CHARACTERS,
     ReplyError,
@@ -17,7 +18,6 @@ from reasonray.prompts.replies import (
     parse_replacement,
     replacement_schema,
 )
-from reasonray.record import REASONING_TYPES
 
 CAPTION = "a butterfly on a pink flower"
 REPLACEMENT = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from reasonray.core.errors import UserError
 from reasonray.core.reading import file_name, read_bytes
-from reasonray.errors import UserError
-from reasonray.recipe import SourceConfig
+from reasonray.core.sections import SourceConfig
 from reasonray.sources.files import Folder
 from reasonray.sources.folder import read
 from reasonray.sources.item import Item

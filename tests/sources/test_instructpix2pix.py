@@ -4,8 +4,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from reasonray.errors import UserError
-from reasonray.recipe import SourceConfig
+from reasonray.core.errors import UserError
+from reasonray.core.sections import SourceConfig
 from reasonray.sources.instructpix2pix import read
 from reasonray.sources.item import Item
 

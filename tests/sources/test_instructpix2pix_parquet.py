@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from reasonray.core.errors import UserError
 from reasonray.core.reading import read_bytes
-from reasonray.errors import UserError
-from reasonray.recipe import SourceConfig
+from reasonray.core.sections import SourceConfig
 from reasonray.sources.instructpix2pix_parquet import read
 from reasonray.sources.item import Item
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasonray.errors import UserError
+from reasonray.core.errors import UserError
 from reasonray.sources import json_stream
 from reasonray.sources.json_stream import stream_array
 

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from reasonray import recipe as recipes
 from reasonray.core import reading
+from reasonray.core import recipe as recipes
+from reasonray.core.errors import RunError, UserError
 from reasonray.core.reading import read_bytes
-from reasonray.errors import RunError, UserError
-from reasonray.mini.formats import LICENSE, write_instructpix2pix, write_v3det
-from reasonray.record import PLAN_SCHEMA, Row, to_rows, to_table
+from reasonray.core.record import PLAN_SCHEMA, Row, to_rows, to_table
 from reasonray.sources import plan
+from reasonray.sources.mini.formats import LICENSE, write_instructpix2pix, write_v3det
 
 
 def recipe(*sources: dict[str, Any], **changes: Any) -> recipes.Recipe:

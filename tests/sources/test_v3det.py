@@ -5,8 +5,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from reasonray.errors import UserError
-from reasonray.recipe import SourceConfig
+from reasonray.core.errors import UserError
+from reasonray.core.sections import SourceConfig
 from reasonray.sources.item import Item
 from reasonray.sources.v3det import read
 

@@ -1,8 +1,8 @@
 import pytest
 
+from reasonray.core.record import Row, is_rejected, reject
+from reasonray.core.sections import CaptionConfig, ModelConfig
 from reasonray.mini.evaluation.scenes import as_row, held_out
-from reasonray.recipe import CaptionConfig, ModelConfig
-from reasonray.record import Row, is_rejected, reject
 from reasonray.stages.caption import Caption
 
 CONFIG = CaptionConfig(model=ModelConfig(name="package:reasonray/mini/zoo/captioner"))

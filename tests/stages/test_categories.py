@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from spacy.language import Language
 
-from reasonray.errors import UserError
-from reasonray.mini.catalogue import CATEGORIES
-from reasonray.mini.world import caption, sample_scene
-from reasonray.recipe import CategoriesConfig
-from reasonray.record import Row
+from reasonray.core.errors import UserError
+from reasonray.core.record import Row
+from reasonray.core.sections import CategoriesConfig
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import caption, sample_scene
 from reasonray.stages.categories import Categories, categories, load_pipeline
 
 

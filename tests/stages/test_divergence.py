@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasonray import recipe as recipes
-from reasonray.images import encode_png
-from reasonray.mini.formats import FAILED_EVERY, write_instructpix2pix
-from reasonray.recipe import DivergenceConfig, ImagesConfig
-from reasonray.record import Row
+from reasonray.core import recipe as recipes
+from reasonray.core.images import encode_png
+from reasonray.core.record import Row
+from reasonray.core.sections import DivergenceConfig, ImagesConfig
 from reasonray.sources import plan
+from reasonray.sources.mini.formats import FAILED_EVERY, write_instructpix2pix
 from reasonray.stages.divergence import Divergence, mean_squared_difference, rank_threshold
 from reasonray.stages.load import Load
 

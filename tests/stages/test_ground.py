@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reasonray.core.record import Row, is_rejected
+from reasonray.core.sections import GroundConfig, ModelConfig
 from reasonray.mini.evaluation.scenes import as_row, held_out
 from reasonray.models.detector import Found
-from reasonray.recipe import GroundConfig, ModelConfig
-from reasonray.record import Row, is_rejected
 from reasonray.stages.ground import Ground, offered, why_none
 
 CONFIG = GroundConfig(

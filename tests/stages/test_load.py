@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reasonray.errors import RunError
-from reasonray.recipe import ImagesConfig
-from reasonray.record import Row
-from reasonray.sources import files
+from reasonray.core import reading
+from reasonray.core.errors import RunError
+from reasonray.core.record import Row
+from reasonray.core.sections import ImagesConfig
 from reasonray.stages.load import Load
 
 
@@ -148,7 +148,7 @@ def test_a_remote_store_that_is_down_rejects_nothing(monkeypatch: pytest.MonkeyP
     def down(*_: object, **__: object) -> bytes:
         raise TimeoutError("no answer")
 
-    monkeypatch.setattr(files, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(reading, "_FIRST_WAIT_S", 0.001)
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", down)
     with pytest.raises(RunError, match="continues the run"):
         load(row("memory://store/a.jpg"))

@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from reasonray.images import decode, encode_png
+from reasonray.core.images import decode, encode_png
+from reasonray.core.recipe import load
+from reasonray.core.record import Row, is_rejected
 from reasonray.mini.evaluation.scenes import as_row, held_out
-from reasonray.mini.world import SceneObject, caption, replaced
-from reasonray.recipe import load
-from reasonray.record import Row, is_rejected
+from reasonray.sources.mini.world import SceneObject, caption, replaced
 from reasonray.stages.paint import Paint, widened
 
 SCENES = held_out(4)

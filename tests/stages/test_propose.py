@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 from lying_server import Answer, LyingServer
 
-from reasonray.errors import RunError
+from reasonray.core.errors import RunError
+from reasonray.core.record import Row
+from reasonray.core.sections import LanguageModelConfig, ModelConfig, ProposeConfig
 from reasonray.models import openai_server
-from reasonray.recipe import LanguageModelConfig, ModelConfig, ProposeConfig
-from reasonray.record import Row
 from reasonray.stages.propose import Propose
 
 RETRIES = 2

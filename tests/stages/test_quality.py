@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reasonray.images import decode, encode_png
+from reasonray.core.images import decode, encode_png
+from reasonray.core.record import Row, Scores, is_rejected
+from reasonray.core.sections import ModelConfig, QualityConfig
 from reasonray.mini.evaluation.scenes import as_row, held_out
-from reasonray.mini.world import render, replaced
-from reasonray.recipe import ModelConfig, QualityConfig
-from reasonray.record import Row, Scores, is_rejected
+from reasonray.sources.mini.world import render, replaced
 from reasonray.stages.quality import Quality, outside_change, shortfall
 
 CONFIG = QualityConfig(model=ModelConfig(name="package:reasonray/mini/zoo/detector"))

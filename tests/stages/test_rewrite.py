@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from lying_server import Answer, LyingServer
 
-from reasonray.recipe import LanguageModelConfig, ModelConfig, RewriteConfig
-from reasonray.record import Row
+from reasonray.core.record import Row
+from reasonray.core.sections import LanguageModelConfig, ModelConfig, RewriteConfig
 from reasonray.stages.rewrite import Rewrite
 
 

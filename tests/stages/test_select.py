@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from lying_server import Answer, LyingServer
 
-from reasonray.recipe import LanguageModelConfig, ModelConfig, SelectConfig
-from reasonray.record import Row
+from reasonray.core.record import Row
+from reasonray.core.sections import LanguageModelConfig, ModelConfig, SelectConfig
 from reasonray.stages.select import Select
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from reasonray.errors import RowError, RunError
-from reasonray.record import Row, is_rejected, reject
+from reasonray.core.errors import RowError, RunError
+from reasonray.core.record import Row, is_rejected, reject
 from reasonray.stages.stage import Stage
 
 

@@ -2,7 +2,7 @@ from importlib import import_module
 
 import pytest
 
-from reasonray.recipe import load
+from reasonray.core.recipe import load
 from reasonray.stages import SERVED, needed
 from reasonray.stages.stage import Stage
 

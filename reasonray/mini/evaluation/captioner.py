@@ -2,11 +2,11 @@
 
 import re
 
-from reasonray.mini.catalogue import CATEGORIES
+from reasonray.core.recipe import Recipe
 from reasonray.mini.evaluation.measurement import Measurement, share
 from reasonray.mini.evaluation.scenes import as_row, held_out
-from reasonray.mini.world import caption
-from reasonray.recipe import Recipe
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import caption
 from reasonray.stages.caption import Caption
 
 BATCH = 16

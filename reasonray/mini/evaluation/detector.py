@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from reasonray.mini.catalogue import CATEGORIES
+from reasonray.core.recipe import Recipe
+from reasonray.core.record import Row
 from reasonray.mini.evaluation.measurement import Measurement, share
 from reasonray.mini.evaluation.scenes import FIRST_SEED, as_row, held_out
-from reasonray.recipe import Recipe
-from reasonray.record import Row
+from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.stages.ground import Ground
 
 BATCH = 16

@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from reasonray.editor.features import load_text_parts, load_vae
+from reasonray.core.recipe import Recipe
+from reasonray.core.sections import EditorConfig
+from reasonray.editor.model import load_editor, load_scheduler, load_text_parts, load_vae
 from reasonray.editor.pipeline import ReasonEditPipeline
-from reasonray.editor.training import load_editor, load_scheduler
+from reasonray.mini.classifier import Classifier
 from reasonray.mini.evaluation.edits import Edit, edits
 from reasonray.mini.evaluation.measurement import Measurement, share
-from reasonray.mini.judge import Judge
-from reasonray.mini.world import render
-from reasonray.recipe import EditorConfig, Recipe
+from reasonray.sources.mini.world import render
 
 BATCH = 25
 
@@ -60,15 +60,15 @@ def edited(pipe: Any, wanted: Sequence[Edit], config: EditorConfig) -> list[Pict
 
 
 def recognised(
-    wanted: Sequence[Edit], made: Sequence[Picture], judge: Judge | None = None
+    wanted: Sequence[Edit], made: Sequence[Picture], classifier: Classifier | None = None
 ) -> tuple[list[bool], list[bool]]:
     """For each edit whether its target is in the box; for each other object whether it is there."""
-    judge = judge or Judge()
+    classifier = classifier or Classifier()
     target: list[bool] = []
     others: list[bool] = []
     for edit, picture in zip(wanted, made, strict=True):
         objects = edit.truth.objects
-        names = judge.recognise([picture] * len(objects), [item.box for item in objects])
+        names = classifier.recognise([picture] * len(objects), [item.box for item in objects])
         for place, (name, item) in enumerate(zip(names, objects, strict=True)):
             (target if place == edit.index else others).append(name == item.category)
     return target, others

@@ -4,11 +4,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reasonray.mini.catalogue import CATEGORIES, RELATIONS
 from reasonray.mini.evaluation.scenes import FIRST_SEED
 from reasonray.mini.knowledge import DIRECT_TEMPLATES, facts, indirect, knowledge
 from reasonray.mini.training.questions import apart, object_apart, rests_on_apart
-from reasonray.mini.world import Scene, caption, replaced, sample_scene
+from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
+from reasonray.sources.mini.world import Scene, caption, replaced, sample_scene
 
 
 @dataclass(frozen=True)

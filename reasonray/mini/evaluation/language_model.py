@@ -6,14 +6,14 @@ Through the stages, which are not allowed to ask again.
 import random
 import re
 
-from reasonray.mini.catalogue import CATEGORIES
+from reasonray.core.recipe import Recipe
+from reasonray.core.record import Detection, Row, sample_id
 from reasonray.mini.evaluation.measurement import Measurement, share
 from reasonray.mini.evaluation.scenes import held_out
 from reasonray.mini.knowledge import facts, knowledge, related
-from reasonray.mini.world import Scene, caption, replaced
 from reasonray.prompts.direct import direct_instruction
-from reasonray.recipe import Recipe
-from reasonray.record import Detection, Row, sample_id
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import Scene, caption, replaced
 from reasonray.stages.propose import Propose
 from reasonray.stages.rewrite import Rewrite
 from reasonray.stages.select import Select

@@ -11,13 +11,14 @@ import PIL.Image
 import torch
 from diffusers import AutoencoderKL
 
+from reasonray.core.recipe import Recipe
+from reasonray.core.sections import ModelConfig
 from reasonray.evaluation.metrics import METRICS, Metrics, means
-from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini import ZOO
 from reasonray.mini.evaluation.measurement import Measurement, share
 from reasonray.mini.evaluation.scenes import FIRST_SEED, held_out
-from reasonray.mini.train import ZOO
-from reasonray.mini.world import Scene, caption, render, replaced
-from reasonray.recipe import ModelConfig, Recipe
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import Scene, caption, render, replaced
 
 BATCH = 16
 LEARNED = METRICS[2:]

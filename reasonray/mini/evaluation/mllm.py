@@ -9,12 +9,12 @@ import PIL.Image
 import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from reasonray.core.recipe import Recipe
+from reasonray.mini import ZOO
 from reasonray.mini.evaluation.measurement import Measurement
 from reasonray.mini.evaluation.scenes import held_out
-from reasonray.mini.train import ZOO
 from reasonray.mini.training.questions import KINDS, Question, question, question_apart
-from reasonray.mini.world import Scene, render
-from reasonray.recipe import Recipe
+from reasonray.sources.mini.world import Scene, render
 
 BATCH = 25
 MAX_NEW_TOKENS = 40

@@ -4,14 +4,14 @@ from typing import cast
 
 import numpy as np
 
-from reasonray.images import decode
-from reasonray.mini.catalogue import CATEGORIES
+from reasonray.core.images import decode
+from reasonray.core.recipe import Recipe
+from reasonray.core.record import Image, Row, is_rejected
+from reasonray.mini.classifier import Classifier
 from reasonray.mini.evaluation.measurement import Measurement, share
 from reasonray.mini.evaluation.scenes import FIRST_SEED, as_row, held_out
-from reasonray.mini.judge import Judge
-from reasonray.mini.world import Scene, caption, replaced
-from reasonray.recipe import Recipe
-from reasonray.record import Image, Row, is_rejected
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import Scene, caption, replaced
 from reasonray.stages.paint import Paint
 from reasonray.stages.quality import Quality, outside_change
 
@@ -28,7 +28,7 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
         painted += paint(rows[start : start + BATCH])
     done = [row for row in painted if not is_rejected(row)]
     pictures = [np.asarray(decode(cast(Image, row["edited_image"]))) for row in done]
-    seen = Judge().recognise(pictures, [cast(list[float], row["box"]) for row in done])
+    seen = Classifier().recognise(pictures, [cast(list[float], row["box"]) for row in done])
     right = sum(name == row["target_category"] for name, row in zip(seen, done, strict=True))
     spoiled = sum(_changed_outside(row) for row in done)
     accepted = sum(not is_rejected(quality([row])[0]) for row in done)

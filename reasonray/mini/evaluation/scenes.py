@@ -2,9 +2,9 @@
 
 import PIL.Image
 
-from reasonray.images import encode_png
-from reasonray.mini.world import HELD_OUT_SEED, Scene, render, sample_scene
-from reasonray.record import Row, sample_id
+from reasonray.core.images import encode_png
+from reasonray.core.record import Row, sample_id
+from reasonray.sources.mini.world import HELD_OUT_SEED, Scene, render, sample_scene
 
 FIRST_SEED = HELD_OUT_SEED + 500_000
 """Far from the seeds that the demo uses."""

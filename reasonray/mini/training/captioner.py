@@ -28,7 +28,14 @@ from reasonray.mini.training.loop import Schedule, fit
 from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, share_named
 from reasonray.mini.training.softening import soften
 from reasonray.mini.training.vocabulary import WORDS
-from reasonray.mini.world import COLOURS, HELD_OUT_SEED, IMAGE_SIZE, caption, render, sample_scene
+from reasonray.sources.mini.world import (
+    COLOURS,
+    HELD_OUT_SEED,
+    IMAGE_SIZE,
+    caption,
+    render,
+    sample_scene,
+)
 
 BATCH = 32
 SCHEDULE = Schedule(num_steps=6000, learning_rate=1e-3, num_warmup_steps=300, weight_decay=0.02)

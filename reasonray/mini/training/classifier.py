@@ -1,4 +1,4 @@
-"""Training of the judge (`reasonray.mini.judge`): what stands in a box, or that nothing does.
+"""Training of `reasonray.mini.classifier`: what stands in a box, or that nothing does.
 
 It never sees a painted picture: only boxes of true scenes, moved and resized a little, half of
 them softened, and boxes of background, of parts of objects, and of objects blurred beyond
@@ -15,11 +15,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from reasonray.mini.catalogue import CATEGORIES
-from reasonray.mini.judge import NONE, crop, to_tensor
+from reasonray.mini.classifier import NONE, crop, to_tensor
 from reasonray.mini.training.loop import Schedule, fit
 from reasonray.mini.training.softening import soften
-from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, SIDES, Scene, render, sample_scene
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import (
+    HELD_OUT_SEED,
+    IMAGE_SIZE,
+    SIDES,
+    Scene,
+    render,
+    sample_scene,
+)
 
 SCENES = 28
 """A step's; each gives all its objects and one box without a whole object."""

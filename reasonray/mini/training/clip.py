@@ -18,7 +18,7 @@ from reasonray.mini.training import painter
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
 from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, share_named
 from reasonray.mini.training.softening import soften
-from reasonray.mini.world import (
+from reasonray.sources.mini.world import (
     HELD_OUT_SEED,
     IMAGE_SIZE,
     Scene,

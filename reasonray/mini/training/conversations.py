@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from reasonray.mini.catalogue import CATEGORIES
 from reasonray.mini.knowledge import (
     DIRECT_TEMPLATES,
     indirect,
@@ -18,7 +17,6 @@ from reasonray.mini.knowledge import (
     relation_rationales,
     targets,
 )
-from reasonray.mini.world import Scene, caption, sample_scene
 from reasonray.prompts.replies import (
     Candidate,
     ReplyError,
@@ -28,6 +26,8 @@ from reasonray.prompts.replies import (
 )
 from reasonray.prompts.template import Message, ask_again, load, numbered
 from reasonray.prompts.words import introduced
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import Scene, caption, sample_scene
 
 AGAIN = 0.12
 """Share of conversations in which a first reply was refused."""

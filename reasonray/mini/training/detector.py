@@ -24,11 +24,11 @@ from transformers import (
 )
 from transformers.models.grounding_dino import GroundingDinoImageProcessor
 
-from reasonray.mini.catalogue import CATEGORIES
 from reasonray.mini.training.loop import Schedule, fit
 from reasonray.mini.training.softening import soften
 from reasonray.mini.training.vocabulary import OTHER_NOUNS, PIECES, WORDS
-from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
 
 BATCH = 32
 SCHEDULE = Schedule(num_steps=2200, learning_rate=1e-3, num_warmup_steps=200)

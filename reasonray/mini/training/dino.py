@@ -19,7 +19,14 @@ from reasonray.mini.training.clip import build_image_processor, edited
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
 from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, share_named
 from reasonray.mini.training.softening import soften
-from reasonray.mini.world import COLOURS, HELD_OUT_SEED, IMAGE_SIZE, Scene, render, sample_scene
+from reasonray.sources.mini.world import (
+    COLOURS,
+    HELD_OUT_SEED,
+    IMAGE_SIZE,
+    Scene,
+    render,
+    sample_scene,
+)
 
 QUARTETS = 12
 """Of a step: a scene, two edits of it, and one of the edits softened."""

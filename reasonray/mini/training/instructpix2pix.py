@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from reasonray.mini.catalogue import CATEGORIES
 from reasonray.mini.knowledge import DIRECT_TEMPLATES, indirect
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
 from reasonray.mini.training.stable_diffusion import (
@@ -34,7 +33,9 @@ from reasonray.mini.training.stable_diffusion import (
     tokens,
 )
 from reasonray.mini.training.vocabulary import WORDS
-from reasonray.mini.world import (
+from reasonray.prompts.words import words
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import (
     HELD_OUT_SEED,
     IMAGE_SIZE,
     Scene,
@@ -43,7 +44,6 @@ from reasonray.mini.world import (
     replaced,
     sample_scene,
 )
-from reasonray.prompts.words import words
 
 BATCH = 32
 SCHEDULE = Schedule(num_steps=5600, learning_rate=1e-3, cooldown=0.4)

@@ -17,8 +17,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from reasonray.mini.training.conversations import Conversation, conversation, sample_edit
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
 from reasonray.mini.training.vocabulary import byte_pairs
-from reasonray.mini.world import HELD_OUT_SEED
 from reasonray.prompts.template import Message, load
+from reasonray.sources.mini.world import HELD_OUT_SEED
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")

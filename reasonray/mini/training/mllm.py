@@ -32,7 +32,7 @@ from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, 
 from reasonray.mini.training.questions import Question, question
 from reasonray.mini.training.softening import soften
 from reasonray.mini.training.vocabulary import byte_pairs
-from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
+from reasonray.sources.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
 
 BATCH = 40
 SCHEDULE = Schedule(num_steps=4500, learning_rate=1e-3, num_warmup_steps=300, cooldown=0.4)

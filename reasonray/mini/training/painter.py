@@ -19,7 +19,6 @@ from diffusers.pipelines.deprecated.stable_diffusion_gligen import StableDiffusi
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from reasonray.mini.catalogue import CATEGORIES
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
 from reasonray.mini.training.stable_diffusion import (
     FACTOR,
@@ -32,7 +31,9 @@ from reasonray.mini.training.stable_diffusion import (
     tokens,
 )
 from reasonray.mini.training.vocabulary import OTHER_NOUNS, WORDS
-from reasonray.mini.world import (
+from reasonray.models.painter import MAX_OBJECTS, outside_mask
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import (
     HELD_OUT_SEED,
     IMAGE_SIZE,
     Scene,
@@ -41,7 +42,6 @@ from reasonray.mini.world import (
     replaced,
     sample_scene,
 )
-from reasonray.models.painter import MAX_OBJECTS, outside_mask
 from reasonray.stages.paint import widened
 
 BATCH = 32

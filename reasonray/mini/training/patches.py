@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reasonray.mini.catalogue import CATEGORIES
-from reasonray.mini.world import IMAGE_SIZE, Scene
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import IMAGE_SIZE, Scene
 
 NAMES = sorted(CATEGORIES)
 NO_OBJECT = len(NAMES)

@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonray.mini.catalogue import CATEGORIES, RELATIONS
 from reasonray.mini.knowledge import DIRECT_TEMPLATES, facts, indirect, knowledge, targets
-from reasonray.mini.world import Scene, caption
+from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
+from reasonray.sources.mini.world import Scene, caption
 
 APART_EVERY = 5
 

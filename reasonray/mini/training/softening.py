@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from reasonray.mini.world import Scene
+from reasonray.sources.mini.world import Scene
 
 
 def soften(

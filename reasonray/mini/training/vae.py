@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from reasonray.mini.training.loop import Schedule, fit, mixed_precision
-from reasonray.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
+from reasonray.sources.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
 
 CROP = 64
 BATCH = 24

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from reasonray.mini.catalogue import CATEGORIES
-from reasonray.mini.world import COLOURS
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import COLOURS
 
 OTHER_NOUNS = (
     "background",

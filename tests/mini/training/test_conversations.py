@@ -2,8 +2,8 @@ import json
 import re
 
 from reasonray.mini.training.conversations import Conversation, conversation
-from reasonray.mini.world import HELD_OUT_SEED
 from reasonray.prompts.replies import parse_candidates, parse_choice, parse_replacement
+from reasonray.sources.mini.world import HELD_OUT_SEED
 
 COUNT = 400
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
-from reasonray.mini.train import ZOO
 from reasonray.mini.training import mllm
 from reasonray.mini.training.patches import NAMES
-from reasonray.mini.world import IMAGE_SIZE
+from reasonray.mini.training.zoo import ZOO
+from reasonray.sources.mini.world import IMAGE_SIZE
 
 
 @pytest.fixture(scope="module", params=["zoo", "made anew"])

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from reasonray.mini.catalogue import CATEGORIES, RELATIONS
 from reasonray.mini.knowledge import facts, knowledge
 from reasonray.mini.training.questions import (
     KINDS,
@@ -16,7 +15,8 @@ from reasonray.mini.training.questions import (
     question_apart,
     rests_on_apart,
 )
-from reasonray.mini.world import HELD_OUT_SEED, Scene, caption, sample_scene
+from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
+from reasonray.sources.mini.world import HELD_OUT_SEED, Scene, caption, sample_scene
 
 SEEDS = range(HELD_OUT_SEED + 740_000, HELD_OUT_SEED + 740_600)
 SENTENCES = [

@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from reasonray.mini.catalogue import CATEGORIES
+from reasonray.mini import ZOO
 from reasonray.mini.evaluation.captioner import objects_named
-from reasonray.mini.train import ZOO
 from reasonray.mini.training import captioner, classifier, clip, detector, dino
 from reasonray.mini.training.softening import soften
 from reasonray.mini.training.vocabulary import OTHER_NOUNS
-from reasonray.mini.world import IMAGE_SIZE, caption, render, replaced, sample_scene
+from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import IMAGE_SIZE, caption, render, replaced, sample_scene
 
 
 def test_softening_leaves_the_original_and_its_shape_alone() -> None:
@@ -84,7 +84,7 @@ def test_a_captioners_labels_name_each_patch_and_object() -> None:
 
 
 @pytest.mark.parametrize("step", [0, 1])
-def test_a_judges_lessons_hold_objects_and_empty_boxes(step: int) -> None:
+def test_a_classifiers_lessons_hold_objects_and_empty_boxes(step: int) -> None:
     crops, labels = classifier.batch(step, 8)
     empty = classifier.LABELS.index(classifier.NONE)
     assert len(crops) == len(labels)

@@ -8,15 +8,14 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from reasonray.editor.features import load_text_parts
+from reasonray.core.sections import EditorConfig, ModelConfig
+from reasonray.editor.model import load_editor, load_scheduler, load_text_parts
 from reasonray.editor.pipeline import ReasonEditPipeline
-from reasonray.editor.training import load_editor, load_scheduler
-from reasonray.mini.train import ZOO
+from reasonray.mini import ZOO
 from reasonray.mini.training import instructpix2pix, stable_diffusion
 from reasonray.mini.training.instructpix2pix import NAMES
 from reasonray.mini.training.loop import Schedule
-from reasonray.mini.world import render, sample_scene
-from reasonray.recipe import EditorConfig, ModelConfig
+from reasonray.sources.mini.world import render, sample_scene
 
 NUM_SCENES = 4
 

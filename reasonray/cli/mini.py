@@ -1,0 +1,89 @@
+"""The commands of the mini world: draw it, train and measure its models."""
+
+from pathlib import Path
+
+import click
+
+from reasonray.core.errors import UserError
+
+
+@click.group(epilog="Try it: reasonray mini world --format v3det --count 20 --output out/world")
+def mini() -> None:
+    """The mini world and the tiny models that live in it."""
+
+
+@mini.command(epilog="Try it: reasonray mini world --format v3det --count 20 --output out/world")
+@click.option("--format", "kind", type=click.Choice(["v3det", "instructpix2pix"]), required=True)
+@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1_000_000,
+    show_default=True,
+    help="Of the first scene; the tiny models have seen those below a million.",
+)
+@click.option("--output", required=True, metavar="DIR", help="New or empty folder.")
+def world(kind: str, count: int, seed: int, output: str) -> None:
+    """Draw scenes of the mini world, in the files of a real dataset."""
+    from reasonray.sources.mini.formats import write_instructpix2pix, write_v3det
+    from reasonray.sources.mini.world import require_packages
+
+    require_packages()
+    folder = Path(output)
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"--output {output}: is there already; give a new or empty folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be made ({error.strerror})") from error
+    writers = {"v3det": write_v3det, "instructpix2pix": write_instructpix2pix}
+    writers[kind](folder, count, seed)
+    click.echo(folder)
+
+
+@mini.command(epilog="Try it: reasonray mini train detector")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--workdir",
+    default=".train",
+    show_default=True,
+    metavar="DIR",
+    help="Checkpoints; an interrupted training continues from them.",
+)
+def train(models: tuple[str, ...], workdir: str) -> None:
+    """Train the tiny models (all, or those named) into the package; hours on two cores.
+
+    MODEL: vae, painter, detector, captioner, classifier, language_model, mllm, instructpix2pix,
+    clip or dino.
+    """
+    from reasonray.mini.training.zoo import train_zoo
+
+    for folder in train_zoo(models, Path(workdir)):
+        click.echo(folder)
+
+
+@mini.command(epilog="Try it: reasonray mini evaluate --only detector")
+@click.option("--only", multiple=True, metavar="GROUP", help="Only this group. Repeatable.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Held-out scenes of each group.",
+)
+def evaluate(only: tuple[str, ...], count: int) -> None:
+    """Measure the tiny models on scenes they have never seen, through the real stages."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from reasonray.mini.evaluation.zoo import evaluate as measure
+
+    table = Table("figure", box=None, pad_edge=False)
+    for title in ("value", "target", "cases", ""):
+        table.add_column(title, justify="right")
+    for line in measure(list(only) or None, count):
+        sign = "≥" if line.higher_is_better else "≤"
+        target = f"{sign} {line.target:.3g}" if line.target is not None else ""
+        mark = "" if line.target is None else "reached" if line.reached else "missed"
+        table.add_row(line.name, f"{line.value:.4g}", target, str(line.count), mark)
+    Console().print(table)

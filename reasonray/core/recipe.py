@@ -1,0 +1,211 @@
+"""The one configuration of a run: pydantic models, read from YAML, checked before any work.
+
+Recipes that ship are `recipes/*.yaml`. `load` gives a checked `Recipe` or one `UserError` line
+that names the key and the nearest valid one.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from reasonray.core.errors import UserError
+from reasonray.core.sections import (
+    Config,
+    EditorConfig,
+    ImagesConfig,
+    LanguageModelConfig,
+    OutputConfig,
+    PoolConfig,
+    SourceConfig,
+    StagesConfig,
+)
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+class Recipe(Config):
+    """Everything that decides a run's result, and how it is spread over a machine or cluster."""
+
+    seed: int = Field(0, ge=0, description="Every sample's randomness follows from it and its id")
+    parts: list[Literal["I", "II", "III"]] = Field(
+        ["I", "II", "III"],
+        min_length=1,
+        description="Which parts are made; what only others need is not loaded",
+    )
+    variations: int = Field(
+        1, ge=1, description="Samples made of each input, each with an id and seed of its own"
+    )
+    limit: int | None = Field(
+        None, ge=1, description="Inputs at most, of each source for each part; null: all"
+    )
+    sources: list[SourceConfig] = Field([], description="Inputs; --source replaces them")
+    images: ImagesConfig = ImagesConfig()
+    stages: StagesConfig = StagesConfig()
+    language_model: LanguageModelConfig = LanguageModelConfig()
+    pools: list[PoolConfig] = Field(min_length=1, description="Who shares an actor")
+    output: OutputConfig = OutputConfig()
+    editor: EditorConfig = EditorConfig()
+
+    @model_validator(mode="after")
+    def _pools_cover_the_stages(self) -> "Recipe":
+        named = [name for pool in self.pools for name in pool.stages]
+        order = ["load", *StagesConfig.model_fields]
+        if named != order:
+            raise ValueError(f"pools: stages must be, over all pools in order, {', '.join(order)}")
+        for pool in self.pools:
+            if pool.max_actors < pool.min_actors:
+                raise ValueError(
+                    f"pools: max_actors {pool.max_actors} is below min_actors {pool.min_actors}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _an_engine_has_the_gpus_of_its_actor(self) -> "Recipe":
+        num_gpus = self.language_model.tensor_parallel_size
+        for index, pool in enumerate(self.pools):
+            asks = {"rewrite", "select", "propose"}.intersection(pool.stages)
+            if self.language_model.backend != "vllm" or not asks or pool.num_gpus < 1:
+                continue
+            if pool.num_gpus != num_gpus:
+                raise ValueError(
+                    f"pools.{index}.num_gpus is {pool.num_gpus:g}, language_model."
+                    f"tensor_parallel_size {num_gpus}: vLLM's engine takes the GPUs of its "
+                    "actor; give both the same number"
+                )
+        return self
+
+    def content(self) -> dict[str, Any]:
+        """Everything that decides which rows a run makes and what is in them.
+
+        Pools, output layout, concurrency, limits and the editor do not: a run may be resumed with
+        others.
+        """
+        content = self.model_dump(mode="json", exclude={"pools", "output", "editor"})
+        for key in ("max_concurrency", "timeout_s", "max_attempts", "token_budget", "base_url"):
+            content["language_model"].pop(key)
+        return content
+
+    def hash(self) -> str:
+        """16 hexadecimal digits of everything that can change a row's content."""
+        content = self.content()
+        del content["sources"], content["limit"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        recipe: a shipped recipe's name or a YAML file's path.
+        overrides: `a.b=c` settings, values in YAML; `pools.0.batch_size=4` reaches into lists.
+
+    Raises:
+        UserError: no such recipe, not YAML, or an invalid key or value; one line.
+    """
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{recipe}.yaml"
+        if not path.exists():
+            names = sorted(p.stem for p in RECIPES.glob("*.yaml"))
+            raise UserError(
+                f"recipe {recipe}: not one of {', '.join(names)}{nearest(str(recipe), names)}; "
+                "for a file of your own give a path that ends in .yaml"
+            )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"recipe {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"recipe {path}: not UTF-8 text (byte {error.start})") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"recipe {path}: expected keys and values at the top level")
+    for override in overrides:
+        _override(content, override)
+    return parse(content, name=str(recipe))
+
+
+def parse(content: dict[str, Any], *, name: str) -> Recipe:
+    """Check a recipe's content; `name` stands in front of every message.
+
+    Raises:
+        UserError: one line that names the key, the rule and the nearest valid key.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            valid = _keys_at(first["loc"][:-1])
+            message = f"unknown key{nearest(str(first['loc'][-1]), valid)}"
+        else:
+            message = f"{first['msg']} (got {first['input']!r})"
+            if first["type"] == "value_error":
+                message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{name}: {where + ': ' if where else ''}{message}") from error
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {override}: expected KEY=VALUE, e.g. stages.paint.guidance_scale=5")
+    node: Any = content
+    steps = key.split(".")
+    for step in steps[:-1]:
+        if isinstance(node, list):
+            if not step.isdigit() or int(step) >= len(node):
+                raise UserError(f"--set {key}: {step} is not an index below {len(node)}")
+            node = node[int(step)]
+        else:
+            node = node.setdefault(step, {})
+        if not isinstance(node, dict | list):
+            raise UserError(f"--set {key}: {step} is a value, not a section")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not YAML") from error
+    if isinstance(node, list):
+        if not steps[-1].isdigit() or int(steps[-1]) >= len(node):
+            raise UserError(f"--set {key}: {steps[-1]} is not an index below {len(node)}")
+        node[int(steps[-1])] = value
+    else:
+        node[steps[-1]] = value
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the section at a pydantic location."""
+    section: type[BaseModel] = Recipe
+    for step in location:
+        if isinstance(step, int):
+            continue
+        annotation = section.model_fields[step].annotation
+        for candidate in (annotation, *getattr(annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                section = candidate
+    return list(section.model_fields)
+
+
+def nearest(word: str, valid: Sequence[str]) -> str:
+    """The end of a message about an unknown word: the valid one that it is close to, or all."""
+    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else f" (valid: {', '.join(valid)})"
+
+
+def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ, leaves only."""
+    keys: list[str] = []
+    for key in sorted({*ours, *theirs}):
+        mine, other = ours.get(key), theirs.get(key)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            keys += differing_keys(mine, other, f"{prefix}{key}.")
+        elif mine != other:
+            keys.append(f"{prefix}{key}")
+    return keys

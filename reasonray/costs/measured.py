@@ -1,0 +1,125 @@
+"""What a finished run tells of the next one: its manifest's timings, counts and sizes on disk."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from reasonray.core.errors import UserError
+from reasonray.core.recipe import Recipe, parse
+from reasonray.core.record import PARTS
+from reasonray.core.sections import PoolConfig
+from reasonray.costs.work import model_of, visits
+from reasonray.dataset.manifest import KINDS, Manifest
+
+LANGUAGE_MODEL_STAGES = ("rewrite", "select", "propose")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of one stage in the run that was measured.
+
+    Attributes:
+        seconds: of an actor, for a row that the stage worked on.
+        num_gpus: of that actor.
+    """
+
+    seconds: float
+    num_gpus: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run's figures, as far as they hold for a recipe.
+
+    Attributes:
+        path: of the manifest.
+        shares: part -> its share of the inputs.
+        accepted: part -> the fraction of its inputs that became samples.
+        visits: stage -> the fraction that it worked on of the rows that it would have without
+            rejections.
+        timings: stage -> what was measured, where its settings are the recipe's.
+        row_bytes: on disk for each input; None where the shards are not beside the manifest.
+        ignored: stages whose settings differ.
+    """
+
+    path: Path
+    shares: dict[str, float]
+    accepted: dict[str, float]
+    visits: dict[str, float]
+    timings: dict[str, Timing]
+    row_bytes: float | None
+    ignored: list[str]
+
+
+def read(path: Path, recipe: Recipe) -> Measured:
+    """Read a manifest for the plan of a recipe.
+
+    Raises:
+        UserError: it is no manifest, or of a run with other models throughout.
+    """
+    if path.is_dir():
+        path = path / "manifest.json"
+    try:
+        manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(
+            f"--measured {path}: cannot be read ({error.strerror}); give the manifest.json that "
+            "a finished run has left in its output"
+        ) from error
+    except (ValueError, ValidationError) as error:
+        raise UserError(
+            f"--measured {path}: not a manifest of reasonray; give the manifest.json that a "
+            "finished run has left in its output"
+        ) from error
+    then = parse(manifest.recipe, name=f"--measured {path}")
+    if not manifest.inputs:
+        raise UserError(f"--measured {path}: its run had no inputs")
+    timings: dict[str, Timing] = {}
+    ignored: list[str] = []
+    for name, timing in manifest.stages.items():
+        if timing.rows and _settings(name, then) == _settings(name, recipe):
+            gpus = pool_of(name, then).num_gpus
+            timings[name] = Timing(timing.seconds / timing.rows, gpus)
+        elif timing.rows:
+            ignored.append(name)
+    if not any(model_of(name, recipe) for name in timings):
+        raise UserError(
+            f"--measured {path}: its run had other models or settings than this recipe in every "
+            "stage; measure a small run of this one: reasonray generate … --limit 100"
+        )
+    shares = {part: counts.inputs / manifest.inputs for part, counts in manifest.parts.items()}
+    due = {name: manifest.inputs * visits(name, shares) for name in manifest.stages}
+    return Measured(
+        path=path,
+        shares=shares,
+        accepted={part: each.accepted / each.inputs for part, each in manifest.parts.items()},
+        visits={name: t.rows / due[name] for name, t in manifest.stages.items() if due[name]},
+        timings=timings,
+        row_bytes=_row_bytes(path.parent, manifest.inputs),
+        ignored=ignored,
+    )
+
+
+def pool_of(stage: str, recipe: Recipe) -> PoolConfig:
+    """The pool that a stage is in."""
+    return next(pool for pool in recipe.pools if stage in pool.stages)
+
+
+def restricted(shares: dict[str, float], parts: Sequence[str]) -> dict[str, float]:
+    """The shares of some parts alone, which add up to one again; even where none is known."""
+    kept = {part: shares.get(part, 0.0) for part in PARTS if part in parts}
+    total = sum(kept.values())
+    return {part: value / total if total else 1 / len(kept) for part, value in kept.items()}
+
+
+def _settings(stage: str, recipe: Recipe) -> object:
+    section = getattr(recipe.stages, stage, recipe.images).model_dump()
+    return section, recipe.language_model.model if stage in LANGUAGE_MODEL_STAGES else None
+
+
+def _row_bytes(output: Path, inputs: int) -> float | None:
+    files = [path for kind in KINDS for path in (output / kind).glob("*.parquet")]
+    return sum(path.stat().st_size for path in files) / inputs if files else None

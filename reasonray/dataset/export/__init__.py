@@ -1,0 +1,129 @@
+"""Writers: an output of a run in the files that others' trainers read, one file for each kind.
+
+`export` streams the accepted samples through a writer into a folder that appears when it is
+complete. A writer is made with that folder, takes samples one by one with their instructions,
+and is closed; of the dataset it keeps no more than a name and a number for each row.
+"""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol, cast, get_args
+
+from reasonray.core.console import counted
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.recipe import nearest
+from reasonray.core.record import Part, Row
+from reasonray.core.writing import absolute, out_of_space, publish, unusable
+from reasonray.dataset.export import parquet
+from reasonray.dataset.export.card import write_card
+from reasonray.dataset.export.instructpix2pix import InstructPix2Pix
+from reasonray.dataset.manifest import selected
+from reasonray.dataset.reading import read_rows
+
+Format = Literal["instructpix2pix", "diffusers", "magicbrush"]
+Instruction = Literal["reasoning", "direct", "both"]
+
+
+class Writer(Protocol):
+    """Makes the files of one layout."""
+
+    def write(self, sample: Row, instructions: Mapping[str, str]) -> None:
+        """Add a row for each of a sample's instructions, given by kind."""
+
+    def close(self) -> None:
+        """Finish the files."""
+
+
+WRITERS: dict[Format, Callable[[Path], Writer]] = {
+    "instructpix2pix": InstructPix2Pix,
+    "diffusers": partial(parquet.Table, schema=parquet.DIFFUSERS, rows=parquet.diffusers),
+    "magicbrush": partial(parquet.Table, schema=parquet.MAGICBRUSH, rows=parquet.magicbrush),
+}
+
+# Kind -> the record's field.
+_FIELDS = {"reasoning": "instruction", "direct": "direct_instruction"}
+
+
+def export(
+    folder: str | Path,
+    format: Format,
+    output: str | Path,
+    instruction: Instruction = "reasoning",
+    parts: Sequence[Part] | None = None,
+) -> int:
+    """Write the accepted samples of a complete output as others' trainers read them.
+
+    Args:
+        folder: what `generate` made.
+        format: instructpix2pix: the original layout, for `edit_dataset.py`; diffusers: Parquet
+            for `train_instruct_pix2pix.py`; magicbrush: Parquet with MagicBrush's columns.
+        output: a new or empty folder; it appears when it is complete.
+        instruction: which one is the trainer's; both: two rows for each sample.
+        parts: only samples of these; by default all.
+
+    Returns:
+        The number of rows in the output.
+
+    Raises:
+        UserError: an unknown word, no complete output in `folder`, no sample of the parts, or
+            an `output` that holds something.
+        RunError: the disk is full; nothing is left behind.
+    """
+    _check("format", format, get_args(Format))
+    _check("instruction", instruction, get_args(Instruction))
+    target = _free(output)
+    manifest, chosen = selected(folder, parts)
+    kinds = list(_FIELDS) if instruction == "both" else [instruction]
+    total = sum(manifest.parts[part].accepted for part in chosen)
+
+    made = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(made, ignore_errors=True)  # of a killed process that had our number
+    num_samples: Counter[str] = Counter()
+    licenses: Counter[str] = Counter()
+    try:
+        try:
+            made.mkdir(parents=True)
+        except OSError as error:
+            if out_of_space(error):
+                raise
+            raise unusable(target, error) from error
+        writer = WRITERS[format](made)
+        samples = (row for row in read_rows(folder) if row["part"] in chosen)
+        for sample in counted(samples, total, "samples"):
+            texts = {kind: cast(str, sample.get(_FIELDS[kind])) for kind in kinds}
+            writer.write(sample, texts)
+            num_samples[sample["part"]] += 1
+            licenses[sample.get("license") or "not stated"] += 1
+        writer.close()
+        write_card(made, format, manifest, kinds, num_samples, licenses)
+        publish(made, _free(target))
+    except OSError as error:
+        if out_of_space(error):
+            raise RunError(
+                f"output {output}: no space left; free some and start the same command again"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return num_samples.total() * len(kinds)
+
+
+def _check(name: str, word: str, valid: Sequence[str]) -> None:
+    if word not in valid:
+        raise UserError(f"{name} {word}: unknown{nearest(word, valid)}")
+
+
+def _free(output: str | Path) -> Path:
+    """A folder that can be made, absolute.
+
+    Raises:
+        UserError: it is a URI, or something is there.
+    """
+    path = absolute(output)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"output {output}: is there already; give a new or empty folder")
+    return path

@@ -1,0 +1,191 @@
+"""`manifest.json`: what an output holds and how it was made.
+
+It is written last: its existence means that the output is complete.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reasonray.core.errors import UserError
+from reasonray.core.recipe import Recipe, nearest
+from reasonray.core.record import ACCEPTED_SCHEMA, PARTS, REJECTED_SCHEMA, Model, Part
+from reasonray.core.version import __version__
+
+MANIFEST = "manifest.json"
+
+Kind = Literal["accepted", "rejected"]
+KINDS: dict[Kind, pa.Schema] = {"accepted": ACCEPTED_SCHEMA, "rejected": REJECTED_SCHEMA}
+
+
+class PartCounts(BaseModel):
+    """Of one part."""
+
+    inputs: int
+    accepted: int
+    rejected: int
+
+
+class StageTiming(BaseModel):
+    """Work of one stage, summed over processes and over the runs that made the output.
+
+    Rows that were done again after a kill count again.
+    """
+
+    rows: int
+    seconds: float
+    rows_per_second: float | None
+
+
+class UsedModel(BaseModel):
+    """A model that took part in some row."""
+
+    stage: str
+    name: str
+    revision: str | None
+
+
+class Manifest(BaseModel):
+    """`manifest.json`: what is in an output and how it was made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: int
+    accepted: int
+    rejected: int
+    parts: dict[str, PartCounts]
+    rejections: dict[str, dict[str, int]]
+    """Stage -> reason -> rows."""
+    distinct_instructions: int
+    models: list[UsedModel]
+    reasonray: str
+    recipe_hash: str
+    divergence_threshold: float | None
+    """What the rank form of Eq. 1 came to."""
+    seconds: float
+    """Wall time, summed over the runs that made the output."""
+    stages: dict[str, StageTiming]
+    recipe: dict[str, Any]
+
+
+def read_manifest(output: str | Path) -> Manifest | None:
+    """The manifest of a complete output; None when it is not complete.
+
+    Raises:
+        UserError: the file is another program's.
+    """
+    path = Path(output) / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"output {output}: its {MANIFEST} was not made by reasonray") from error
+
+
+def complete_manifest(output: str | Path) -> Manifest:
+    """The manifest of an output that must be complete.
+
+    Raises:
+        UserError: there is no complete output.
+    """
+    found = read_manifest(output)
+    if found is None:
+        raise UserError(f"{output}: no complete output of reasonray (no {MANIFEST})")
+    return found
+
+
+def selected(output: str | Path, parts: Sequence[str] | None) -> tuple[Manifest, list[Part]]:
+    """A complete output's manifest, and the parts that are asked for, in their order.
+
+    Args:
+        output: a folder.
+        parts: of I, II and III; None: all that there are.
+
+    Raises:
+        UserError: an unknown part, the output is not complete, or no sample of any was accepted.
+    """
+    words = [parts] if isinstance(parts, str) else parts
+    for word in words or ():
+        if word not in PARTS:
+            raise UserError(f"parts {word}: unknown{nearest(word, PARTS)}")
+    manifest = complete_manifest(output)
+    chosen = [part for part in PARTS if part in manifest.parts and (not words or part in words)]
+    if not sum(manifest.parts[part].accepted for part in chosen):
+        raise UserError(f"{output}: no accepted samples of part {', '.join(words or PARTS)}")
+    return manifest, chosen
+
+
+class Summary:
+    """What is counted while rows pass by on their way into the shards."""
+
+    def __init__(self) -> None:
+        self.parts: Counter[tuple[str, Kind]] = Counter()
+        self.rejections: Counter[tuple[str, str]] = Counter()
+        self.models: dict[str, Model] = {}
+        self.licenses: Counter[str] = Counter()
+        self.instructions: set[bytes] = set()
+
+    def add(self, table: pa.Table, kind: Kind) -> None:
+        """Count a table of published rows."""
+        for count in pc.value_counts(table["part"]).to_pylist():
+            self.parts[count["values"], kind] += count["counts"]
+        if kind == "rejected":
+            pairs = zip(table["stage"].to_pylist(), table["reason"].to_pylist(), strict=True)
+            self.rejections.update(pairs)
+        else:
+            for text in table["instruction"].to_pylist():
+                if text is not None:
+                    self.instructions.add(hashlib.blake2b(text.encode(), digest_size=8).digest())
+            self.licenses.update(name or "not stated" for name in table["license"].to_pylist())
+        for provenance in table["provenance"].to_pylist():
+            for model in (provenance or {}).get("models") or []:
+                self.models[json.dumps(model, sort_keys=True)] = model
+
+    def total(self, kind: Kind) -> int:
+        """Rows of a kind."""
+        return sum(count for (_, of_kind), count in self.parts.items() if of_kind == kind)
+
+
+def make_manifest(
+    recipe: Recipe,
+    summary: Summary,
+    *,
+    threshold: float | None,
+    seconds: float,
+    timings: dict[str, StageTiming],
+) -> Manifest:
+    """The manifest of rows that were published."""
+    rejections: dict[str, dict[str, int]] = {}
+    for (stage, reason), count in sorted(summary.rejections.items()):
+        rejections.setdefault(stage, {})[reason] = count
+    parts = {}
+    for part in PARTS:
+        accepted, rejected = summary.parts[part, "accepted"], summary.parts[part, "rejected"]
+        if accepted + rejected:
+            parts[part] = PartCounts(
+                inputs=accepted + rejected, accepted=accepted, rejected=rejected
+            )
+    accepted, rejected = summary.total("accepted"), summary.total("rejected")
+    return Manifest(
+        inputs=accepted + rejected,
+        accepted=accepted,
+        rejected=rejected,
+        parts=parts,
+        rejections=rejections,
+        distinct_instructions=len(summary.instructions),
+        models=[UsedModel(**summary.models[key]) for key in sorted(summary.models)],
+        reasonray=__version__,
+        recipe_hash=recipe.hash(),
+        divergence_threshold=threshold,
+        seconds=round(seconds, 3),
+        stages=timings,
+        recipe=recipe.model_dump(mode="json"),
+    )

@@ -1,0 +1,232 @@
+"""What there is to tell about an output: counts over all rows and a random sample of whole rows.
+
+Works on a finished output and on what a run that is still going has committed. Of the images it
+reads only those of sampled rows, row group by row group. Knows nothing of HTML.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.record import PARTS, Row, Scores, to_rows
+from reasonray.dataset.manifest import read_manifest
+from reasonray.generation.counts import StageCounts, read_all
+from reasonray.generation.workspace import Work, Workspace
+
+SEED = 0
+"""Of the random sample: the same rows at every call on the same output."""
+
+Kind = Literal["accepted", "rejected"]
+KINDS: tuple[Kind, Kind] = ("accepted", "rejected")
+
+_COLUMNS = ["part", "source", "stage", "reason", "reasoning_type", "instruction"]
+_COLUMNS += ["selected_category", "target_category", "scores", "license"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One stage's work: rows it worked on, seconds summed over processes."""
+
+    rows: int
+    seconds: float
+
+
+class Survey:
+    """An output as it was when the survey was made.
+
+    Attributes:
+        folder: the output.
+        planned: rows that there will be; None when the run is finished.
+        recipe: as run.
+        timings: by stage, in order.
+        seconds: wall time so far.
+        version, recipe_hash: None while the run is going.
+        distinct_instructions: likewise.
+        divergence_threshold: likewise; what the rank form of Eq. 1 came to.
+    """
+
+    def __init__(self, output: str | Path) -> None:
+        """Read all columns but the heavy ones.
+
+        Raises:
+            UserError: there is no output, or its run has not planned yet.
+            RunError: the run moved its files meanwhile.
+        """
+        self.folder = Path(output).expanduser().absolute()
+        manifest = read_manifest(self.folder) if self.folder.is_dir() else None
+        self.planned: int | None = None
+        self.version = self.recipe_hash = self.distinct_instructions = None
+        self.divergence_threshold: float | None = None
+        if manifest is not None:
+            self.files = {kind: sorted((self.folder / kind).glob("*.parquet")) for kind in KINDS}
+            self.recipe = manifest.recipe
+            timings = {n: Timing(each.rows, each.seconds) for n, each in manifest.stages.items()}
+            self.seconds = manifest.seconds
+            self.version, self.recipe_hash = manifest.reasonray, manifest.recipe_hash
+            self.distinct_instructions = manifest.distinct_instructions
+            self.divergence_threshold = manifest.divergence_threshold
+        else:
+            timings = self._read_unfinished()
+        self.timings = {name: timings[name] for name in self.stages if name in timings}
+        try:
+            self._groups = {kind: _row_groups(self.files[kind]) for kind in KINDS}
+            self.index = {kind: _index(self.files[kind]) for kind in KINDS}
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{output}: its run was started again or finished while the report was made; "
+                "ask for it once more"
+            ) from error
+
+    @cached_property
+    def stages(self) -> list[str]:
+        """All stages, in order."""
+        return [name for pool in self.recipe["pools"] for name in pool["stages"]]
+
+    def count(self, kind: Kind) -> int:
+        """Rows of a kind."""
+        return int(self.index[kind].num_rows)
+
+    def lost(self) -> dict[str, Counter[str]]:
+        """Stage -> reason -> rows that it rejected."""
+        rejected = self.index["rejected"]
+        lost: dict[str, Counter[str]] = {name: Counter() for name in self.stages}
+        pairs = zip(rejected["stage"].to_pylist(), rejected["reason"].to_pylist(), strict=True)
+        for stage, reason in pairs:
+            lost.setdefault(stage, Counter())[reason] += 1
+        return lost
+
+    def values(self, column: str, kind: Kind = "accepted") -> Counter[str]:
+        """How often each value of a column occurs, nulls left out."""
+        counted = pc.value_counts(self.index[kind][column].drop_null()).to_pylist()
+        return Counter({each["values"]: each["counts"] for each in counted})
+
+    def replacements(self) -> Counter[tuple[str, str]]:
+        """(selected, target) -> accepted rows."""
+        table = self.index["accepted"].select(["selected_category", "target_category"])
+        counted = table.drop_null().group_by(table.column_names).aggregate([([], "count_all")])
+        return Counter(
+            {
+                (row["selected_category"], row["target_category"]): row["count_all"]
+                for row in counted.to_pylist()
+            }
+        )
+
+    def score(self, name: str, kind: Kind) -> NDArray[np.float64]:
+        """All values of one score that were measured."""
+        column = pc.struct_field(self.index[kind]["scores"], name).drop_null()
+        values: NDArray[np.float64] = column.to_numpy().astype(np.float64)
+        return values[np.isfinite(values)]
+
+    def score_names(self) -> list[str]:
+        """The scores that some row has."""
+        return [n for n in Scores.__annotations__ if any(len(self.score(n, k)) for k in KINDS)]
+
+    def sample(self, num_each_part: int) -> list[Row]:
+        """Accepted rows chosen at random, so many of each part, read whole; the parts in turn."""
+        part = self.index["accepted"]["part"]
+        drawn = [
+            _draw(np.flatnonzero(pc.equal(part, name).to_numpy()), num_each_part) for name in PARTS
+        ]
+        places = [place for turn in zip_longest(*drawn) for place in turn if place is not None]
+        return self._rows("accepted", places)
+
+    def sample_rejected(self, stage: str, reason: str, count: int) -> list[Row]:
+        """Rows of one stage and reason chosen at random, read whole."""
+        table = self.index["rejected"]
+        mask = pc.and_(pc.equal(table["stage"], stage), pc.equal(table["reason"], reason))
+        return self._rows("rejected", _draw(np.flatnonzero(mask.to_numpy()), count))
+
+    def same_words(self, count: int) -> list[Row]:
+        """Samples of one instruction with different targets, where there is one with three."""
+        table = self.index["accepted"].select(["instruction", "target_category"])
+        counted = table.group_by("instruction").aggregate([("target_category", "count_distinct")])
+        counted = counted.sort_by(
+            [("target_category_count_distinct", "descending"), ("instruction", "ascending")]
+        )
+        if not counted.num_rows or counted["target_category_count_distinct"][0].as_py() < 3:
+            return []
+        words = counted["instruction"][0]
+        places: dict[str, int] = {}
+        for place in np.flatnonzero(pc.equal(table["instruction"], words).to_numpy()):
+            target = table["target_category"][int(place)].as_py()
+            if target is not None:
+                places.setdefault(target, int(place))
+        return self._rows("accepted", _draw(np.array(list(places.values())), count))
+
+    def _read_unfinished(self) -> dict[str, Timing]:
+        workspace = Workspace(self.folder)
+        recipe = workspace.recipe() if workspace.plan_folder.exists() else None
+        if recipe is None:
+            raise UserError(f"{self.folder}: no output of reasonray, nor a run that has begun")
+        self.recipe = recipe
+        self.planned = sum(workspace.planned_parts().values())
+        self.files = {kind: [] for kind in KINDS}
+        for folder in sorted(workspace.folder.glob("work-*"))[-1:]:
+            for path in Work(folder).committed_files():
+                for kind in KINDS:
+                    if path.parent.name == f"status={kind}":
+                        self.files[kind].append(path)
+        counts: dict[str, StageCounts] = {}
+        self.seconds = 0.0
+        if (workspace.folder / "progress").is_dir():
+            counts, self.seconds = read_all(workspace.folder / "progress")
+        return {name: Timing(each.worked, each.seconds) for name, each in counts.items()}
+
+    def _rows(self, kind: Kind, places: Sequence[int]) -> list[Row]:
+        """Whole rows by their places, in the order asked for; each row group is read once."""
+        wanted: dict[tuple[Path, int], dict[int, int]] = {}
+        starts = [start for start, _, _ in self._groups[kind]]
+        for order, place in enumerate(places):
+            group = int(np.searchsorted(starts, place, side="right")) - 1
+            start, path, number = self._groups[kind][group]
+            wanted.setdefault((path, number), {})[order] = place - start
+        rows: dict[int, Row] = {}
+        for (path, number), inside in wanted.items():
+            table = pq.ParquetFile(path).read_row_group(number).take(list(inside.values()))
+            rows.update(zip(inside, to_rows(table), strict=True))
+        return [rows[order] for order in range(len(places))]
+
+
+def _row_groups(files: Iterable[Path]) -> list[tuple[int, Path, int]]:
+    """First row, file and number of each row group that is not empty, over all files."""
+    groups, start = [], 0
+    for path in files:
+        metadata = pq.read_metadata(path)
+        for number in range(metadata.num_row_groups):
+            num_rows = metadata.row_group(number).num_rows
+            if num_rows:
+                groups.append((start, path, number))
+            start += num_rows
+    return groups
+
+
+def _index(files: Iterable[Path]) -> pa.Table:
+    """The light columns of all rows; what a kind of file lacks is null."""
+    tables = []
+    for path in files:
+        file = pq.ParquetFile(path)
+        tables.append(file.read(columns=[n for n in _COLUMNS if n in file.schema_arrow.names]))
+    types = {name: pa.string() for name in _COLUMNS}
+    empty: dict[str, Any] = {name: pa.array([], kind) for name, kind in types.items()}
+    empty["scores"] = pa.array([], pa.struct([(n, pa.float32()) for n in Scores.__annotations__]))
+    tables.append(pa.table(empty))
+    merged = pa.concat_tables(tables, promote_options="default")
+    return merged.replace_schema_metadata(None).combine_chunks()
+
+
+def _draw(places: NDArray[np.intp], count: int) -> list[int]:
+    """So many of the places at random, in ascending order."""
+    chosen = random.Random(SEED).sample(range(len(places)), min(count, len(places)))
+    return sorted(int(places[i]) for i in chosen)

@@ -1,0 +1,178 @@
+"""What comes out of a training: sample edits as it goes on, and the finished editor's folder."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from reasonray.core.sections import EditorConfig
+from reasonray.core.writing import publish
+from reasonray.editor.batches import Samples, padded
+from reasonray.editor.frozen import Frozen
+from reasonray.editor.metrics_log import METRICS, read_metrics
+from reasonray.editor.model import Editor, load_scheduler, load_text_parts, load_vae
+from reasonray.editor.pipeline import ReasonEditPipeline, denoise, three_passes
+
+CARD = """\
+---
+library_name: diffusers
+pipeline_tag: image-to-image
+tags:
+- image-editing
+- reasoning
+---
+# Reasoning editor
+
+```python
+from reasonray.editor.pipeline import ReasonEditPipeline
+
+pipe = ReasonEditPipeline.from_pretrained("FOLDER")
+pipe(image=picture, instruction="Show what it makes instead.").images[0]
+```
+
+{figures}
+
+Started from `{base}`, conditioned on {condition}. Trained on {count} accepted samples of parts \
+{parts}; the data's manifest is `data-manifest.json`, the settings are `training.json`.
+"""
+
+
+class Artist:
+    """Draws edits of held-out samples, from their features.
+
+    Args:
+        config: the base's VAE and scheduler; steps.
+        samples, indices: what is edited.
+        folder: gets `step-<N>.png`: source, truth, edit, one row for each sample; None: computed
+            in vain, beside a worker that shares the weights.
+    """
+
+    def __init__(
+        self, config: EditorConfig, samples: Samples, indices: Sequence[int], folder: Path | None
+    ) -> None:
+        self.vae: Any = load_vae(config).float().cpu()
+        self.config, self.samples, self.indices = config, samples, list(indices)
+        self.folder = folder
+        self.scaling_factor: float = self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def draw(self, editor: Editor, step: int) -> Image.Image | None:
+        """Write the picture of a step, and give it back."""
+        taken = self.samples.take(self.indices)
+        device = next(editor.parameters()).device
+        source = torch.from_numpy(np.stack([each.source for each in taken])).float()
+        target = torch.from_numpy(np.stack([each.target for each in taken])).float()
+        given, null = (
+            (states.to(device).float(), mask.to(device))
+            for states, mask in (
+                padded([each.reasoning for each in taken]), padded([self.samples.null])
+            )
+        )  # fmt: skip
+        conditions: tuple[Tensor, Tensor | None]
+        if editor.connector is None:
+            conditions = (torch.cat([given[0], *[null[0]] * (2 * len(taken))]), None)
+        else:
+            conditions = three_passes(
+                editor.connector(*given), editor.connector(*null), torch.float32
+            )
+        noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(0))
+        edited = denoise(
+            editor.unet,
+            load_scheduler(self.config),
+            source.to(device),
+            conditions,
+            noise.to(device),
+            num_inference_steps=self.config.num_inference_steps,
+            guidance_scale=self.config.guidance_scale,
+            image_guidance_scale=self.config.image_guidance_scale,
+        )
+        if self.folder is None:
+            return None
+        columns = [self._pictures(source), self._pictures(target)]
+        columns.append(self._pictures(edited.cpu() / self.scaling_factor))
+        self.folder.mkdir(exist_ok=True)
+        sheet = _sheet(columns, [each.id for each in taken])
+        sheet.save(self.folder / f"step-{step:06d}.png")
+        return sheet
+
+    def _pictures(self, latents: Tensor) -> list[Image.Image]:
+        decoded = self.vae.decode(latents.float()).sample
+        pixels = ((decoded + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+        return [Image.fromarray(each) for each in pixels]
+
+
+def write_editor(
+    editor: Editor, config: EditorConfig, folder: Path, data: Path, settings: dict[str, Any]
+) -> None:
+    """Write the pipeline's folder with its card: whole or not at all.
+
+    Args:
+        editor: with the weights to keep.
+        config: where the frozen parts come from.
+        folder: new.
+        data: whose manifest is copied.
+        settings: of the training.
+    """
+    frozen = Frozen(config)
+    if config.lora_rank is not None and config.lora_export == "merged":
+        editor.unet.fuse_lora()
+        editor.unet.unload_lora()
+    parts: dict[str, Any] = {"text_encoder": None, "tokenizer": None}
+    if config.condition == "text":
+        encoder, tokenizer = load_text_parts(config)
+        parts = {"text_encoder": encoder, "tokenizer": tokenizer}
+    pipeline = ReasonEditPipeline(
+        vae=frozen.vae,
+        unet=editor.unet,
+        scheduler=load_scheduler(config),
+        mllm=frozen.mllm,
+        processor=frozen.processor,
+        connector=editor.connector,
+        tokens=config.tokens,
+        **parts,
+    )
+    made = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(made, ignore_errors=True)
+    pipeline.save_pretrained(made)
+    manifest = json.loads((data / "manifest.json").read_text())
+    shutil.copy(data / "manifest.json", made / "data-manifest.json")
+    (made / "training.json").write_text(json.dumps(settings, indent=2) + "\n")
+    condition = f"`{config.mllm.name}`" if config.condition == "mllm" else "its text encoder"
+    count = sum(manifest["parts"][part]["accepted"] for part in settings["parts"])
+    (made / "README.md").write_text(
+        CARD.format(
+            figures=_figures(folder.parent / METRICS),
+            base=config.base.name,
+            condition=condition,
+            count=count,
+            parts=", ".join(settings["parts"]),
+        )
+    )
+    publish(made, folder)
+
+
+def _figures(path: Path) -> str:
+    lines = read_metrics(path)
+    held = [(line["step"], line["held_out"]) for line in lines if "held_out" in line]
+    if not held:
+        return "No sample was held out."
+    (first, before), (last, after) = held[0], held[-1]
+    return f"Held-out loss {before:.4f} at step {first}, {after:.4f} at step {last}."
+
+
+def _sheet(columns: list[list[Image.Image]], names: list[str]) -> Image.Image:
+    """Rows of pictures under the head source, truth, edit."""
+    width, height = columns[0][0].size
+    sheet = Image.new("RGB", (len(columns) * (width + 4), len(names) * (height + 4) + 14), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (head, column) in enumerate(zip(("source", "truth", "edit"), columns, strict=True)):
+        pen.text((place * (width + 4) + 2, 1), head, fill="black")
+        for row, picture in enumerate(column):
+            sheet.paste(picture, (place * (width + 4), row * (height + 4) + 14))
+    return sheet

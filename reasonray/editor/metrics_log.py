@@ -1,0 +1,86 @@
+"""`metrics.jsonl` of a training, and the loggers beside it."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from reasonray.core.writing import write_file
+from reasonray.editor.loggers import Logger
+
+STAGES = ("alignment", "editing")
+METRICS = "metrics.jsonl"
+
+
+class MetricsLog:
+    """`metrics.jsonl`, a line for each step, and the loggers.
+
+    Args:
+        folder: gets the file; None, on all ranks but the first: nothing is written.
+        loggers: told tag, value and step.
+        before: steps of the alignment, which come before those of the editing.
+        restored: the checkpoint that a training goes on from; what the file has of later steps is
+            dropped, as they are done again.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        loggers: Sequence[Logger],
+        before: int,
+        restored: dict[str, Any] | None,
+    ) -> None:
+        self.folder, self.loggers, self.before = folder, loggers, before
+        self.path: Path | None = None
+        if folder is None:
+            return
+        self.path = folder / METRICS
+        kept = [line for line in read_metrics(self.path) if _is_before(line, restored)]
+        write_file(self.path, "".join(f"{json.dumps(line)}\n" for line in kept))
+
+    def write(self, stage: str, step: int, figures: dict[str, float]) -> None:
+        """Figures after a step (1 is the first; 0: before any)."""
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"stage": stage, "step": step, **figures}) + "\n")
+        total = step + (self.before if stage == "editing" else 0)
+        for name, value in figures.items():
+            tag = f"{stage}/{name}"
+            for logger in self.loggers:
+                if logger.last_step(tag) < total:
+                    logger.scalar(tag, value, total)
+
+    def image(self, tag: str, step: int, image: Image) -> None:
+        """A picture after a step of the editing."""
+        for logger in self.loggers:
+            if logger.last_step(tag) < step + self.before:
+                logger.image(tag, image, step + self.before)
+
+    def flush(self) -> None:
+        """Before a checkpoint: what came before it is not told again."""
+        for logger in self.loggers:
+            logger.flush()
+
+    def close(self) -> None:
+        """At the end."""
+        for logger in self.loggers:
+            logger.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, without one that a kill has cut off; none without a file."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
+
+
+def _is_before(line: dict[str, Any], state: dict[str, Any] | None) -> bool:
+    if state is None:
+        return False
+    place = (STAGES.index(line["stage"]), line["step"])
+    return place <= (STAGES.index(state["stage"]), state["step"])

@@ -1,0 +1,118 @@
+"""One training process, as Ray Train starts it."""
+
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reasonray.core.errors import ReasonrayError, RunError, UserError
+from reasonray.core.sections import EditorConfig
+from reasonray.core.writing import write_file
+from reasonray.editor import features as cache
+from reasonray.editor import finished, loggers, model, sharding, training
+from reasonray.editor.batches import Batches, Samples, split
+from reasonray.editor.online import Online
+
+MAX_HELD_OUT = 256
+"""Samples that the held-out loss is measured on, at most."""
+FAILURE = "failure.json"
+
+
+def work(task: dict[str, Any]) -> None:
+    """One training process, as Ray Train starts it."""
+    failure = Path(task["output"]) / FAILURE
+    if failure.exists():
+        # Nothing that a restart could change.
+        raise RunError(json.loads(failure.read_text())["message"])
+    try:
+        _work(task)
+    except ReasonrayError as error:
+        content = {"kind": type(error).__name__, "message": str(error)}
+        write_file(failure, json.dumps(content))
+        raise
+
+
+def _work(task: dict[str, Any]) -> None:
+    import ray.train
+    import ray.train.torch
+
+    config = EditorConfig.model_validate(task["editor"])
+    torch.set_num_threads(config.num_threads)
+    context = ray.train.get_context()
+    rank, output = context.get_world_rank(), Path(task["output"])
+    samples: Samples
+    if task["features"] is not None:
+        samples = cache.Features(Path(task["features"]))
+    else:
+        samples = Online(config, Path(task["data"]), task["parts"])
+    trained_on, held_out = split(samples.ids, config.validation)
+    if not trained_on:
+        raise UserError(f"{task['data']}: no sample is left to train on; lower "
+                        "editor.validation")  # fmt: skip
+    size = min(len(held_out), MAX_HELD_OUT)
+    validation = Batches(
+        samples, held_out, config.model_copy(update={"batch_size": size, "dropout": 0.0}),
+        task["seed"],
+    ) if held_out else None  # fmt: skip
+    editor, scheduler = model.load_editor(config, samples.null.shape[1], task["seed"])
+    device = ray.train.torch.get_device()
+    sharded = config.parallel == "fsdp" and context.get_world_size() > 1
+    artist = finished.Artist(
+        config, samples, held_out[: config.num_samples], output / "samples" if rank == 0 else None
+    )
+    worker = training.Worker(
+        rank=rank,
+        world_size=context.get_world_size(),
+        device=device,
+        wrap=partial(sharding.shard, device=device) if sharded else ray.train.torch.prepare_model,
+        loggers=loggers.build(config.loggers, output, task["editor"]) if rank == 0 else (),
+        sharded=sharded,
+        save=lambda state: _report(state, rank),
+        restored=_restored(),
+        folder=output,
+    )
+    training.train(
+        editor,
+        scheduler,
+        Batches(samples, trained_on, config, task["seed"]),
+        validation,
+        config,
+        worker,
+        artist.scaling_factor,
+        artist.draw if held_out and config.num_samples else None,
+    )
+    if sharded:
+        weights = sharding.whole(editor.state_dict(), keep=rank == 0)
+        editor, _ = model.load_editor(config, samples.null.shape[1], task["seed"])
+        if rank == 0:
+            editor.load_state_dict(weights)
+    if rank == 0:
+        finished.write_editor(editor, config, output / "editor", Path(task["data"]), task)
+
+
+def _report(state: dict[str, Any], rank: int) -> None:
+    import ray.train
+
+    metrics = {"stage": state["stage"], "step": state["step"]}
+    if rank:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(state, Path(folder) / "state.pt")
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _restored() -> dict[str, Any] | None:
+    import ray.train
+
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        state: dict[str, Any] = torch.load(
+            Path(folder) / "state.pt", map_location="cpu", weights_only=True
+        )
+    return state

@@ -1,0 +1,1 @@
+"""A run: from a recipe to a finished output; killed, and gone on with."""

@@ -1,0 +1,65 @@
+"""What a process has in hand, noted outside it, so that who takes its place knows what ended it."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass
+class Loss:
+    """How often a row was in hand when a process ended, how often alone, in which stage last."""
+
+    num: int
+    num_alone: int
+    stage: str
+
+
+class Journal:
+    """What a process has in hand, kept outside it: a few short lines, cut off after each batch.
+
+    Neither flushed to the disk nor atomic: it has to outlive its process, not the machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open it; what a forerunner had in hand becomes a loss."""
+        lines = path.read_text().splitlines() if path.exists() else []
+        # The last line may be cut off where the process ended.
+        notes = [json.loads(line) for line in lines if line.endswith("}")]
+        self._lost: list[dict[str, Any]] = [note for note in notes if "lost" in note]
+        in_hand: dict[str, Any] = {}
+        for note in notes:
+            if "lost" not in note:
+                in_hand.update(note)
+        if in_hand:
+            self._lost.append({"lost": in_hand})
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.ftruncate(self._descriptor, 0)
+        for note in self._lost:
+            self.note(**note)
+        self._kept = os.fstat(self._descriptor).st_size
+
+    def note(self, **content: Any) -> None:
+        """Add a line."""
+        os.write(self._descriptor, json.dumps(content).encode() + b"\n")
+
+    def clear(self) -> None:
+        """Nothing is in hand any more."""
+        os.ftruncate(self._descriptor, self._kept)
+
+    def losses(self) -> dict[str, Loss]:
+        """Row id -> how often it was in hand when a process ended, and in which stage last."""
+        losses: dict[str, Loss] = {}
+        for note in self._lost:
+            ids = note["lost"].get("rows", [])
+            for row_id in ids:
+                loss = losses.setdefault(row_id, Loss(0, 0, ""))
+                loss.num += 1
+                loss.num_alone += len(ids) == 1
+                loss.stage = note["lost"].get("stage", loss.stage)
+        return losses
+
+    def num_loading_losses(self, stage: str) -> int:
+        """How often a process ended while it loaded a stage."""
+        return sum(note["lost"].get("loading") == stage for note in self._lost)

@@ -1,0 +1,142 @@
+"""The stages as Ray Data operators: the only file that knows Ray.
+
+The plan is read, each pool is an actor pool, one `write_parquet` commits finished rows with Ray
+Data's row-level checkpoint. Everything between is one to one; a killed run goes on where it was.
+"""
+
+import os
+
+import pyarrow as pa
+import ray
+import ray.data
+import ray.exceptions
+from ray.data.checkpoint import CheckpointConfig
+
+from reasonray.cluster import executed, hide_gpus_unless, settings
+from reasonray.core.recipe import Recipe
+from reasonray.core.record import to_rows
+from reasonray.core.sections import PoolConfig
+from reasonray.generation.pool import Build, Pool, PoolSpec
+from reasonray.generation.workspace import Work, Workspace
+from reasonray.stages.divergence import rank_threshold
+
+# Read when Ray is imported or started; what a user has set stays.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Hides a false error about constructor arguments that every actor pool causes (ray issue 57733).
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+MEASURING_STAGES = ["load", "divergence"]
+"""What the first pass of the rank form runs."""
+
+
+class _Actor(Pool):
+    """A pool's process as Ray Data makes it; Ray gives a restarted actor the same id."""
+
+    def __init__(self, spec: PoolSpec) -> None:
+        hide_gpus_unless(spec.config.num_gpus)
+        super().__init__(spec, ray.get_runtime_context().get_actor_id() or "driver")
+
+
+class _Measurer(_Actor):
+    """Of each pair of Part I its divergence and nothing else: no image leaves the process."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        pairs = [row for row in to_rows(table) if row["part"] == "I" and not row["variation"]]
+        scores = [row["scores"].get("divergence") for row in self.process(pairs)]
+        # Not as the records have it, 32 bits wide: the threshold is exact.
+        return pa.table(
+            {"divergence": pa.array([s for s in scores if s is not None], pa.float64())}
+        )
+
+
+def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> float | None:
+    """What `divergence.worst_fraction` comes to: a first pass over all pairs of Part I.
+
+    A pair that cannot be measured, or kills its process, takes no part; `run` rejects it.
+    """
+    fraction = recipe.stages.divergence.worst_fraction
+    if fraction is None:
+        return None
+    open_section = recipe.stages.divergence.model_copy(
+        update={"threshold": None, "worst_fraction": None}
+    )
+    stages = recipe.stages.model_copy(update={"divergence": open_section})
+    spec = PoolSpec(
+        config=PoolConfig(
+            stages=MEASURING_STAGES,
+            # The pools are not there yet: their CPUs are free.
+            max_actors=max(1, int(sum(pool.max_actors * pool.num_cpus for pool in recipe.pools))),
+        ),
+        recipe=recipe.model_copy(update={"stages": stages}),
+        build=build,
+        divergence_threshold=None,
+        attempts=workspace.attempts_folder,
+        progress=workspace.measuring_folder,
+        is_first=True,
+        is_last=False,
+    )
+
+    def measure() -> list[float]:
+        dataset = _through(_read_plan(workspace, recipe.output.block_rows), _Measurer, spec)
+        batches = dataset.iter_batches(batch_size=None)
+        return [value for batch in batches for value in batch["divergence"].tolist()]
+
+    with settings(recipe):
+        values = executed(measure, workspace.output)
+    return rank_threshold(values, fraction)
+
+
+def run(
+    recipe: Recipe, workspace: Workspace, work: Work, build: Build, threshold: float | None
+) -> None:
+    """Make all rows of the plan that `work` does not hold yet.
+
+    Raises:
+        RunError: something outside the rows failed; the same call goes on from there.
+        UserError: a stage cannot be loaded as the recipe says.
+    """
+    checkpoint = CheckpointConfig(
+        id_column="id", checkpoint_path=str(work.checkpoint), delete_checkpoint_on_success=False
+    )
+    checkpoint.checkpoint_actor_pool_max_size = 1
+
+    def write() -> None:
+        dataset = _read_plan(workspace, recipe.output.block_rows)
+        for pool in recipe.pools:
+            spec = PoolSpec(
+                config=pool,
+                recipe=recipe,
+                build=build,
+                divergence_threshold=threshold,
+                attempts=workspace.attempts_folder,
+                progress=workspace.progress_folder,
+                is_first=pool is recipe.pools[0],
+                is_last=pool is recipe.pools[-1],
+            )
+            dataset = _through(dataset, _Actor, spec)
+        dataset.write_parquet(str(work.rows), partition_cols=["status"])
+
+    with settings(recipe, checkpoint):
+        executed(write, workspace.output)
+
+
+def _read_plan(workspace: Workspace, block_rows: int) -> ray.data.Dataset:
+    files = sorted(str(path) for path in workspace.plan_folder.glob("*.parquet"))
+    # Small files would be read as one block: one actor at work, one commit at the very end.
+    return ray.data.read_parquet(files, partitioning=None).repartition(
+        target_num_rows_per_block=block_rows
+    )
+
+
+def _through(dataset: ray.data.Dataset, actor: type[_Actor], spec: PoolSpec) -> ray.data.Dataset:
+    pool = spec.config
+    return dataset.map_batches(
+        actor,
+        fn_constructor_args=(spec,),
+        batch_format="pyarrow",
+        batch_size=pool.batch_size,
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus,
+        compute=ray.data.ActorPoolStrategy(min_size=pool.min_actors, max_size=pool.max_actors),
+        udf_modifying_row_count=actor is _Measurer,
+    )

@@ -1,0 +1,142 @@
+"""How far a run is: counts that the pools' processes keep in files, shown to a person.
+
+A live table on a terminal, else a line every ten seconds; always on the standard error output.
+"""
+
+import contextlib
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from reasonray.core.console import LINE_EVERY_S, duration
+from reasonray.generation.counts import WALL, StageCounts, read_counts
+
+TABLE_EVERY_S = 0.5
+
+
+class Progress:
+    """Shows a run while it goes; a context manager around it.
+
+    Args:
+        folder: of this run's counts.
+        stages: in order.
+        num_rows: planned in all.
+        num_done: finished by earlier runs.
+        console: where to; the standard error output by default.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stages: list[str],
+        num_rows: int,
+        num_done: int,
+        console: Console | None = None,
+    ) -> None:
+        self._folder = folder
+        self._stages = stages
+        self._num_rows = num_rows
+        self._num_done = num_done
+        self._console = console or Console(stderr=True)
+        self._start = time.monotonic()
+        self._first_row: float | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._show, name="reasonray-progress", daemon=True)
+
+    def __enter__(self) -> "Progress":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def line(self, counts: dict[str, StageCounts]) -> str:
+        """One plain line: rows through the last stage, rejected, rate, time left, each stage."""
+        if not counts:
+            return f"{self._num_done}/{self._num_rows} rows, loading the models"
+        last = counts.get(self._stages[-1], StageCounts())
+        rejected = sum(each.rejected for each in counts.values())
+        each = " ".join(f"{name} {self._through(counts, name)}" for name in self._stages)
+        rate = self._rate(last.passed)
+        return (
+            f"{self._through(counts, self._stages[-1])}/{self._num_rows} rows, "
+            f"{rejected} rejected, {rate:.1f} rows/s, {self._left(last.passed)} left ({each})"
+        )
+
+    def table(self, counts: dict[str, StageCounts]) -> Table:
+        """The live view: one line a stage."""
+        table = Table(box=None, pad_edge=False)
+        table.add_column("stage")
+        for title in ("done", "rejected", "rows/s", "left"):
+            table.add_column(title, justify="right")
+        for name in self._stages:
+            stage = counts.get(name, StageCounts())
+            table.add_row(
+                name,
+                f"{self._through(counts, name)}/{self._num_rows}",
+                str(stage.rejected) if stage.rejected else "",
+                f"{self._rate(stage.passed):.1f}" if stage.passed else "",
+                self._left(stage.passed),
+            )
+        return table
+
+    def _show(self) -> None:
+        show = self._live if self._console.is_terminal else self._lines
+        try:
+            show()
+        except OSError:
+            return  # nobody reads our output any more; the run goes on
+
+    def _live(self) -> None:
+        with Live(
+            self.table({}), console=self._console, refresh_per_second=2, transient=False
+        ) as live:
+            while not self._stop.wait(TABLE_EVERY_S):
+                live.update(self.table(self._read()))
+            live.update(self.table(self._read()))
+
+    def _lines(self) -> None:
+        while not self._stop.wait(LINE_EVERY_S):
+            print(self.line(self._read()), file=sys.stderr, flush=True)
+        print(self.line(self._read()), file=sys.stderr, flush=True)
+
+    def _read(self) -> dict[str, StageCounts]:
+        counts = read_counts(self._folder)
+        now = time.monotonic()
+        if self._first_row is None and counts:
+            self._first_row = now
+        with contextlib.suppress(OSError):
+            (self._folder / WALL).write_text(json.dumps(now - self._start))
+        return counts
+
+    def _through(self, counts: dict[str, StageCounts], stage: str) -> int:
+        # A block that is done again after a crash is counted again.
+        return min(self._num_done + counts.get(stage, StageCounts()).passed, self._num_rows)
+
+    def _rate(self, passed: int) -> float:
+        """Rows a second since the first row was done: loading the models is not counted."""
+        if self._first_row is None or not passed:
+            return 0.0
+        return passed / max(time.monotonic() - self._first_row, 1.0)
+
+    def _left(self, passed: int) -> str:
+        rate = self._rate(passed)
+        remaining = max(self._num_rows - self._num_done - passed, 0)
+        if remaining == 0:
+            return "0 s"
+        if not rate:
+            return "?"
+        return duration(remaining / rate)

@@ -1,0 +1,162 @@
+"""From finished rows to the shards of an output: checked, put in order, near-duplicates marked."""
+
+import shutil
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from reasonray.core.errors import RunError
+from reasonray.core.sections import OutputConfig
+from reasonray.core.writing import publish
+from reasonray.dataset.manifest import KINDS, Kind, Summary
+from reasonray.dataset.shards import Shards, with_image_features
+from reasonray.generation.workspace import Work, Workspace
+
+NEAR_DUPLICATE = "near_duplicate"
+MAX_HASH_BITS = 4
+"""Two edits of one input whose 64-bit perceptual hashes differ in at most so many bits show the
+same picture (imagehash's authors call up to 5 near-identical; independent pictures differ in 32).
+"""
+
+_INDEX = ["id", "part", "source", "source_id", "variation", "image_hash"]
+_INDEX += ["stage", "reason"]
+_OPEN_FILES = 8
+
+
+def audit(work: Work, planned: pa.Array) -> pa.Table:
+    """Check that each planned id is there exactly once.
+
+    Returns:
+        Of every row its keys, `kind`, `file` (index into `work.committed_files()`) and `row`,
+        sorted by id.
+
+    Raises:
+        RunError: an id is missing, doubled or not of this plan.
+    """
+    tables = []
+    for index, path in enumerate(work.committed_files()):
+        table = pq.ParquetFile(path).read(columns=_INDEX)
+        kind = path.parent.name.removeprefix("status=")
+        table = table.append_column("kind", pa.array([kind] * table.num_rows, pa.string()))
+        table = table.append_column("file", pa.array([index] * table.num_rows, pa.int64()))
+        tables.append(table.append_column("row", pa.array(range(table.num_rows), pa.int64())))
+    if not tables:
+        raise RunError(f"output {work.rows}: no finished rows for {len(planned)} planned ones")
+    found = pa.concat_tables(tables).combine_chunks()
+    found = found.take(pc.sort_indices(found["id"]))
+    ids = found["id"].combine_chunks()
+    if not ids.equals(planned):
+        counts = Counter(ids.to_pylist())
+        wanted = set(planned.to_pylist())
+        missing = sorted(wanted - counts.keys())
+        doubled = sorted(row_id for row_id, count in counts.items() if count > 1)
+        strange = sorted(counts.keys() - wanted)
+        raise RunError(
+            f"output {work.rows}: {len(missing)} planned rows are missing {missing[:3]}, "
+            f"{len(doubled)} are doubled {doubled[:3]}, {len(strange)} are not planned "
+            f"{strange[:3]}; nothing was published"
+        )
+    return found
+
+
+def near_duplicates(index: pa.Table) -> dict[str, str]:
+    """Accepted edits that look like another one of the same input.
+
+    Args:
+        index: what `audit` gives.
+
+    Returns:
+        The id of each such row -> the id of the variation that stays, the lowest. Part I has
+        one edit for all variations, which differ in their instruction: none of it is returned.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[int, str, int]]] = {}
+    for row in index.select([*_INDEX, "kind"]).to_pylist():
+        if row["kind"] == "accepted" and row["part"] != "I" and row["image_hash"]:
+            key = (row["part"], row["source"], row["source_id"])
+            seen = (row["variation"], row["id"], int(row["image_hash"], 16))
+            groups.setdefault(key, []).append(seen)
+    duplicates: dict[str, str] = {}
+    for members in groups.values():
+        kept: list[tuple[str, int]] = []
+        for _, row_id, bits in sorted(members):
+            near = [k for k, other in kept if (bits ^ other).bit_count() <= MAX_HASH_BITS]
+            if near:
+                duplicates[row_id] = near[0]
+            else:
+                kept.append((row_id, bits))
+    return duplicates
+
+
+def write_shards(workspace: Workspace, work: Work, config: OutputConfig) -> Summary:
+    """Check all rows, put them in order into `accepted/` and `rejected/`.
+
+    Raises:
+        RunError: a row is missing or doubled; nothing is published then.
+    """
+    index = audit(work, workspace.planned_ids())
+    duplicates = near_duplicates(index)
+    files = work.committed_files()
+    summary = Summary()
+    made = workspace.folder / "publishing"
+    shutil.rmtree(made, ignore_errors=True)
+    is_duplicate = pc.is_in(index["id"], value_set=pa.array(duplicates, pa.string()))
+    is_accepted = pc.and_(pc.equal(index["kind"], "accepted"), pc.invert(is_duplicate))
+    chosen: dict[Kind, pa.Array] = {"accepted": is_accepted, "rejected": pc.invert(is_accepted)}
+    for kind, mask in chosen.items():
+        shards = Shards(made / kind, with_image_features(KINDS[kind]), config)
+        for table in _gather(files, index.filter(mask), config.row_group_rows):
+            full = _mark(table, duplicates) if kind == "rejected" else table
+            summary.add(full, kind)
+            shards.write(full)
+        shards.close()
+    for kind in KINDS:
+        publish(made / kind, workspace.output / kind)
+    made.rmdir()
+    return summary
+
+
+def _gather(files: list[Path], index: pa.Table, num_rows: int) -> Iterator[pa.Table]:
+    """Full rows in the index's order, so many at a time.
+
+    Neighbours mostly lie in one file: the plan is sorted, and a block is a stretch of it.
+    """
+    opened: OrderedDict[int, pa.Table] = OrderedDict()
+    for start in range(0, index.num_rows, num_rows):
+        piece = index.slice(start, num_rows)
+        runs: list[tuple[int, list[int]]] = []
+        for file, row in zip(piece["file"].to_pylist(), piece["row"].to_pylist(), strict=True):
+            if not runs or runs[-1][0] != file:
+                runs.append((file, []))
+            runs[-1][1].append(row)
+        tables = []
+        for file, rows in runs:
+            if file not in opened:
+                opened[file] = pq.ParquetFile(files[file]).read()
+                if len(opened) > _OPEN_FILES:
+                    opened.popitem(last=False)
+            opened.move_to_end(file)
+            tables.append(opened[file].take(rows))
+        yield pa.concat_tables(tables)
+
+
+def _mark(table: pa.Table, duplicates: dict[str, str]) -> pa.Table:
+    """Give near-duplicates their reason."""
+    ids = table["id"].to_pylist()
+    if not any(row_id in duplicates for row_id in ids):
+        return table
+    for name in ("stage", "reason", "detail"):
+        values = table[name].to_pylist()
+        for place, row_id in enumerate(ids):
+            if row_id in duplicates:
+                values[place] = {
+                    "stage": "quality",
+                    "reason": NEAR_DUPLICATE,
+                    "detail": f"the edited image looks like that of {duplicates[row_id]}",
+                }[name]
+        column = table.schema.get_field_index(name)
+        table = table.set_column(column, name, pa.array(values, pa.string()))
+    return table

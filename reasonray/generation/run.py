@@ -1,0 +1,187 @@
+"""`generate`: from a recipe and sources to a finished output, in one call that can be repeated."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from reasonray import stages
+from reasonray.core.console import say
+from reasonray.core.errors import UserError
+from reasonray.core.recipe import Recipe, differing_keys, load, parse
+from reasonray.core.record import Part, Row
+from reasonray.core.sections import SourceConfig
+from reasonray.core.writing import no_space, out_of_space, write_file
+from reasonray.dataset.card import write_card
+from reasonray.dataset.manifest import MANIFEST, Manifest, StageTiming, make_manifest, read_manifest
+from reasonray.dataset.report.page import REPORT, write_report
+from reasonray.generation.counts import read_all
+from reasonray.generation.pool import Build
+from reasonray.generation.progress import Progress
+from reasonray.generation.publish import write_shards
+from reasonray.generation.workspace import Work, Workspace
+
+Plan = Callable[[Recipe, Path], Iterator[Row]]
+"""Gives the rows to do; the path is a folder that stays until the run is finished."""
+
+
+def generate(
+    recipe: str | Path | Recipe,
+    output: str | Path,
+    sources: Sequence[str | SourceConfig] | None = None,
+    parts: Sequence[Part] | None = None,
+    limit: int | None = None,
+    overrides: Sequence[str] = (),
+) -> Manifest:
+    """Make a dataset, or go on with one that was stopped.
+
+    Args:
+        recipe: a shipped recipe's name, a YAML file, or a checked recipe.
+        output: a folder, new, empty or of an earlier run of the same recipe.
+        sources: replace the recipe's; `FORMAT=PATH` or configurations.
+        parts: replace the recipe's.
+        limit: inputs at most, of each source.
+        overrides: `a.b=c` settings of a recipe given by name or file.
+
+    Returns:
+        What is in the output.
+
+    Raises:
+        UserError: the recipe, a source, the output or the cluster does not fit.
+        RunError: the run had to stop; the same call goes on from there.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load(recipe, overrides)
+    content = recipe.model_dump(mode="json")
+    if sources:
+        content["sources"] = [_source(each).model_dump(mode="json") for each in sources]
+    if parts:
+        content["parts"] = list(parts)
+    if limit is not None:
+        content["limit"] = limit
+    manifest = run(parse(content, name="recipe"), output)
+    page = Path(output) / REPORT
+    # One that was written while the run went on is older than the manifest.
+    if not page.exists() or page.stat().st_mtime < (page.parent / MANIFEST).stat().st_mtime:
+        write_report(output)
+    return manifest
+
+
+def run(
+    recipe: Recipe, output: str | Path, *, build: Build = stages.build, plan: Plan | None = None
+) -> Manifest:
+    """`generate` with everything checked; other stages and another plan can be handed in.
+
+    Args:
+        recipe: with sources, parts and limit in their place.
+        output: a folder.
+        build: makes a stage by its name; importable by its name, as processes of Ray call it.
+        plan: gives the rows to do; the recipe's sources by default.
+    """
+    workspace = Workspace(output)
+    if not workspace.folder.exists() and (finished := _finished(recipe, workspace.output)):
+        return finished
+    try:
+        with workspace.locked():
+            if finished := _finished(recipe, workspace.output):
+                workspace.remove()  # left by a run that was killed at its very end
+                return finished
+            return _run(recipe, workspace, build, plan)
+    except OSError as error:
+        if out_of_space(error):
+            raise no_space(workspace.output) from error
+        raise
+
+
+def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) -> Manifest:
+    before = workspace.recipe()
+    if before is not None:
+        _refuse_another(recipe, before, workspace.output)
+    if not workspace.plan_folder.exists():
+        if plan is None:
+            from reasonray.sources import plan as plan_sources
+
+            plan = plan_sources
+        sources_folder = workspace.folder / "sources"
+        sources_folder.mkdir(exist_ok=True)
+        workspace.write_plan(recipe, plan(recipe, sources_folder))
+    work = workspace.open_work()
+    num_rows, num_done = len(workspace.planned_ids()), work.num_committed()
+    if num_done:
+        say(f"{workspace.output}: going on, {num_done} of {num_rows} rows are done")
+    kept = workspace.folder / "divergence.json"
+    threshold = json.loads(kept.read_text())["threshold"] if kept.exists() else None
+    if num_done < num_rows:
+        from reasonray import cluster
+        from reasonray.generation import pipeline
+
+        parts = workspace.planned_parts()
+        needed = stages.needed(recipe, parts)
+        with cluster.connected(needed.pools):
+            is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
+            if is_ranked and not kept.exists():
+                num_pairs = parts["I"] // recipe.variations
+                say(f"{workspace.output}: measuring how far the images of {num_pairs} pairs differ")
+                with Progress(workspace.measuring_folder, pipeline.MEASURING_STAGES, num_pairs, 0):
+                    threshold = pipeline.divergence_threshold(needed, workspace, build)
+                write_file(kept, json.dumps({"threshold": threshold}))
+            names = [name for pool in needed.pools for name in pool.stages]
+            with Progress(workspace.progress_folder, names, num_rows, num_done):
+                pipeline.run(needed, workspace, work, build, threshold)
+    return _publish(recipe, workspace, work, threshold)
+
+
+def _publish(recipe: Recipe, workspace: Workspace, work: Work, threshold: float | None) -> Manifest:
+    summary = write_shards(workspace, work, recipe.output)
+    counts, seconds = read_all(workspace.folder / "progress")
+    timings = {
+        name: StageTiming(
+            rows=each.worked,
+            seconds=round(each.seconds, 3),
+            rows_per_second=round(each.worked / each.seconds, 3) if each.seconds else None,
+        )
+        for name, each in counts.items()
+    }
+    manifest = make_manifest(recipe, summary, threshold=threshold, seconds=seconds, timings=timings)
+    write_card(workspace.output, manifest, summary.licenses)
+    write_file(workspace.output / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    workspace.remove()
+    return manifest
+
+
+def _finished(recipe: Recipe, output: Path) -> Manifest | None:
+    """The manifest, if there is nothing left to do."""
+    finished = read_manifest(output)
+    if finished is not None:
+        _refuse_another(recipe, finished.recipe, output)
+        say(f"{output}: complete with {finished.accepted} accepted rows, nothing to do")
+    return finished
+
+
+def _refuse_another(recipe: Recipe, before: dict[str, object], output: Path) -> None:
+    """Only the recipe that an output was begun with may go on with it.
+
+    Raises:
+        UserError: names the keys that differ.
+    """
+    earlier = parse(before, name=f"{output}: recipe of the earlier run")
+    keys = differing_keys(recipe.content(), earlier.content())
+    if keys:
+        raise UserError(
+            f"output {output}: was begun with another recipe; different: {', '.join(keys)}; "
+            "give another output, or the same recipe"
+        )
+
+
+def _source(source: str | SourceConfig) -> SourceConfig:
+    if isinstance(source, SourceConfig):
+        return source
+    kind, separator, path = source.partition("=")
+    if not separator:
+        raise UserError(f"--source {source}: expected FORMAT=PATH")
+    try:
+        return SourceConfig.model_validate({"format": kind, "path": path})
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"]
+        raise UserError(f"--source {source}: FORMAT: {message}") from error

@@ -1,0 +1,45 @@
+"""A mini world made on the spot, in both formats of the paper; the two readers do the rest."""
+
+import re
+import shutil
+from pathlib import Path
+
+from reasonray.core.errors import UserError
+from reasonray.core.sections import SourceConfig
+from reasonray.sources.mini.formats import LICENSE, write_instructpix2pix, write_v3det
+from reasonray.sources.mini.world import HELD_OUT_SEED, require_packages
+
+
+def make(source: SourceConfig, workdir: Path) -> list[SourceConfig]:
+    """Write the world (once) and say where it is.
+
+    Args:
+        source: its path is COUNT or COUNT@SEED: so many pairs and so many photos; SEED is the
+            first scene's, by default the first that no model was trained on.
+        workdir: a local folder; what is already there from an earlier call is used.
+
+    Raises:
+        UserError: COUNT or SEED is no number, or the drawing packages are not installed.
+    """
+    match = re.fullmatch(r"([1-9][0-9]*)(?:@([0-9]+))?", source.path)
+    if match is None:
+        raise UserError(f"source mini={source.path}: expected COUNT or COUNT@SEED, e.g. mini=48")
+    require_packages()
+    count = int(match[1])
+    first_seed = int(match[2]) if match[2] else HELD_OUT_SEED
+    world = workdir / "mini" / f"{count}@{first_seed}"
+    if not world.exists():
+        partial = world.with_name(f"{world.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        write_instructpix2pix(partial / "instructpix2pix", count, first_seed)
+        write_v3det(partial / "v3det", count, first_seed + count)
+        partial.rename(world)
+    license = source.license or LICENSE
+    return [
+        SourceConfig(
+            format="instructpix2pix", path=str(world / "instructpix2pix"), license=license
+        ),
+        SourceConfig(
+            format="v3det", path=str(world / "v3det"), split=source.split, license=license
+        ),
+    ]
