@@ -14,8 +14,9 @@ from reasonray.core.sections import OutputConfig
 from reasonray.core.writing import write_file
 from reasonray.dataset.card import write_card
 from reasonray.dataset.manifest import KINDS, MANIFEST, make_manifest, read_manifest
-from reasonray.dataset.report.page import write_report
+from reasonray.generation.plan import write_plan
 from reasonray.generation.publish import near_duplicates, write_shards
+from reasonray.generation.report import write_report
 from reasonray.generation.run import run
 from reasonray.generation.workspace import Work, Workspace
 
@@ -26,7 +27,7 @@ def finished(output: Path, *, block: int = 5, **changes: object) -> tuple[Worksp
     workspace = Workspace(output)
     workspace.folder.mkdir(parents=True)
     plan = Plan(6, ((1, "same"),))
-    workspace.write_plan(made, plan(made, output))
+    write_plan(workspace, made, plan(made, output))
     work = workspace.open_work()
     rows = sequential(made, Build(), plan)
     ids = pq.read_table(workspace.plan_folder)["id"].to_pylist()

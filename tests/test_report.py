@@ -20,8 +20,9 @@ from reasonray.core.record import (
 )
 from reasonray.dataset.manifest import KINDS, StageTiming, Summary, make_manifest
 from reasonray.dataset.report.drawing import thumbnail
-from reasonray.dataset.report.page import SAME_WORDS, SAMPLES_EACH_PART, write_report
-from reasonray.dataset.report.survey import Survey
+from reasonray.dataset.report.page import SAME_WORDS, SAMPLES_EACH_PART
+from reasonray.generation.plan import write_plan
+from reasonray.generation.report import survey, write_report
 from reasonray.generation.workspace import Workspace
 
 MB = 1_000_000
@@ -185,7 +186,7 @@ def test_only_the_sampled_row_groups_are_read(
 
 def test_the_sample_is_random_and_the_same_again(tmp_path: Path) -> None:
     output = publish(tmp_path / "out", [row(i, (1, 1)) for i in range(900)])
-    first, again = ([r["id"] for r in Survey(output).sample(5)] for _ in range(2))
+    first, again = ([r["id"] for r in survey(output).sample(5)] for _ in range(2))
     assert first == again
     assert [name.split("/")[0] for name in first] == ["I", "II", "III"] * 5
     assert first != [row(i)["id"] for i in range(15)]
@@ -197,7 +198,7 @@ def test_one_instruction_with_several_right_answers_is_shown(tmp_path: Path) -> 
     for made in rows[:8]:
         made["instruction"] = "Show what it makes."
         made["target_category"] = targets[int(made["source_id"]) % 4]
-    shown = Survey(publish(tmp_path / "out", rows)).same_words(3)
+    shown = survey(publish(tmp_path / "out", rows)).same_words(3)
     assert len({made["target_category"] for made in shown}) == 3
     assert {made["instruction"] for made in shown} == {"Show what it makes."}
 
@@ -207,7 +208,7 @@ def test_a_run_that_is_going_is_shown_as_far_as_it_is_committed(tmp_path: Path) 
     reject(rows[0], "ground", "no_object", "nothing found")
     workspace = Workspace(tmp_path / "out")
     workspace.folder.mkdir(parents=True)
-    workspace.write_plan(load("mini"), rows)
+    write_plan(workspace, load("mini"), rows)
     with pytest.raises(UserError, match="nor a run that has begun"):
         write_report(tmp_path / "elsewhere")
     page = Page(write_report(tmp_path / "out"))

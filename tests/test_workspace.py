@@ -11,9 +11,11 @@ import pytest
 from toy_stages import Plan, recipe
 
 from reasonray.core.errors import UserError
+from reasonray.core.lock import STALE_S
 from reasonray.core.recipe import differing_keys
 from reasonray.core.writing import write_file
-from reasonray.generation.workspace import STALE_S, Work, Workspace
+from reasonray.generation.plan import planned_ids, planned_parts, write_plan
+from reasonray.generation.workspace import Work, Workspace
 
 
 def commit(work: Work, prefix: str, rows: dict[str, list[str]], marked: int | None = None) -> None:
@@ -35,11 +37,11 @@ def opened(output: Path) -> tuple[Workspace, Work]:
 def test_a_plan_holds_every_row_with_the_parts_interleaved(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "out")
     plan = list(Plan(4)(recipe(), Path()))
-    assert workspace.write_plan(recipe(), plan) == 12
+    assert write_plan(workspace, recipe(), plan) == 12
     written = pq.read_table(workspace.plan_folder)
-    assert sorted(written["id"].to_pylist()) == workspace.planned_ids().to_pylist()
+    assert sorted(written["id"].to_pylist()) == planned_ids(workspace).to_pylist()
     assert sorted(written["part"].to_pylist()[:3]) == ["I", "II", "III"]
-    assert workspace.planned_parts() == {"I": 4, "II": 4, "III": 4}
+    assert planned_parts(workspace) == {"I": 4, "II": 4, "III": 4}
     assert workspace.recipe() == recipe().model_dump(mode="json")
 
 
@@ -47,13 +49,13 @@ def test_two_inputs_of_one_id_are_refused(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "out")
     plan = [*Plan(3)(recipe(), Path()), *Plan(1)(recipe(), Path())]
     with pytest.raises(UserError, match="two inputs have the same id I/toy/0000/0"):
-        workspace.write_plan(recipe(), plan)
+        write_plan(workspace, recipe(), plan)
     assert not workspace.plan_folder.exists()
 
 
 def test_no_inputs_are_the_user_s_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no inputs found for parts I, II, III"):
-        Workspace(tmp_path / "out").write_plan(recipe(), [])
+        write_plan(Workspace(tmp_path / "out"), recipe(), [])
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def generate(
 @click.argument("folder", metavar="DIR")
 def report(folder: str) -> None:
     """Write DIR/report.html, one page to look at; also while the run is going."""
-    from reasonray.dataset.report.page import write_report
+    from reasonray.generation.report import write_report
 
     click.echo(write_report(folder))
 

@@ -43,6 +43,12 @@ class StageTiming(BaseModel):
     seconds: float
     rows_per_second: float | None
 
+    @classmethod
+    def of(cls, rows: int, seconds: float) -> "StageTiming":
+        """Rows that a stage worked on, and the seconds that they took, to three decimals."""
+        rate = round(rows / seconds, 3) if seconds else None
+        return cls(rows=rows, seconds=round(seconds, 3), rows_per_second=rate)
+
 
 class UsedModel(BaseModel):
     """A model that took part in some row."""

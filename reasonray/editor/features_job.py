@@ -9,13 +9,13 @@ import torch
 
 from reasonray.cluster import connected, executed, hide_gpus_unless, settings
 from reasonray.core.console import say
+from reasonray.core.lock import locked
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import EditorConfig, PoolConfig
 from reasonray.editor import features
 from reasonray.editor.frozen import Frozen
-from reasonray.generation.workspace import Workspace
 
-LOCK = ".lock"
+LOCK = ".locked"
 
 
 def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path) -> None:
@@ -27,7 +27,7 @@ def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path
     """
     if (folder / features.INFO).exists():
         return
-    with Workspace(folder / LOCK).locked():
+    with locked(folder / LOCK, folder):
         _make_features(recipe, data, parts, folder)
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from reasonray.cluster import connected, executed
 from reasonray.core.console import say
 from reasonray.core.errors import RunError, UserError
+from reasonray.core.lock import locked
 from reasonray.core.recipe import Recipe, differing_keys, load
 from reasonray.core.sections import EditorConfig
 from reasonray.core.writing import absolute, write_file
@@ -31,7 +32,6 @@ from reasonray.editor import features as cache
 from reasonray.editor import loggers, metrics_log, model
 from reasonray.editor.features_job import LOCK, lower, make_features, pool_of
 from reasonray.editor.worker import FAILURE, work
-from reasonray.generation.workspace import Workspace
 
 SETTINGS = "training.json"
 
@@ -71,7 +71,7 @@ def train(
     loggers.check(config.loggers)
     _, chosen = selected(data, parts)
     model.check(config)
-    with Workspace(output / LOCK).locked():
+    with locked(output / LOCK, output):
         _check_same(output, recipe, data, chosen)
         if (output / "editor").exists():
             say(f"{output / 'editor'}: complete, nothing to do")

@@ -14,6 +14,7 @@ from reasonray.core.sections import OutputConfig
 from reasonray.core.writing import publish
 from reasonray.dataset.manifest import KINDS, Kind, Summary
 from reasonray.dataset.shards import Shards, with_image_features
+from reasonray.generation.plan import planned_ids
 from reasonray.generation.workspace import Work, Workspace
 
 NEAR_DUPLICATE = "near_duplicate"
@@ -97,7 +98,7 @@ def write_shards(workspace: Workspace, work: Work, config: OutputConfig) -> Summ
     Raises:
         RunError: a row is missing or doubled; nothing is published then.
     """
-    index = audit(work, workspace.planned_ids())
+    index = audit(work, planned_ids(workspace))
     duplicates = near_duplicates(index)
     files = work.committed_files()
     summary = Summary()

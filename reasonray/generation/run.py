@@ -1,7 +1,7 @@
 """`generate`: from a recipe and sources to a finished output, in one call that can be repeated."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,20 +10,19 @@ from reasonray import stages
 from reasonray.core.console import say
 from reasonray.core.errors import UserError
 from reasonray.core.recipe import Recipe, differing_keys, load, parse
-from reasonray.core.record import Part, Row
+from reasonray.core.record import Part
 from reasonray.core.sections import SourceConfig
 from reasonray.core.writing import no_space, out_of_space, write_file
 from reasonray.dataset.card import write_card
 from reasonray.dataset.manifest import MANIFEST, Manifest, StageTiming, make_manifest, read_manifest
-from reasonray.dataset.report.page import REPORT, write_report
+from reasonray.dataset.report.page import REPORT
 from reasonray.generation.counts import read_all
+from reasonray.generation.plan import Plan, planned_ids, planned_parts, write_plan
 from reasonray.generation.pool import Build
 from reasonray.generation.progress import Progress
 from reasonray.generation.publish import write_shards
+from reasonray.generation.report import write_report
 from reasonray.generation.workspace import Work, Workspace
-
-Plan = Callable[[Recipe, Path], Iterator[Row]]
-"""Gives the rows to do; the path is a folder that stays until the run is finished."""
 
 
 def generate(
@@ -105,9 +104,9 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
             plan = plan_sources
         sources_folder = workspace.folder / "sources"
         sources_folder.mkdir(exist_ok=True)
-        workspace.write_plan(recipe, plan(recipe, sources_folder))
+        write_plan(workspace, recipe, plan(recipe, sources_folder))
     work = workspace.open_work()
-    num_rows, num_done = len(workspace.planned_ids()), work.num_committed()
+    num_rows, num_done = len(planned_ids(workspace)), work.num_committed()
     if num_done:
         say(f"{workspace.output}: going on, {num_done} of {num_rows} rows are done")
     kept = workspace.folder / "divergence.json"
@@ -116,7 +115,7 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
         from reasonray import cluster
         from reasonray.generation import pipeline
 
-        parts = workspace.planned_parts()
+        parts = planned_parts(workspace)
         needed = stages.needed(recipe, parts)
         with cluster.connected(needed.pools):
             is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
@@ -135,14 +134,7 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
 def _publish(recipe: Recipe, workspace: Workspace, work: Work, threshold: float | None) -> Manifest:
     summary = write_shards(workspace, work, recipe.output)
     counts, seconds = read_all(workspace.folder / "progress")
-    timings = {
-        name: StageTiming(
-            rows=each.worked,
-            seconds=round(each.seconds, 3),
-            rows_per_second=round(each.worked / each.seconds, 3) if each.seconds else None,
-        )
-        for name, each in counts.items()
-    }
+    timings = {name: StageTiming.of(each.worked, each.seconds) for name, each in counts.items()}
     manifest = make_manifest(recipe, summary, threshold=threshold, seconds=seconds, timings=timings)
     write_card(workspace.output, manifest, summary.licenses)
     write_file(workspace.output / MANIFEST, manifest.model_dump_json(indent=2) + "\n")

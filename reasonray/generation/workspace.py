@@ -7,41 +7,26 @@
     measuring/              counts of the pass that finds it
     work-<n>/rows/          finished rows, in `status=accepted` and `status=rejected`
     work-<n>/checkpoint/    their ids: a row counts when its id stands here
-    attempts/, progress/    of the pools' processes (`reasonray.pool`, `reasonray.progress`)
+    attempts/, progress/    of the pools' processes (`journal`, `counts`)
 
 Each start renames work-<n> to work-<n+1>: a process of a killed run that still writes finds its
 folder gone and cannot commit. Knows nothing of Ray, models or what a row means.
 """
 
 import contextlib
-import errno
-import fcntl
-import json
-import os
 import shutil
-import socket
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
 from reasonray.core.errors import UserError
-from reasonray.core.recipe import Recipe
-from reasonray.core.record import PLAN_SCHEMA, Row, to_table
-from reasonray.core.writing import absolute, out_of_space, publish, unusable, write_file
-
-HEARTBEAT_S = 10.0
-STALE_S = 60.0
-"""A lock of another host is dead after so long without a heartbeat."""
-
-_PLAN_FILE_ROWS = 50_000
-_PLAN_CHUNK_ROWS = 1_000
+from reasonray.core.lock import locked
+from reasonray.core.writing import absolute, unusable
 
 
 class Workspace:
@@ -88,33 +73,12 @@ class Workspace:
         Raises:
             UserError: another run holds it, or it cannot be made or written.
         """
-        path = self.folder / "lock"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = _take(path, self.output)
-        except OSError as error:
-            if out_of_space(error):
-                raise
-            raise unusable(self.output, error) from error
-        stop = threading.Event()
-
-        def beat() -> None:
-            while not stop.wait(HEARTBEAT_S):
-                # A file system that is full or away for a moment is for the run itself to find.
-                with contextlib.suppress(OSError):
-                    os.utime(path)
-
-        heart = threading.Thread(target=beat, name="reasonray-lock", daemon=True)
-        heart.start()
-        try:
-            yield
+            with locked(self.folder / "lock", self.output):
+                yield
         finally:
-            stop.set()
-            heart.join()
             with contextlib.suppress(OSError):
-                path.unlink()
                 self.folder.rmdir()  # nothing is left in it once the output is complete
-            os.close(descriptor)
 
     def recipe(self) -> dict[str, Any] | None:
         """The recipe that the plan was made with, or None."""
@@ -123,46 +87,6 @@ class Workspace:
             return None
         content: dict[str, Any] = yaml.safe_load(path.read_text())
         return content
-
-    def write_plan(self, recipe: Recipe, rows: Iterable[Row]) -> int:
-        """Keep the rows to do, and the recipe; gives their number.
-
-        The parts are interleaved, so that all pools have work from the start; within a part
-        rows stand by id.
-
-        Raises:
-            UserError: no rows, or two of one id.
-        """
-        table = _planned(rows)
-        if table.num_rows == 0:
-            raise UserError(
-                f"no inputs found for parts {', '.join(recipe.parts)} in the sources "
-                + ", ".join(f"{source.format}={source.path}" for source in recipe.sources)
-            )
-        made = self.folder / "plan.making"
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir(parents=True)
-        for index, start in enumerate(range(0, table.num_rows, _PLAN_FILE_ROWS)):
-            pq.write_table(
-                table.slice(start, _PLAN_FILE_ROWS),
-                made / f"{index:05}.parquet",
-                row_group_size=_PLAN_CHUNK_ROWS,
-            )
-        content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-        write_file(self.folder / "recipe.yaml", content)
-        publish(made, self.plan_folder)
-        return int(table.num_rows)
-
-    def planned_ids(self) -> pa.Array:
-        """Every planned id, sorted."""
-        table = pq.read_table(self.plan_folder, columns=["id"])
-        ids = table.column("id").combine_chunks()
-        return ids.take(pc.sort_indices(ids))
-
-    def planned_parts(self) -> dict[str, int]:
-        """How many rows each part has in the plan."""
-        counts = pc.value_counts(pq.read_table(self.plan_folder, columns=["part"])["part"])
-        return {str(c["values"]): int(c["counts"]) for c in counts.to_pylist()}
 
     def open_work(self) -> "Work":
         """This run's folder of finished rows, with what earlier runs finished in it.
@@ -259,90 +183,9 @@ class Work:
                     path.unlink()
 
 
-def _planned(rows: Iterable[Row]) -> pa.Table:
-    chunks, chunk = [], []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == _PLAN_CHUNK_ROWS:
-            chunks.append(to_table(chunk, PLAN_SCHEMA))
-            chunk = []
-    chunks.append(to_table(chunk, PLAN_SCHEMA))
-    table = pa.concat_tables(chunks).combine_chunks()
-    table = table.take(pc.sort_indices(table["id"]))
-    ids = table["id"]
-    if table.num_rows > 1:
-        same = pc.equal(ids.slice(1), ids.slice(0, table.num_rows - 1))
-        if pc.any(same).as_py():
-            twice = ids[pc.index(same, True).as_py()].as_py()
-            raise UserError(f"two inputs have the same id {twice}; give each source once")
-    places = pa.array(_places(table["part"].to_pylist()), pa.float64())
-    return table.take(pc.sort_indices(places))
-
-
-def _places(parts: list[str]) -> list[float]:
-    """Where each row stands between 0 and 1, the rows of each part evenly spread."""
-    totals = {part: parts.count(part) for part in set(parts)}
-    seen = dict.fromkeys(totals, 0)
-    places = []
-    for part in parts:
-        places.append((seen[part] + 0.5) / totals[part])
-        seen[part] += 1
-    return places
-
-
 def _is_whole(mark: Path, files: list[Path]) -> bool:
     try:
         num_marked = pq.read_metadata(mark).num_rows
         return bool(num_marked == sum(pq.read_metadata(path).num_rows for path in files))
     except (pa.ArrowInvalid, OSError):
         return False
-
-
-def _take(path: Path, output: Path) -> int:
-    """The lock file's descriptor, locked and signed."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                break
-            os.close(descriptor)  # its holder has just removed it
-        except OSError as error:
-            holder = _holder(descriptor)
-            if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.EOPNOTSUPP):
-                os.close(descriptor)
-                raise UserError(_in_use(output, holder)) from error
-            break  # no locks on this file system: the heartbeat alone decides
-    holder = _holder(descriptor)
-    # flock may end at this machine; a holder elsewhere shows by its heartbeat.
-    if holder and holder["host"] != _host():
-        silent_s = time.time() - os.fstat(descriptor).st_mtime
-        if silent_s < STALE_S:
-            os.close(descriptor)
-            raise UserError(_in_use(output, holder))
-    signed = {"host": _host(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(signed).encode(), 0)
-    return descriptor
-
-
-def _holder(descriptor: int) -> dict[str, Any] | None:
-    try:
-        content = json.loads(os.pread(descriptor, 4096, 0))
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) and "host" in content else None
-
-
-def _in_use(output: Path, holder: dict[str, Any] | None) -> str:
-    who = ""
-    if holder:
-        who = f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
-    return (
-        f"output {output}: another run is writing here{who}; "
-        "wait for it, or stop it and start again to go on where it was"
-    )
-
-
-def _host() -> str:
-    return socket.gethostname()

@@ -21,11 +21,11 @@ import yaml
 
 from reasonray.cli.main import call
 from reasonray.core.errors import UserError
+from reasonray.core.lock import locked
 from reasonray.core.recipe import RECIPES, load
 from reasonray.editor.features_job import LOCK
 from reasonray.editor.job import _check_same as check_same
 from reasonray.editor.pipeline import ReasonEditPipeline
-from reasonray.generation.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
 
@@ -185,14 +185,14 @@ def test_what_cannot_be_trained_on_is_said(
     assert call([*recipe, "--data", str(bad), "--output", str(tmp_path / "c")]) == 2
     assert "record I/toy/0000/0: input_image: a.png" in capsys.readouterr().err
     data = ["--data", str(place / "data")]
-    with Workspace(tmp_path / "d" / LOCK).locked():
+    with locked(tmp_path / "d" / LOCK, tmp_path / "d"):
         assert call([*recipe, *data, "--output", str(tmp_path / "d")]) == 2
     assert "another run" in capsys.readouterr().err
     key = next((place / "features").glob("*/features.json")).parent.name
-    with Workspace(tmp_path / "shared" / key / LOCK).locked():
+    with locked(tmp_path / "shared" / key / LOCK, tmp_path / "shared" / key):
         shared = ["--features", str(tmp_path / "shared"), "--output", str(tmp_path / "e")]
         assert call([*recipe, *data, *shared]) == 2
-    assert f"shared/{key}/.lock: another run is writing" in capsys.readouterr().err
+    assert f"shared/{key}: another run is writing" in capsys.readouterr().err
     assert call([*recipe, *data, "--output", str(tmp_path / "b"), "--parts", "III"]) == 2
     assert "no accepted sample" in capsys.readouterr().err
     assert call([*recipe, *data, "--output", str(tmp_path / "b"), "--parts", "I,IV"]) == 2

@@ -15,8 +15,9 @@ import yaml
 from reasonray.core.record import PARTS, REASONING_TYPES, Row
 from reasonray.core.sections import ImagesConfig, StagesConfig
 from reasonray.core.writing import write_file
+from reasonray.dataset.manifest import KINDS
 from reasonray.dataset.report.drawing import Thumbnail, histogram, thumbnail
-from reasonray.dataset.report.survey import KINDS, SEED, Survey
+from reasonray.dataset.report.survey import SEED, Survey
 
 REPORT = "report.html"
 
@@ -87,13 +88,8 @@ class Reason:
     cards: list[Card]
 
 
-def write_report(output: str | Path) -> Path:
-    """Write `report.html` into an output, finished or still going; gives its path.
-
-    Raises:
-        UserError: there is no output.
-    """
-    survey = Survey(output)
+def write_page(survey: Survey) -> Path:
+    """Write `report.html` into the output that was surveyed; gives its path."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -104,7 +100,7 @@ def write_report(output: str | Path) -> Path:
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["duration"] = duration
     page = environment.get_template(REPORT).render(context(survey))
-    path = survey.folder / REPORT
+    path = survey.snapshot.folder / REPORT
     write_file(path, page)
     return path
 
@@ -114,9 +110,10 @@ def context(survey: Survey) -> Mapping[str, Any]:
     samples = survey.sample(SAMPLES_EACH_PART)
     num_done = sum(survey.count(kind) for kind in KINDS)
     return {
-        "name": survey.folder.name,
+        "name": survey.snapshot.folder.name,
         "made": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "survey": survey,
+        "snapshot": survey.snapshot,
         "num_done": num_done,
         "num_accepted": survey.count("accepted"),
         "num_rejected": survey.count("rejected"),
@@ -138,7 +135,7 @@ def context(survey: Survey) -> Mapping[str, Any]:
         "prompts": _prompts(samples),
         "licenses": survey.values("license").most_common(),
         "sources": survey.values("source").most_common(),
-        "recipe": yaml.safe_dump(survey.recipe, sort_keys=False),
+        "recipe": yaml.safe_dump(survey.snapshot.recipe, sort_keys=False),
     }
 
 
@@ -208,9 +205,9 @@ def _histograms(survey: Survey) -> list[tuple[str, Any]]:
     charts = []
     for name in survey.score_names():
         section, key = _LIMITS[name]
-        limit = survey.recipe["stages"][section].get(key)
+        limit = survey.snapshot.recipe["stages"][section].get(key)
         if name == "divergence" and limit is None:
-            limit = survey.divergence_threshold
+            limit = survey.snapshot.divergence_threshold
         accepted, rejected = (survey.score(name, kind) for kind in KINDS)
         charts.append((_SCORES[name], histogram(accepted, rejected, limit)))
     return charts

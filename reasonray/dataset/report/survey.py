@@ -6,12 +6,12 @@ reads only those of sampled rows, row group by row group. Knows nothing of HTML.
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,80 +19,85 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from reasonray.core.errors import RunError, UserError
+from reasonray.core.errors import RunError
 from reasonray.core.record import PARTS, Row, Scores, to_rows
-from reasonray.dataset.manifest import read_manifest
-from reasonray.generation.counts import StageCounts, read_all
-from reasonray.generation.workspace import Work, Workspace
+from reasonray.dataset.manifest import KINDS, Kind, Manifest, StageTiming
 
 SEED = 0
 """Of the random sample: the same rows at every call on the same output."""
-
-Kind = Literal["accepted", "rejected"]
-KINDS: tuple[Kind, Kind] = ("accepted", "rejected")
 
 _COLUMNS = ["part", "source", "stage", "reason", "reasoning_type", "instruction"]
 _COLUMNS += ["selected_category", "target_category", "scores", "license"]
 
 
 @dataclass(frozen=True)
-class Timing:
-    """One stage's work: rows it worked on, seconds summed over processes."""
-
-    rows: int
-    seconds: float
-
-
-class Survey:
-    """An output as it was when the survey was made.
+class Snapshot:
+    """An output at one moment: where its rows lie, and what is known beside them.
 
     Attributes:
         folder: the output.
-        planned: rows that there will be; None when the run is finished.
+        files: kind -> its Parquet files.
         recipe: as run.
-        timings: by stage, in order.
+        timings: by stage.
         seconds: wall time so far.
-        version, recipe_hash: None while the run is going.
-        distinct_instructions: likewise.
+        planned: rows that there will be; None when the run is finished.
+        version, recipe_hash, distinct_instructions: None while the run is going.
         divergence_threshold: likewise; what the rank form of Eq. 1 came to.
     """
 
-    def __init__(self, output: str | Path) -> None:
-        """Read all columns but the heavy ones.
+    folder: Path
+    files: Mapping[Kind, Sequence[Path]]
+    recipe: dict[str, Any]
+    timings: Mapping[str, StageTiming]
+    seconds: float
+    planned: int | None = None
+    version: str | None = None
+    recipe_hash: str | None = None
+    distinct_instructions: int | None = None
+    divergence_threshold: float | None = None
 
-        Raises:
-            UserError: there is no output, or its run has not planned yet.
-            RunError: the run moved its files meanwhile.
-        """
-        self.folder = Path(output).expanduser().absolute()
-        manifest = read_manifest(self.folder) if self.folder.is_dir() else None
-        self.planned: int | None = None
-        self.version = self.recipe_hash = self.distinct_instructions = None
-        self.divergence_threshold: float | None = None
-        if manifest is not None:
-            self.files = {kind: sorted((self.folder / kind).glob("*.parquet")) for kind in KINDS}
-            self.recipe = manifest.recipe
-            timings = {n: Timing(each.rows, each.seconds) for n, each in manifest.stages.items()}
-            self.seconds = manifest.seconds
-            self.version, self.recipe_hash = manifest.reasonray, manifest.recipe_hash
-            self.distinct_instructions = manifest.distinct_instructions
-            self.divergence_threshold = manifest.divergence_threshold
-        else:
-            timings = self._read_unfinished()
-        self.timings = {name: timings[name] for name in self.stages if name in timings}
+    @classmethod
+    def of_finished(cls, folder: Path, manifest: Manifest) -> "Snapshot":
+        """A complete output, by its manifest."""
+        return cls(
+            folder=folder,
+            files={kind: sorted((folder / kind).glob("*.parquet")) for kind in KINDS},
+            recipe=manifest.recipe,
+            timings=manifest.stages,
+            seconds=manifest.seconds,
+            version=manifest.reasonray,
+            recipe_hash=manifest.recipe_hash,
+            distinct_instructions=manifest.distinct_instructions,
+            divergence_threshold=manifest.divergence_threshold,
+        )
+
+
+class Survey:
+    """What there is to tell about a snapshot.
+
+    Args:
+        snapshot: its light columns are read at once, whole rows when they are asked for.
+
+    Raises:
+        RunError: the run moved its files meanwhile.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.timings = {n: snapshot.timings[n] for n in self.stages if n in snapshot.timings}
         try:
-            self._groups = {kind: _row_groups(self.files[kind]) for kind in KINDS}
-            self.index = {kind: _index(self.files[kind]) for kind in KINDS}
+            self._groups = {kind: _row_groups(snapshot.files[kind]) for kind in KINDS}
+            self.index = {kind: _index(snapshot.files[kind]) for kind in KINDS}
         except FileNotFoundError as error:
             raise RunError(
-                f"{output}: its run was started again or finished while the report was made; "
-                "ask for it once more"
+                f"{snapshot.folder}: its run was started again or finished while the report was "
+                "made; ask for it once more"
             ) from error
 
     @cached_property
     def stages(self) -> list[str]:
         """All stages, in order."""
-        return [name for pool in self.recipe["pools"] for name in pool["stages"]]
+        return [name for pool in self.snapshot.recipe["pools"] for name in pool["stages"]]
 
     def count(self, kind: Kind) -> int:
         """Rows of a kind."""
@@ -164,25 +169,6 @@ class Survey:
             if target is not None:
                 places.setdefault(target, int(place))
         return self._rows("accepted", _draw(np.array(list(places.values())), count))
-
-    def _read_unfinished(self) -> dict[str, Timing]:
-        workspace = Workspace(self.folder)
-        recipe = workspace.recipe() if workspace.plan_folder.exists() else None
-        if recipe is None:
-            raise UserError(f"{self.folder}: no output of reasonray, nor a run that has begun")
-        self.recipe = recipe
-        self.planned = sum(workspace.planned_parts().values())
-        self.files = {kind: [] for kind in KINDS}
-        for folder in sorted(workspace.folder.glob("work-*"))[-1:]:
-            for path in Work(folder).committed_files():
-                for kind in KINDS:
-                    if path.parent.name == f"status={kind}":
-                        self.files[kind].append(path)
-        counts: dict[str, StageCounts] = {}
-        self.seconds = 0.0
-        if (workspace.folder / "progress").is_dir():
-            counts, self.seconds = read_all(workspace.folder / "progress")
-        return {name: Timing(each.worked, each.seconds) for name, each in counts.items()}
 
     def _rows(self, kind: Kind, places: Sequence[int]) -> list[Row]:
         """Whole rows by their places, in the order asked for; each row group is read once."""

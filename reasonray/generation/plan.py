@@ -1,0 +1,96 @@
+"""The plan of a run: one light row for each thing to do, written before any work starts."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from reasonray.core.errors import UserError
+from reasonray.core.recipe import Recipe
+from reasonray.core.record import PLAN_SCHEMA, Row, to_table
+from reasonray.core.writing import publish, write_file
+from reasonray.generation.workspace import Workspace
+
+Plan = Callable[[Recipe, Path], Iterator[Row]]
+"""Gives the rows to do; the path is a folder that stays until the run is finished."""
+
+_FILE_ROWS = 50_000
+_CHUNK_ROWS = 1_000
+
+
+def write_plan(workspace: Workspace, recipe: Recipe, rows: Iterable[Row]) -> int:
+    """Keep the rows to do, and the recipe; gives their number.
+
+    The parts are interleaved, so that all pools have work from the start; within a part
+    rows stand by id.
+
+    Raises:
+        UserError: no rows, or two of one id.
+    """
+    table = _planned(rows)
+    if table.num_rows == 0:
+        raise UserError(
+            f"no inputs found for parts {', '.join(recipe.parts)} in the sources "
+            + ", ".join(f"{source.format}={source.path}" for source in recipe.sources)
+        )
+    made = workspace.folder / "plan.making"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    for index, start in enumerate(range(0, table.num_rows, _FILE_ROWS)):
+        pq.write_table(
+            table.slice(start, _FILE_ROWS),
+            made / f"{index:05}.parquet",
+            row_group_size=_CHUNK_ROWS,
+        )
+    content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    write_file(workspace.folder / "recipe.yaml", content)
+    publish(made, workspace.plan_folder)
+    return int(table.num_rows)
+
+
+def planned_ids(workspace: Workspace) -> pa.Array:
+    """Every planned id, sorted."""
+    table = pq.read_table(workspace.plan_folder, columns=["id"])
+    ids = table.column("id").combine_chunks()
+    return ids.take(pc.sort_indices(ids))
+
+
+def planned_parts(workspace: Workspace) -> dict[str, int]:
+    """How many rows each part has in the plan."""
+    counts = pc.value_counts(pq.read_table(workspace.plan_folder, columns=["part"])["part"])
+    return {str(c["values"]): int(c["counts"]) for c in counts.to_pylist()}
+
+
+def _planned(rows: Iterable[Row]) -> pa.Table:
+    chunks, chunk = [], []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == _CHUNK_ROWS:
+            chunks.append(to_table(chunk, PLAN_SCHEMA))
+            chunk = []
+    chunks.append(to_table(chunk, PLAN_SCHEMA))
+    table = pa.concat_tables(chunks).combine_chunks()
+    table = table.take(pc.sort_indices(table["id"]))
+    ids = table["id"]
+    if table.num_rows > 1:
+        same = pc.equal(ids.slice(1), ids.slice(0, table.num_rows - 1))
+        if pc.any(same).as_py():
+            twice = ids[pc.index(same, True).as_py()].as_py()
+            raise UserError(f"two inputs have the same id {twice}; give each source once")
+    places = pa.array(_places(table["part"].to_pylist()), pa.float64())
+    return table.take(pc.sort_indices(places))
+
+
+def _places(parts: list[str]) -> list[float]:
+    """Where each row stands between 0 and 1, the rows of each part evenly spread."""
+    totals = {part: parts.count(part) for part in set(parts)}
+    seen = dict.fromkeys(totals, 0)
+    places = []
+    for part in parts:
+        places.append((seen[part] + 0.5) / totals[part])
+        seen[part] += 1
+    return places
