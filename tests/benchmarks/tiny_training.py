@@ -15,7 +15,7 @@ from reasonray.editor import features, frozen, model, training
 from reasonray.editor.batches import Batches, Samples
 
 TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS), str(TESTS / "editor")]
+sys.path.append(str(TESTS / "helpers"))
 
 import tiny_base  # noqa: E402
 

@@ -14,7 +14,7 @@ from reasonray.core.errors import RunError, UserError
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import SourceConfig
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def commands(group: click.Group = cli, path: Sequence[str] = ()) -> list[list[str]]:

@@ -1,37 +1,31 @@
 """The whole pipeline on a real Ray, with the toy stages: what is lost, doubled or hangs."""
 
-import contextlib
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-from toy_stages import Build, Plan, recipe, sequential
+from toy_runs import HELPERS, ROOT, assert_same, num_committed, published, start
+from toy_stages import Build, Plan, recipe
 
 from reasonray.core.errors import RunError, UserError
-from reasonray.core.record import is_rejected
-from reasonray.dataset.manifest import KINDS, read_manifest
+from reasonray.dataset.manifest import read_manifest
 from reasonray.generation.pool import PoolSpec
 from reasonray.generation.run import run
 from reasonray.generation.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
 
-HERE = Path(__file__).parent
-DRIVER = HERE / "toy_driver.py"
-
 
 @pytest.fixture(scope="module")
 def ray_session() -> Iterator[None]:
     """One Ray for the tests that need not kill it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{HERE.parent}")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HELPERS), str(ROOT)]))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
         # Ray's workers give way to everything else by default, which on a busy machine is for ever.
@@ -43,28 +37,6 @@ def ray_session() -> Iterator[None]:
         )
         yield
         ray.shutdown()
-
-
-def rows(output: Path) -> dict[str, dict[str, object]]:
-    """Everything published, by id."""
-    found: dict[str, dict[str, object]] = {}
-    for kind in KINDS:
-        for row in pq.read_table(output / kind).to_pylist():
-            assert row["id"] not in found
-            found[row["id"]] = {"kind": kind, **row}
-    return found
-
-
-def assert_same(output: Path, plan: Plan, build: Build, **changes: object) -> None:
-    """The published rows are those of the plain loop, ids, texts and images."""
-    expected = sequential(recipe(**changes), build, plan)
-    found = rows(output)
-    assert found.keys() == expected.keys()
-    for row_id, row in found.items():
-        want = expected[row_id]
-        assert row["kind"] == ("rejected" if is_rejected(want) else "accepted"), row_id
-        for name in ("instruction", "input_image", "edited_image", "candidates"):
-            assert row[name] == want.get(name), (row_id, name)
 
 
 def test_a_run_equals_the_plain_loop(ray_session: None, tmp_path: Path) -> None:
@@ -102,7 +74,9 @@ def test_a_row_that_kills_its_process_is_rejected_alone(ray_session: None, tmp_p
         "paint": {"crashed": 2, "error": 1},
         "quality": {"target_missing": 4},
     }
-    crashed = [i for i, row in rows(tmp_path / "out").items() if row.get("reason") == "crashed"]
+    crashed = [
+        i for i, row in published(tmp_path / "out").items() if row.get("reason") == "crashed"
+    ]
     assert crashed == ["II/toy/0004/0", "II/toy/0005/0"]
 
 
@@ -264,25 +238,6 @@ def test_an_address_without_a_cluster_is_named_with_the_right_form(
     said = [f"connecting to Ray at {address}", f"RAY_ADDRESS={address}: no cluster answers there"]
     assert [line[: len(each)] for line, each in zip(errors.splitlines(), said, strict=True)] == said
     assert "expected HOST:PORT" in errors
-
-
-def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, str(DRIVER), *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", **environment},
-    )
-
-
-def num_committed(output: Path) -> int:
-    """Rows that count, seen from outside while the run goes on."""
-    count = 0
-    for path in (output / ".run").glob("work-*/checkpoint/*.parquet"):
-        if not path.stem.endswith(".pending"):
-            with contextlib.suppress(OSError):
-                count += pq.read_metadata(path).num_rows
-    return count
 
 
 def kill_at(driver: "subprocess.Popen[str]", output: Path, rows: int, deadline_s: float) -> int:

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_pipeline import DRIVER, HERE, assert_same, num_committed
+from toy_runs import DRIVER, HELPERS, ROOT, assert_same, num_committed
 from toy_stages import Build, Plan
 
 from reasonray.dataset.manifest import read_manifest
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
-ROOT = HERE.parent
 NUM_CPUS = 6
 
 
@@ -51,7 +50,7 @@ def cluster() -> Iterator[str]:
         "RAY_worker_niceness": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": str(HELPERS),
     }
     environment.pop("RAY_ADDRESS", None)
     head = subprocess.Popen(

@@ -1,0 +1,58 @@
+"""Runs of the toy stages in a process of their own, and what is seen of them from outside."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from toy_stages import Build, Plan, recipe, sequential
+
+from reasonray.core.record import is_rejected
+from reasonray.dataset.manifest import KINDS
+
+HELPERS = Path(__file__).parent
+ROOT = HELPERS.parents[1]
+DRIVER = HELPERS / "toy_driver.py"
+
+
+def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, str(DRIVER), *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", **environment},
+    )
+
+
+def num_committed(output: Path) -> int:
+    """Rows that count, seen from outside while the run goes on."""
+    count = 0
+    for path in (output / ".run").glob("work-*/checkpoint/*.parquet"):
+        if not path.stem.endswith(".pending"):
+            with contextlib.suppress(OSError):
+                count += pq.read_metadata(path).num_rows
+    return count
+
+
+def published(output: Path) -> dict[str, dict[str, object]]:
+    """Everything published, by id."""
+    found: dict[str, dict[str, object]] = {}
+    for kind in KINDS:
+        for row in pq.read_table(output / kind).to_pylist():
+            assert row["id"] not in found
+            found[row["id"]] = {"kind": kind, **row}
+    return found
+
+
+def assert_same(output: Path, plan: Plan, build: Build, **changes: object) -> None:
+    """The published rows are those of the plain loop, ids, texts and images."""
+    expected = sequential(recipe(**changes), build, plan)
+    found = published(output)
+    assert found.keys() == expected.keys()
+    for row_id, row in found.items():
+        want = expected[row_id]
+        assert row["kind"] == ("rejected" if is_rejected(want) else "accepted"), row_id
+        for name in ("instruction", "input_image", "edited_image", "candidates"):
+            assert row[name] == want.get(name), (row_id, name)
