@@ -19,7 +19,7 @@ from reasonray.costs.counting import Forward, count
 from reasonray.costs.hardware import Hardware
 from reasonray.models.painter import MAX_OBJECTS, Painter
 from reasonray.prompts.template import load
-from reasonray.stages import SERVED
+from reasonray.stages import stage_class
 
 PICTURE = (640, 480)
 """Width and height of the pictures that come in, assumed."""
@@ -366,5 +366,5 @@ def visits(name: str, shares: Mapping[str, float]) -> float:
         shares: part -> its share of the rows.
     """
     # Pairs of InstructPix2Pix, the inputs of Part II, have captions.
-    served = ("III",) if name == "caption" else SERVED[name]
+    served = ("III",) if name == "caption" else stage_class(name).parts
     return sum(shares.get(part, 0.0) for part in served)
