@@ -6,7 +6,6 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -19,7 +18,7 @@ from pydantic.fields import FieldInfo
 from reasonray.core.commented import first_line, flow
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import DESCRIPTIONS, REJECTED_SCHEMA
-from reasonray.core.sections import StagesConfig
+from reasonray.stages import STAGES, stage_class
 
 
 def pages() -> dict[str, str]:
@@ -92,9 +91,9 @@ def _arrow_name(kind: pa.DataType) -> str:
 
 def _rejections() -> str:
     lines = ["| stage | reason | |", "|---|---|---|"]
-    for name in ("load", *StagesConfig.model_fields):
-        stage = getattr(import_module(f"reasonray.stages.{name}"), name.capitalize())
-        lines += [f"| {name} | `{code}` | {text} |" for code, text in stage.rejects.items()]
+    for name in STAGES:
+        rejects = stage_class(name).rejects
+        lines += [f"| {name} | `{code}` | {text} |" for code, text in rejects.items()]
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import (
+    ASKING,
     Config,
     EditorConfig,
     ImagesConfig,
@@ -69,7 +70,7 @@ class Recipe(Config):
     def _an_engine_has_the_gpus_of_its_actor(self) -> "Recipe":
         num_gpus = self.language_model.tensor_parallel_size
         for index, pool in enumerate(self.pools):
-            asks = {"rewrite", "select", "propose"}.intersection(pool.stages)
+            asks = not ASKING.keys().isdisjoint(pool.stages)
             if self.language_model.backend != "vllm" or not asks or pool.num_gpus < 1:
                 continue
             if pool.num_gpus != num_gpus:

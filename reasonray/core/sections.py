@@ -158,6 +158,10 @@ class StagesConfig(Config):
     quality: QualityConfig = QualityConfig()
 
 
+ASKING = {"rewrite": "gen", "select": "select", "propose": "replace"}
+"""The stages that ask a language model -> the file of `prompts/` that each asks with."""
+
+
 class LanguageModelConfig(Config):
     """Who answers P_gen, P_select and P_replace."""
 

@@ -10,11 +10,9 @@ from pydantic import ValidationError
 from reasonray.core.errors import UserError
 from reasonray.core.recipe import Recipe, parse
 from reasonray.core.record import PARTS
-from reasonray.core.sections import PoolConfig
+from reasonray.core.sections import ASKING, PoolConfig
 from reasonray.costs.work import model_of, visits
 from reasonray.dataset.manifest import KINDS, Manifest
-
-LANGUAGE_MODEL_STAGES = ("rewrite", "select", "propose")
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def restricted(shares: dict[str, float], parts: Sequence[str]) -> dict[str, floa
 
 def _settings(stage: str, recipe: Recipe) -> object:
     section = getattr(recipe.stages, stage, recipe.images).model_dump()
-    return section, recipe.language_model.model if stage in LANGUAGE_MODEL_STAGES else None
+    return section, recipe.language_model.model if stage in ASKING else None
 
 
 def _row_bytes(output: Path, inputs: int) -> float | None:

@@ -13,13 +13,13 @@ from diffusers.models.attention import GatedSelfAttentionDense
 
 from reasonray.core.errors import UserError
 from reasonray.core.recipe import Recipe
-from reasonray.core.sections import ModelConfig, PoolConfig
+from reasonray.core.sections import ASKING, ModelConfig, PoolConfig
 from reasonray.costs import architectures
 from reasonray.costs.counting import Forward, count
 from reasonray.costs.hardware import Hardware
 from reasonray.models.painter import MAX_OBJECTS, Painter
 from reasonray.prompts.template import load
-from reasonray.stages import SERVED
+from reasonray.stages import stage_class
 
 PICTURE = (640, 480)
 """Width and height of the pictures that come in, assumed."""
@@ -123,7 +123,7 @@ def stage_work(name: str, recipe: Recipe, pool: PoolConfig, machine: Hardware) -
                 if thresholds == (None, None):
                     return Work()
                 return _detect(stages.quality.model, size, machine)
-            case "rewrite" | "select" | "propose":
+            case _ if name in ASKING:
                 return _ask(name, recipe, size, machine)
     except architectures.UnknownModelError as error:
         return Work(model=model_of(name, recipe), unknown=str(error))
@@ -132,7 +132,7 @@ def stage_work(name: str, recipe: Recipe, pool: PoolConfig, machine: Hardware) -
 
 def model_of(name: str, recipe: Recipe) -> str | None:
     """The name of a stage's model."""
-    if name in ("rewrite", "select", "propose"):
+    if name in ASKING:
         return recipe.language_model.model.name
     config = getattr(getattr(recipe.stages, name, None), "model", None)
     return config.name if isinstance(config, ModelConfig) else None
@@ -305,7 +305,7 @@ def _ask(name: str, recipe: Recipe, size: int, machine: Hardware) -> Work:
 def _tokens(name: str, recipe: Recipe) -> tuple[int, int]:
     """Of a prompt as it stands in `prompts/`, and of a plain reply in its JSON."""
     candidates = recipe.stages.rewrite.num_candidates
-    template = load({"rewrite": "gen", "select": "select", "propose": "replace"}[name])
+    template = load(ASKING[name])
     prompt = len(template.system + template.user) // CHARACTERS_A_TOKEN + FIELD_TOKENS
     if name == "rewrite":
         return prompt, 10 + 70 * candidates
@@ -366,5 +366,5 @@ def visits(name: str, shares: Mapping[str, float]) -> float:
         shares: part -> its share of the rows.
     """
     # Pairs of InstructPix2Pix, the inputs of Part II, have captions.
-    served = ("III",) if name == "caption" else SERVED[name]
+    served = ("III",) if name == "caption" else stage_class(name).parts
     return sum(shares.get(part, 0.0) for part in served)

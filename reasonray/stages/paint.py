@@ -6,8 +6,6 @@ from typing import cast
 from reasonray.core.images import decode, encode_png
 from reasonray.core.record import Image, Row, reject, sample_seed
 from reasonray.core.sections import PaintConfig
-from reasonray.models.painter import Painter
-from reasonray.models.weights import revision
 from reasonray.stages.stage import Stage
 
 
@@ -29,9 +27,11 @@ class Paint(Stage):
     rejects = {"paint_failed": "the model gave no finite picture"}
 
     def __init__(self, config: PaintConfig, *, seed: int) -> None:
+        from reasonray.models.painter import Painter
+        from reasonray.models.weights import revision
+
         self.config = config
         self.seed = seed
-        self.prompts = []
         self.painter = Painter.from_config(config.model)
         commit = revision(config.model, "unet/config.json")
         self.models = [{"stage": self.name, "name": config.model.name, "revision": commit}]

@@ -16,8 +16,6 @@ import PIL.Image
 from reasonray.core.images import decode
 from reasonray.core.record import Image, Row, Scores, add_scores, reject
 from reasonray.core.sections import QualityConfig
-from reasonray.models.detector import Detector
-from reasonray.models.weights import revision
 from reasonray.stages.divergence import mean_squared_difference
 from reasonray.stages.stage import Stage
 
@@ -54,9 +52,10 @@ class Quality(Stage):
     }
 
     def __init__(self, config: QualityConfig, *, seed: int) -> None:
+        from reasonray.models.detector import Detector
+        from reasonray.models.weights import revision
+
         self.config = config
-        self.models = []
-        self.prompts = []
         self.detector: Detector | None = None
         if config.min_target_score is not None or config.max_selected_score is not None:
             self.detector = Detector(config.model)

@@ -5,7 +5,7 @@ a row that raises is rejected alone and its batch-mates are done again without i
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from reasonray.core.errors import RowError, RunError
@@ -28,8 +28,8 @@ class Stage:
     reads: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[Mapping[str, str]] = {}
     rejects: ClassVar[Mapping[str, str]] = {}
-    models: list[Model]
-    prompts: list[Prompt]
+    models: Sequence[Model] = ()
+    prompts: Sequence[Prompt] = ()
 
     def process(self, rows: list[Row]) -> None:
         """Work on the rows, in place; `record.reject` (or raise `RowError`) for a bad one."""
@@ -81,8 +81,8 @@ class Stage:
         provenance = row.get("provenance") or {}
         row["provenance"] = {
             **provenance,
-            "models": [*provenance.get("models", []), *getattr(self, "models", [])],
-            "prompts": [*provenance.get("prompts", []), *getattr(self, "prompts", [])],
+            "models": [*provenance.get("models", []), *self.models],
+            "prompts": [*provenance.get("prompts", []), *self.prompts],
         }
 
 

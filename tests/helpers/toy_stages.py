@@ -26,9 +26,6 @@ SIDE = 24
 
 
 class Toy(Stage):
-    models = []
-    prompts = []
-
     def __init__(self, recipe: Recipe, delay: float) -> None:
         self.seed, self.delay = recipe.seed, delay
 

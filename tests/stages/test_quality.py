@@ -118,7 +118,7 @@ def test_checks_that_are_switched_off_load_no_detector_and_reject_nothing() -> N
     row["edited_image"] = row["input_image"]
     [row] = off([row])
     assert not is_rejected(row)
-    assert off.models == []
+    assert off.models == ()
 
 
 GOOD: Scores = {
