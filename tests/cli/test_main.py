@@ -11,7 +11,7 @@ import reasonray
 from reasonray.cli.main import call, cli
 from reasonray.cli.reference import pages
 from reasonray.core.errors import RunError, UserError
-from reasonray.core.recipe import Recipe
+from reasonray.core.recipe import Recipe, load
 from reasonray.core.sections import SourceConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -36,8 +36,10 @@ class Ran:
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
-    def __call__(self, recipe: Recipe, output: str) -> Any:
-        self.recipe, self.output = recipe, output
+    def __call__(
+        self, recipe: str, output: str, sources: Any, parts: Any, limit: Any, overrides: Any
+    ) -> Any:
+        self.recipe, self.output = load(recipe, overrides, sources, parts, limit), output
         if self.error:
             raise self.error
         return type("Manifest", (), {"inputs": 3, "accepted": 2, "rejected": 1})
@@ -110,7 +112,8 @@ def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str])
         ("generate mini --output x --limit 0", "limit"),
         ("generate mini --output x --limit many", "--limit"),
         ("generate mini --output x --source v3det", "FORMAT=PATH"),
-        ("generate mini --output x --source v3dt=/a", "v3det"),
+        ("generate mini --output x --source v3det=", "FORMAT=PATH"),
+        ("generate mini --output x --source v3dt=/a", "v3dt: unknown (did you mean v3det?)"),
         ("generate mini --output x --set stages.paint.steps=3", "unknown key"),
         ("recipe show none.yaml", "none.yaml"),
         ("generate mini --output /dev/null/x", "output /dev/null/x: cannot be used (Not a dir"),
