@@ -56,8 +56,7 @@ def call(arguments: Sequence[str], *, in_job: bool = False) -> int:
     except UserError as error:
         return _fail(str(error), 2)
     except RunError as error:
-        hint = "" if "same command" in str(error) else f"; {AGAIN}"
-        return _fail(f"{error}{hint}", 1)
+        return _fail(f"{error}; {AGAIN}" if error.again else str(error), 1)
     except (KeyboardInterrupt, click.Abort):
         return _fail(f"stopped; {AGAIN}", 1)
     return code if isinstance(code, int) else 0

@@ -136,9 +136,10 @@ def _fit(task: dict[str, Any], config: EditorConfig) -> None:
     except RunError:
         # Ray Train tells of a worker's error in words of its own.
         if failure.exists():
-            told = json.loads(failure.read_text())
-            kind = UserError if told["kind"] == "UserError" else RunError
-            raise kind(told["message"]) from None
+            first = json.loads(failure.read_text())
+            if first["kind"] == "UserError":
+                raise UserError(first["message"]) from None
+            raise RunError(first["message"], again=first["again"]) from None
         raise
     finally:
         if threading.current_thread() is threading.main_thread():

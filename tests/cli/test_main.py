@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import pytest
 import reasonray
 from reasonray.cli.main import call, cli
 from reasonray.cli.reference import pages
+from reasonray.cluster import executed
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.recipe import Recipe, load
 from reasonray.core.sections import SourceConfig
@@ -174,7 +176,7 @@ def test_without_the_mini_extra_the_command_that_installs_it_is_said(
         (UserError("output x: in\nuse"), 2, "reasonray: output x: in use\n"),
         (RunError("server gone"), 1, "reasonray: server gone; the same command continues it\n"),
         (
-            RunError("disk full; start the same command again"),
+            RunError("disk full; start the same command again", again=False),
             1,
             "reasonray: disk full; start the same command again\n",
         ),
@@ -189,6 +191,16 @@ def test_what_ends_a_run_decides_the_exit_code(
     assert call(["generate", "mini", "--output", "x"]) == code
     # After the ^C that a terminal shows comes a new line.
     assert capsys.readouterr().err.lstrip("\n") == said
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_whether_a_run_can_go_on_is_kept_from_one_process_to_the_next(again: bool) -> None:
+    def fail() -> None:
+        raise pickle.loads(pickle.dumps(RunError("server gone", again=again)))
+
+    with pytest.raises(RunError, match="server gone") as caught:
+        executed(fail, Path("out"))
+    assert caught.value.again is again
 
 
 def test_options_become_an_export(
