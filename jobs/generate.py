@@ -7,7 +7,7 @@ Submitted again after `ray job stop` or a failure, it goes on where it was.
 
 import sys
 
-from reasonray.cli.main import call_job
+from reasonray.cli.main import call
 
 if __name__ == "__main__":
-    sys.exit(call_job("generate", sys.argv[1:]))
+    sys.exit(call(["generate", *sys.argv[1:]], in_job=True))

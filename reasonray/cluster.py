@@ -148,14 +148,11 @@ def _failure(found: BaseException, output: Path) -> ReasonrayError:
     if isinstance(found, UserError):
         return UserError(message)
     if isinstance(found, ReasonrayError):
-        return RunError(message)
+        return RunError(message, again=getattr(found, "again", True))
     if isinstance(found, ExecutionTimeoutError):
         message = "nothing moved for output.stall_timeout_s; is a model still loading?"
     last_line = message.splitlines()[-1].strip() if message else "no message"
-    return RunError(
-        f"the run stopped: {type(found).__name__}: {last_line}; "
-        "start the same command again to go on"
-    )
+    return RunError(f"the run stopped: {type(found).__name__}: {last_line}")
 
 
 def _original(error: BaseException) -> BaseException:
@@ -272,7 +269,7 @@ def _silent() -> Iterator[None]:
 @contextlib.contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
-        raise RunError("stopped by SIGTERM; start the same command again to go on")
+        raise RunError("stopped by SIGTERM")
 
     if threading.current_thread() is not threading.main_thread():
         yield

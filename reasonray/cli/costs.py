@@ -1,8 +1,8 @@
 """The command that counts what a recipe will cost: plan."""
 
-import json
-
 import click
+
+from reasonray.cli import options
 
 
 @click.command(
@@ -54,14 +54,8 @@ import click
     metavar="FILE",
     help="manifest.json of a finished run of this recipe: its seconds and rejections are taken.",
 )
-@click.option("--parts", metavar="I,II,III", help="Only these parts.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one key of the recipe, e.g. editor.features=online. Repeatable.",
-)
+@options.parts("Only these parts.")
+@options.settings("Change one key of the recipe, e.g. editor.features=online. Repeatable.")
 def plan_recipe(
     recipe: str,
     count: int,
@@ -70,7 +64,7 @@ def plan_recipe(
     utilisation: float,
     price: float | None,
     measured: str | None,
-    parts: str | None,
+    parts: list[str] | None,
     settings: tuple[str, ...],
 ) -> None:
     """Count what RECIPE costs before it is run: seconds, memory, GPU-hours, money, disk.
@@ -83,10 +77,7 @@ def plan_recipe(
     from reasonray.costs import plan
     from reasonray.costs.table import show
 
-    overrides = list(settings)
-    if parts is not None:
-        overrides.append("parts=" + json.dumps([part.strip() for part in parts.split(",")]))
-    made = plan(
+    counted = plan(
         recipe,
         count=count,
         gpu=gpu,
@@ -94,7 +85,8 @@ def plan_recipe(
         utilisation=utilisation,
         price=price,
         measured=measured,
-        overrides=overrides,
+        parts=parts,
+        overrides=settings,
     )
     # As wide as the tables are, also where the output goes into a file.
-    show(made, Console(width=max(Console().width, 110), highlight=False))
+    show(counted, Console(width=max(Console().width, 110), highlight=False))

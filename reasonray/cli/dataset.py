@@ -1,64 +1,43 @@
 """The commands around a dataset: generate, report, export, recipe."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from reasonray.core.errors import UserError
+from reasonray.cli import options
 
 
 @click.command(
     short_help="Make a dataset.", epilog="Try it: reasonray generate mini --output out/demo"
 )
 @click.argument("recipe")
-@click.option(
+@options.folder(
     "--output",
+    "New or empty folder for the dataset; an unfinished run in it is continued.",
     required=True,
-    metavar="DIR",
-    help="New or empty folder for the dataset; an unfinished run in it is continued.",
 )
-@click.option(
-    "--source",
-    "sources",
-    multiple=True,
-    metavar="FORMAT=PATH",
-    help="Inputs, instead of the recipe's. FORMAT: instructpix2pix, instructpix2pix-parquet, "
-    "v3det, folder or mini. Repeatable.",
+@options.sources(
+    "Inputs, instead of the recipe's. FORMAT: instructpix2pix, instructpix2pix-parquet, "
+    "v3det, folder or mini. Repeatable."
 )
-@click.option("--parts", metavar="I,II,III", help="Make only these parts.")
+@options.parts("Make only these parts.")
 @click.option(
     "--limit", type=int, metavar="N", help="At most so many inputs of each source for each part."
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one key of the recipe, e.g. stages.paint.guidance_scale=5. Repeatable.",
-)
+@options.settings("Change one key of the recipe, e.g. stages.paint.guidance_scale=5. Repeatable.")
 def generate(
     recipe: str,
     output: str,
     sources: tuple[str, ...],
-    parts: str | None,
+    parts: list[str] | None,
     limit: int | None,
     settings: tuple[str, ...],
 ) -> None:
     """Make a dataset as RECIPE says: a shipped one (mini, paper, current) or a YAML file."""
     from reasonray import generate as run
-    from reasonray.core.recipe import load
 
-    overrides = list(settings)
-    if parts is not None:
-        overrides.append("parts=" + json.dumps([part.strip() for part in parts.split(",")]))
-    if limit is not None:
-        overrides.append(f"limit={limit}")
-    if sources:
-        # First, so that --set sources.0.split=val reaches into them.
-        overrides.insert(0, "sources=" + json.dumps([_source(text) for text in sources]))
-    manifest = run(load(recipe, overrides), output=output)
+    manifest = run(recipe, output, sources, parts, limit, settings)
     click.echo(
         f"{manifest.accepted} of {manifest.inputs} inputs became samples, "
         f"{manifest.rejected} were rejected\n{Path(output) / 'report.html'}"
@@ -89,7 +68,7 @@ def report(folder: str) -> None:
     help="instructpix2pix: the original's folders, for its edit_dataset.py; diffusers: Parquet for "
     "train_instruct_pix2pix.py; magicbrush: Parquet with MagicBrush's columns, masks included.",
 )
-@click.option("--output", required=True, metavar="DIR", help="New or empty folder.")
+@options.folder("--output", "New or empty folder.", required=True)
 @click.option(
     "--instruction",
     default="reasoning",
@@ -97,14 +76,12 @@ def report(folder: str) -> None:
     metavar="KIND",
     help="What the trainer reads: reasoning, direct, or both, which makes two rows of a sample.",
 )
-@click.option("--parts", metavar="I,II,III", help="Only samples of these parts.")
-def export(folder: str, kind: str, output: str, instruction: str, parts: str | None) -> None:
+@options.parts("Only samples of these parts.")
+def export(folder: str, kind: str, output: str, instruction: str, parts: list[str] | None) -> None:
     """Write the accepted samples of DIR, made by generate, as others' trainers read them."""
     from reasonray import export as write
 
-    words: dict[str, Any] = {"format": kind, "instruction": instruction}
-    if parts is not None:
-        words["parts"] = [part.strip() for part in parts.split(",")]
+    words: dict[str, Any] = {"format": kind, "instruction": instruction, "parts": parts}
     num_rows = write(folder, output=output, **words)
     click.echo(f"{num_rows} rows\n{output}")
 
@@ -116,23 +93,10 @@ def recipe() -> None:
 
 @recipe.command(epilog="Try it: reasonray recipe show paper > mine.yaml")
 @click.argument("recipe")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one key first. Repeatable.",
-)
+@options.settings("Change one key first. Repeatable.")
 def show(recipe: str, settings: tuple[str, ...]) -> None:
     """Print RECIPE whole, with every default, each key explained; a start for your own."""
     from reasonray.core.commented import commented
     from reasonray.core.recipe import load
 
     click.echo(commented(load(recipe, settings)), nl=False)
-
-
-def _source(text: str) -> dict[str, str]:
-    kind, separator, path = text.partition("=")
-    if not (separator and kind and path):
-        raise UserError(f"--source {text}: expected FORMAT=PATH, e.g. v3det=/data/V3Det")
-    return {"format": kind, "path": path}

@@ -2,8 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import click
 
@@ -35,13 +33,17 @@ def main() -> None:
     sys.exit(call(sys.argv[1:]))
 
 
-def call(arguments: Sequence[str]) -> int:
+def call(arguments: Sequence[str], *, in_job: bool = False) -> int:
     """Run one command line and give its exit code: 0 done, 1 failed, 2 the user's mistake.
 
     An exception that is not one of ours is a bug of ours and passes through, with its traceback.
+
+    Args:
+        arguments: without the program's name.
+        in_job: whether this is a job of Ray, where folders must be absolute (`cli.options`).
     """
     try:
-        code = cli.main(list(arguments), prog_name="reasonray", standalone_mode=False)
+        code = cli.main(list(arguments), "reasonray", standalone_mode=False, obj=in_job)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
@@ -54,31 +56,10 @@ def call(arguments: Sequence[str]) -> int:
     except UserError as error:
         return _fail(str(error), 2)
     except RunError as error:
-        hint = "" if "same command" in str(error) else f"; {AGAIN}"
-        return _fail(f"{error}{hint}", 1)
+        return _fail(f"{error}; {AGAIN}" if error.again else str(error), 1)
     except (KeyboardInterrupt, click.Abort):
         return _fail(f"stopped; {AGAIN}", 1)
     return code if isinstance(code, int) else 0
-
-
-def call_job(name: str, arguments: Sequence[str]) -> int:
-    """`call` of one command in a job of Ray, which runs in a copy of the working directory.
-
-    The copy goes when the job ends: the folders that a command takes with --data, --output and
-    --features must be absolute.
-    """
-
-    def absolute(context: click.Context, parameter: click.Parameter, folder: str | None) -> Any:
-        if folder is not None and not Path(folder).is_absolute():
-            raise click.BadParameter(
-                f"{folder}: give an absolute path on storage that all nodes mount"
-            )
-        return folder
-
-    for parameter in cli.commands[name].params:
-        if parameter.name in ("data", "output", "features"):
-            parameter.callback = absolute
-    return call([name, *arguments])
 
 
 def _fail(message: str, code: int) -> int:

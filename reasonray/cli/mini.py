@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from reasonray.cli import options
 from reasonray.core.errors import UserError
 
 
@@ -22,7 +23,7 @@ def mini() -> None:
     show_default=True,
     help="Of the first scene; the tiny models have seen those below a million.",
 )
-@click.option("--output", required=True, metavar="DIR", help="New or empty folder.")
+@options.folder("--output", "New or empty folder.", required=True)
 def world(kind: str, count: int, seed: int, output: str) -> None:
     """Draw scenes of the mini world, in the files of a real dataset."""
     from reasonray.sources.mini.formats import write_instructpix2pix, write_v3det

@@ -12,8 +12,17 @@ class UserError(ReasonrayError):
 class RunError(ReasonrayError):
     """The run cannot go on for a reason outside any row (server gone, budget spent, disk full).
 
-    Never turned into a rejection: it stops the run with exit 1, and the same command resumes it.
+    Never turned into a rejection: it stops the run with exit 1.
+
+    Args:
+        message: what happened, and what to mend.
+        again: whether the same command then goes on where the run stopped; the command line says
+            so after the message, which need not.
     """
+
+    def __init__(self, message: str, *, again: bool = True) -> None:
+        super().__init__(message)
+        self.again = again
 
 
 class RowError(ReasonrayError):

@@ -111,7 +111,7 @@ def persistently(uri: str, read: Callable[[], _Read]) -> _Read:
             if attempt == NUM_ATTEMPTS:
                 raise RunError(
                     f"{uri}: cannot be read after {attempt} attempts "
-                    f"({type(error).__name__}: {error}); the same command continues the run"
+                    f"({type(error).__name__}: {error})"
                 ) from error
         time.sleep(wait)
         wait *= 2

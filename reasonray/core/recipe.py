@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -99,16 +99,43 @@ class Recipe(Config):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
+def load(
+    recipe: str | Path | Recipe,
+    overrides: Sequence[str] = (),
+    sources: Sequence[str | SourceConfig] | None = None,
+    parts: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> Recipe:
+    """Read a recipe, change what was asked for, and check the whole.
 
     Args:
-        recipe: a shipped recipe's name or a YAML file's path.
-        overrides: `a.b=c` settings, values in YAML; `pools.0.batch_size=4` reaches into lists.
+        recipe: a shipped recipe's name, a YAML file's path, or a recipe to start from.
+        overrides: `a.b=c` settings, values in YAML; `pools.0.batch_size=4` reaches into lists,
+            `sources.0.split=val` into those of the next argument.
+        sources: replace the recipe's; `FORMAT=PATH` or configurations. None or empty: its own.
+        parts: replace the recipe's. None or empty: its own.
+        limit: replaces the recipe's. None: its own.
 
     Raises:
         UserError: no such recipe, not YAML, or an invalid key or value; one line.
     """
+    if isinstance(recipe, Recipe):
+        # Not the defaults: whether there is a section `editor` at all is asked for later.
+        content, name = recipe.model_dump(mode="json", exclude_unset=True), "recipe"
+    else:
+        content, name = _read(recipe), str(recipe)
+    if sources:
+        content["sources"] = [_source(each) for each in sources]
+    for override in overrides:
+        _override(content, override)
+    if parts:
+        content["parts"] = list(parts)
+    if limit is not None:
+        content["limit"] = limit
+    return parse(content, name=name)
+
+
+def _read(recipe: str | Path) -> dict[str, Any]:
     path = Path(recipe)
     if path.suffix not in (".yaml", ".yml"):
         path = RECIPES / f"{recipe}.yaml"
@@ -128,9 +155,19 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"recipe {path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"recipe {path}: expected keys and values at the top level")
-    for override in overrides:
-        _override(content, override)
-    return parse(content, name=str(recipe))
+    return content
+
+
+def _source(source: str | SourceConfig) -> dict[str, Any]:
+    if isinstance(source, SourceConfig):
+        return source.model_dump(mode="json")
+    kind, _, path = source.partition("=")
+    if not (kind and path):
+        raise UserError(f"--source {source}: expected FORMAT=PATH, e.g. v3det=/data/V3Det")
+    formats = get_args(SourceConfig.model_fields["format"].annotation)
+    if kind not in formats:
+        raise UserError(f"--source {source}: FORMAT {kind}: unknown{nearest(kind, formats)}")
+    return {"format": kind, "path": path}
 
 
 def parse(content: dict[str, Any], *, name: str) -> Recipe:

@@ -76,7 +76,4 @@ def _sync_folder(folder: Path) -> None:
 
 def no_space(output: Path) -> RunError:
     """What is said of a full disk."""
-    return RunError(
-        f"output {output}: no space left; free some and start the same command again, "
-        "finished rows are kept"
-    )
+    return RunError(f"output {output}: no space left; free some, finished rows are kept")

@@ -69,6 +69,7 @@ def plan(
     utilisation: float = UTILISATION,
     price: float | None = None,
     measured: str | Path | None = None,
+    parts: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
 ) -> Plan:
     """Count what a recipe costs.
@@ -81,6 +82,7 @@ def plan(
         utilisation: part of the peak that is reached, 0..1.
         price: dollars an hour of one; None: the table's.
         measured: a finished run's manifest, or its folder.
+        parts: replace the recipe's.
         overrides: `a.b=c` settings of the recipe.
 
     Raises:
@@ -93,7 +95,7 @@ def plan(
             f"plan: utilisation {utilisation:g}, price {price}: expected a part of 1, and a price "
             "above 0 or None"
         )
-    machine, checked = hardware(gpu), load(recipe, overrides)
+    machine, checked = hardware(gpu), load(recipe, overrides, parts=parts)
     run = None if measured is None else read(Path(measured), checked)
     generation = plan_generation(checked, count, machine, num_gpus, utilisation, run)
     return Plan(

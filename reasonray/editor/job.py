@@ -51,7 +51,7 @@ def train(
         data: the output of `generate`.
         output: a folder, new, empty or of an earlier training with the same settings.
         parts: the dataset's parts to train on; all by default.
-        overrides: `a.b=c` settings of a recipe given by name or file.
+        overrides: `a.b=c` settings of the recipe.
         features: a folder for what the frozen models give, which trainings of several settings
             share; by default one in the output.
 
@@ -62,8 +62,7 @@ def train(
         UserError: the recipe, the dataset or the output does not fit.
         RunError: the training had to stop; the same call goes on from there.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = load(recipe, overrides)
+    recipe = load(recipe, overrides)
     if "editor" not in recipe.model_fields_set:
         raise UserError("recipe: has no section editor; take paper or current, or add one")
     config, data, output = recipe.editor, Path(data).expanduser().absolute(), absolute(output)
@@ -137,9 +136,10 @@ def _fit(task: dict[str, Any], config: EditorConfig) -> None:
     except RunError:
         # Ray Train tells of a worker's error in words of its own.
         if failure.exists():
-            told = json.loads(failure.read_text())
-            kind = UserError if told["kind"] == "UserError" else RunError
-            raise kind(told["message"]) from None
+            first = json.loads(failure.read_text())
+            if first["kind"] == "UserError":
+                raise UserError(first["message"]) from None
+            raise RunError(first["message"], again=first["again"]) from None
         raise
     finally:
         if threading.current_thread() is threading.main_thread():

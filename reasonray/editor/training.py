@@ -256,7 +256,8 @@ class _Stage:
         raise RunError(
             f"{self.name} step {self.step}: the loss is not a number; the samples of this batch "
             f"are in {path}; look at them, or lower editor.learning_rate and give another output; "
-            "the same command would end here again"
+            "the same command would end here again",
+            again=False,
         )
 
     @contextlib.contextmanager

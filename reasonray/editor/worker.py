@@ -30,7 +30,8 @@ def work(task: dict[str, Any]) -> None:
     try:
         _work(task)
     except ReasonrayError as error:
-        content = {"kind": type(error).__name__, "message": str(error)}
+        again = getattr(error, "again", True)
+        content = {"kind": type(error).__name__, "message": str(error), "again": again}
         write_file(failure, json.dumps(content))
         raise
 

@@ -4,13 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from reasonray import stages
 from reasonray.core.console import say
 from reasonray.core.errors import UserError
 from reasonray.core.recipe import Recipe, differing_keys, load, parse
-from reasonray.core.record import Part
 from reasonray.core.sections import SourceConfig
 from reasonray.core.writing import no_space, out_of_space, write_file
 from reasonray.dataset.card import write_card
@@ -29,7 +26,7 @@ def generate(
     recipe: str | Path | Recipe,
     output: str | Path,
     sources: Sequence[str | SourceConfig] | None = None,
-    parts: Sequence[Part] | None = None,
+    parts: Sequence[str] | None = None,
     limit: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Manifest:
@@ -40,8 +37,8 @@ def generate(
         output: a folder, new, empty or of an earlier run of the same recipe.
         sources: replace the recipe's; `FORMAT=PATH` or configurations.
         parts: replace the recipe's.
-        limit: inputs at most, of each source.
-        overrides: `a.b=c` settings of a recipe given by name or file.
+        limit: inputs at most, of each source for each part.
+        overrides: `a.b=c` settings of the recipe.
 
     Returns:
         What is in the output.
@@ -50,16 +47,7 @@ def generate(
         UserError: the recipe, a source, the output or the cluster does not fit.
         RunError: the run had to stop; the same call goes on from there.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = load(recipe, overrides)
-    content = recipe.model_dump(mode="json")
-    if sources:
-        content["sources"] = [_source(each).model_dump(mode="json") for each in sources]
-    if parts:
-        content["parts"] = list(parts)
-    if limit is not None:
-        content["limit"] = limit
-    manifest = run(parse(content, name="recipe"), output)
+    manifest = run(load(recipe, overrides, sources, parts, limit), output)
     page = Path(output) / REPORT
     # One that was written while the run went on is older than the manifest.
     if not page.exists() or page.stat().st_mtime < (page.parent / MANIFEST).stat().st_mtime:
@@ -164,16 +152,3 @@ def _refuse_another(recipe: Recipe, before: dict[str, object], output: Path) -> 
             f"output {output}: was begun with another recipe; different: {', '.join(keys)}; "
             "give another output, or the same recipe"
         )
-
-
-def _source(source: str | SourceConfig) -> SourceConfig:
-    if isinstance(source, SourceConfig):
-        return source
-    kind, separator, path = source.partition("=")
-    if not separator:
-        raise UserError(f"--source {source}: expected FORMAT=PATH")
-    try:
-        return SourceConfig.model_validate({"format": kind, "path": path})
-    except ValidationError as error:
-        message = error.errors(include_url=False)[0]["msg"]
-        raise UserError(f"--source {source}: FORMAT: {message}") from error

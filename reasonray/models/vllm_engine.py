@@ -47,8 +47,7 @@ class VLLMEngine:
             return self._chat(requests)
         except EngineDeadError as error:
             raise RunError(
-                f"language model: vLLM's engine has died ({error}). Look at its log, then run "
-                "the same command again: it resumes."
+                f"language model: vLLM's engine has died ({error}); look at its log"
             ) from error
         # In newer vLLM its own error is no ValueError.
         except (ValueError, VLLMValidationError) as error:

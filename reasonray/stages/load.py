@@ -88,5 +88,5 @@ def _is_gone(root: str) -> bool:
 def _away(place: str) -> RunError:
     return RunError(
         f"{place}: its storage is not there any more (unmounted, or its server is down); bring "
-        "it back and start the same command again to go on"
+        "it back"
     )

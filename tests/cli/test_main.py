@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ import pytest
 import reasonray
 from reasonray.cli.main import call, cli
 from reasonray.cli.reference import pages
+from reasonray.cluster import executed
 from reasonray.core.errors import RunError, UserError
-from reasonray.core.recipe import Recipe
+from reasonray.core.recipe import Recipe, load
 from reasonray.core.sections import SourceConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -36,8 +38,10 @@ class Ran:
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
-    def __call__(self, recipe: Recipe, output: str) -> Any:
-        self.recipe, self.output = recipe, output
+    def __call__(
+        self, recipe: str, output: str, sources: Any, parts: Any, limit: Any, overrides: Any
+    ) -> Any:
+        self.recipe, self.output = load(recipe, overrides, sources, parts, limit), output
         if self.error:
             raise self.error
         return type("Manifest", (), {"inputs": 3, "accepted": 2, "rejected": 1})
@@ -110,7 +114,8 @@ def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str])
         ("generate mini --output x --limit 0", "limit"),
         ("generate mini --output x --limit many", "--limit"),
         ("generate mini --output x --source v3det", "FORMAT=PATH"),
-        ("generate mini --output x --source v3dt=/a", "v3det"),
+        ("generate mini --output x --source v3det=", "FORMAT=PATH"),
+        ("generate mini --output x --source v3dt=/a", "v3dt: unknown (did you mean v3det?)"),
         ("generate mini --output x --set stages.paint.steps=3", "unknown key"),
         ("recipe show none.yaml", "none.yaml"),
         ("generate mini --output /dev/null/x", "output /dev/null/x: cannot be used (Not a dir"),
@@ -171,7 +176,7 @@ def test_without_the_mini_extra_the_command_that_installs_it_is_said(
         (UserError("output x: in\nuse"), 2, "reasonray: output x: in use\n"),
         (RunError("server gone"), 1, "reasonray: server gone; the same command continues it\n"),
         (
-            RunError("disk full; start the same command again"),
+            RunError("disk full; start the same command again", again=False),
             1,
             "reasonray: disk full; start the same command again\n",
         ),
@@ -186,6 +191,16 @@ def test_what_ends_a_run_decides_the_exit_code(
     assert call(["generate", "mini", "--output", "x"]) == code
     # After the ^C that a terminal shows comes a new line.
     assert capsys.readouterr().err.lstrip("\n") == said
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_whether_a_run_can_go_on_is_kept_from_one_process_to_the_next(again: bool) -> None:
+    def fail() -> None:
+        raise pickle.loads(pickle.dumps(RunError("server gone", again=again)))
+
+    with pytest.raises(RunError, match="server gone") as caught:
+        executed(fail, Path("out"))
+    assert caught.value.again is again
 
 
 def test_options_become_an_export(

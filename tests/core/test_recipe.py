@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from reasonray.core.commented import commented
 from reasonray.core.errors import UserError
 from reasonray.core.recipe import RECIPES, load, parse
+from reasonray.core.sections import SourceConfig
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
@@ -112,6 +113,27 @@ def test_settings_reach_into_sections_and_lists() -> None:
     assert recipe.pools[1].batch_size == 3
     assert recipe.stages.quality.min_divergence is None
     assert recipe.seed == 7
+
+
+def test_sources_parts_and_limit_replace_the_recipe_s_own() -> None:
+    folder = SourceConfig(format="folder", path="/a=b", license="mine")
+    settings = ["sources.0.split=val", "seed=7"]
+    recipe = load("mini", settings, sources=["v3det=/data", folder], parts=("III",), limit=5)
+    assert recipe.sources == [SourceConfig(format="v3det", path="/data", split="val"), folder]
+    assert (recipe.parts, recipe.limit, recipe.seed) == (["III"], 5, 7)
+    assert load("mini", sources=[], parts=[]) == load("mini")
+
+
+def test_a_recipe_to_start_from_is_read_and_not_changed() -> None:
+    without_editor = load("mini", ["seed=7"]).model_dump(exclude={"editor"})
+    recipe = parse(without_editor, name="without an editor")
+    limited = load(recipe, ["stages.paint.guidance_scale=5"], parts=["II"], limit=3)
+    assert (limited.seed, limited.parts, limited.limit) == (7, ["II"], 3)
+    assert limited.stages.paint.guidance_scale == 5
+    assert "editor" not in limited.model_fields_set
+    assert load(recipe) == recipe == parse(without_editor, name="without an editor")
+    with pytest.raises(UserError, match=r"^recipe: limit: .* \(got 0\)$"):
+        load(recipe, limit=0)
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ def test_sigterm_stops_cleanly_and_the_run_goes_on_later(tmp_path: Path) -> None
     driver.terminate()
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 1
-    assert "stopped by SIGTERM; start the same command again to go on" in errors
+    assert "stopped by SIGTERM" in errors
     assert "Traceback" not in errors
     last = start(output, 24, 0.0)
     _, errors = last.communicate(timeout=120)
@@ -329,7 +329,7 @@ def test_a_full_disk_says_so_and_nothing_is_lost_once_there_is_space(
     ray_session: None, small_disk: Path
 ) -> None:
     output, plan = small_disk / "out", Plan(40)
-    with pytest.raises(RunError, match="no space left; free some and start the same command"):
+    with pytest.raises(RunError, match="no space left; free some, finished rows are kept"):
         run(recipe(), output, build=Build(), plan=plan)
     larger = ["mount", "-o", "remount,size=64m", str(small_disk)]
     subprocess.run(larger, check=True)

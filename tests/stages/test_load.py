@@ -150,5 +150,6 @@ def test_a_remote_store_that_is_down_rejects_nothing(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(reading, "_FIRST_WAIT_S", 0.001)
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", down)
-    with pytest.raises(RunError, match="continues the run"):
+    with pytest.raises(RunError, match=r"a\.jpg: cannot be read after 4 attempts") as caught:
         load(row("memory://store/a.jpg"))
+    assert caught.value.again

@@ -104,7 +104,8 @@ def export(
     except OSError as error:
         if out_of_space(error):
             raise RunError(
-                f"output {output}: no space left; free some and start the same command again"
+                f"output {output}: no space left; free some and start the same command again",
+                again=False,
             ) from error
         raise
     finally:

@@ -1,0 +1,43 @@
+"""The options that several commands have: each is declared once here, and read once here."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def folder(flag: str, help: str, *, required: bool = False) -> Callable[[_Command], _Command]:
+    """An option that names a folder, as it was written.
+
+    In a job of Ray (the context's `obj` is true) only an absolute one is taken: the job runs in a
+    copy of the working directory that goes when it ends.
+    """
+    return click.option(flag, required=required, metavar="DIR", callback=_folder, help=help)
+
+
+def parts(help: str) -> Callable[[_Command], _Command]:
+    """`--parts`, a list of strings; what no part is called is refused where they are used."""
+    return click.option("--parts", metavar="I,II,III", callback=_parts, help=help)
+
+
+def settings(help: str) -> Callable[[_Command], _Command]:
+    """`--set`, repeatable: the `overrides` of `core.recipe.load`."""
+    return click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=help)
+
+
+def sources(help: str) -> Callable[[_Command], _Command]:
+    """`--source`, repeatable: the `sources` of `core.recipe.load`."""
+    return click.option("--source", "sources", multiple=True, metavar="FORMAT=PATH", help=help)
+
+
+def _folder(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+    if path is not None and context.obj and not Path(path).is_absolute():
+        raise click.BadParameter(f"{path}: give an absolute path on storage that all nodes mount")
+    return path
+
+
+def _parts(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    return None if text is None else [part.strip() for part in text.split(",")]
