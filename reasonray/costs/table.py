@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.table import Table
 
+from reasonray.core.packing import SPARE_CPUS
 from reasonray.costs import Plan
 from reasonray.costs.generation import LATENCY_S, GenerationPlan, PoolPlan
 from reasonray.costs.hardware import GIB, Hardware
@@ -215,7 +216,7 @@ def _dataset(plan: Plan) -> Iterator[tuple[str, str]]:
     price = plan.price_of(machine)
     yield "cost", f"{_dollars(held * price)} at ${price:g} an hour"
     if machine.is_gpu:
-        yield "CPU cores", f"{generation.cpus:g}, and 3 to read and write"
+        yield "CPU cores", f"{generation.cpus:g}, and {SPARE_CPUS} to read and write"
     asked = [stage for stage in generation.stages if stage.work.is_server and stage.work.tokens]
     if asked:
         read = sum(stage.rows * stage.work.tokens[0] for stage in asked if stage.work.tokens)

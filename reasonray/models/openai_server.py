@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import openai
@@ -39,6 +40,29 @@ _DROPPABLE = ("max_tokens", "temperature", "seed")
 """Parameters that some servers or models do not take; a reply can do without them."""
 
 
+@dataclass(frozen=True)
+class Drop:
+    """The server does not take a parameter of the request: send it again without."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Later:
+    """It may go better at the next try.
+
+    Attributes:
+        detail: a clause for messages, without a full stop.
+        wait: seconds until then, as the server asks; None: our own backoff.
+        blames_server: every prompt would meet this now, so all wait, and the last try stops the
+            run; otherwise the prompt fails alone.
+    """
+
+    detail: str
+    wait: float | None = None
+    blames_server: bool = False
+
+
 class OpenAIServer:
     """Sends requests concurrently, each with its own timeout and retries.
 
@@ -47,10 +71,10 @@ class OpenAIServer:
     """
 
     def __init__(self, config: LanguageModelConfig) -> None:
-        self.config = config
-        self.base_url = config.base_url or os.environ.get("OPENAI_BASE_URL")
+        base_url = config.base_url or os.environ.get("OPENAI_BASE_URL")
+        self.config = config.model_copy(update={"base_url": base_url})
         self.key = os.environ.get("OPENAI_API_KEY")
-        if not self.key and not self.base_url:
+        if not self.key and not base_url:
             raise UserError(
                 "language_model: OpenAI needs a key in the environment variable OPENAI_API_KEY; "
                 "for another server set language_model.base_url"
@@ -77,7 +101,7 @@ class OpenAIServer:
         async with openai.AsyncOpenAI(
             # Servers that need no key still want the header.
             api_key=self.key or "none",
-            base_url=self.base_url,
+            base_url=self.config.base_url,
             # Connecting fails first, so that a server out of reach is told from a slow prompt.
             timeout=openai.Timeout(self.config.timeout_s, connect=self.config.timeout_s / 2),
             max_retries=0,
@@ -99,8 +123,9 @@ class OpenAIServer:
             self._failures_in_a_row += 1
             if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 raise RunError(
-                    f"language model: {self._where} failed for {self._failures_in_a_row} prompts "
-                    f"in a row, last: {reply.detail} Mend the server, {RESUME}"
+                    f"language model: {_where(self.config)} failed for "
+                    f"{self._failures_in_a_row} prompts in a row, last: {reply.detail} Mend the "
+                    f"server, {RESUME}"
                 )
         else:
             self._failures_in_a_row = 0
@@ -110,90 +135,59 @@ class OpenAIServer:
         self, client: openai.AsyncOpenAI, request: Request
     ) -> str | ReplyFailure:
         waits = random.Random(request.seed)
-        detail, blame_server = "", False
-        failures = 0
-        tried = self._format
-        while failures < self.config.max_attempts:
+        form = self._format
+        num_failures = 0
+        while True:
             await self._pause()
-            wait: float | None = None
-            options = self._options(request, tried)
+            options = self._options(request, form)
             try:
                 # The client's own timeout is for each read: a server that drips would hang it.
                 async with asyncio.timeout(self.config.timeout_s):
                     completion = await self._send(client, request, options)
-                return self._text(completion, request, tried)
-            except openai.BadRequestError as error:
-                # By what this request sent: another may have dropped the parameter meanwhile.
-                refused = _refused(error, options)
-                if refused == "response_format":
-                    tried += 1
-                elif refused is not None:
-                    self._dropped.add(refused)
-                else:
-                    return ReplyFailure(f"The server refused the prompt: {_said(error)}.")
-                continue
-            except openai.RateLimitError as error:
-                if error.code == "insufficient_quota":
-                    raise RunError(
-                        f"language model: {self._where}: the account's quota is spent "
-                        f"({_said(error)}). Raise it, {RESUME}"
-                    ) from error
-                detail, blame_server = "it answers 429, too many requests", True
-                wait = _retry_after(error.response.headers)
-                if wait is not None:
-                    # Everyone waits: requests sent meanwhile would only be refused as well.
-                    self._not_before = max(self._not_before, time.monotonic() + wait)
-            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-                raise RunError(
-                    f"language model: {self._where} refuses the key ({_said(error)}). Set "
-                    f"OPENAI_API_KEY to a valid one, {RESUME}"
-                ) from error
-            except openai.NotFoundError as error:
-                raise RunError(
-                    f"language model: {self._where} has no model {self.config.model.name} or is "
-                    f"no OpenAI-compatible /v1 URL ({_said(error)}). Correct language_model in "
-                    "the recipe."
-                ) from error
-            except openai.APIStatusError as error:
-                if error.status_code < 500 and error.status_code not in (408, 409, 425):
-                    return ReplyFailure(f"The server refused the prompt: {_said(error)}.")
-                detail = f"the server answered {error.status_code} each time ({_said(error)})"
-                blame_server = False
-                wait = _retry_after(error.response.headers)
-            except (TimeoutError, openai.APITimeoutError) as error:
-                detail = f"no reply within {self.config.timeout_s:g} s"
-                blame_server = type(error.__cause__).__name__ == "ConnectTimeout"
-            except openai.APIConnectionError as error:
-                detail, blame_server = f"it cannot be reached ({error.__cause__ or error})", True
-            except (openai.APIError, ValueError) as error:
-                detail = f"the server's answer is no chat completion ({error})"
-                blame_server = False
-            failures += 1
-            if failures < self.config.max_attempts:
-                await asyncio.sleep(_backoff(failures, waits) if wait is None else wait)
-        if blame_server:
+                return self._text(completion, request, form)
+            except (openai.APIError, TimeoutError, ValueError) as error:
+                outcome = verdict(error, options, self.config)
+            match outcome:
+                case ReplyFailure():
+                    return outcome
+                case Drop("response_format"):
+                    form += 1
+                case Drop(name):
+                    self._dropped.add(name)
+                case Later(_, wait, blames_server):
+                    num_failures += 1
+                    if num_failures == self.config.max_attempts:
+                        return self._given_up(outcome)
+                    if blames_server and wait is not None:
+                        # Everyone waits: what is sent meanwhile would only be refused as well.
+                        self._not_before = max(self._not_before, time.monotonic() + wait)
+                    await asyncio.sleep(_backoff(num_failures, waits) if wait is None else wait)
+
+    def _given_up(self, last: Later) -> ReplyFailure:
+        num_tries = self.config.max_attempts
+        if last.blames_server:
             raise RunError(
-                f"language model: {self._where}: {detail}, {failures} times. Check the server and "
-                f"language_model.base_url and max_concurrency, {RESUME}"
+                f"language model: {_where(self.config)}: {last.detail}, {num_tries} times. Check "
+                f"the server and language_model.base_url and max_concurrency, {RESUME}"
             )
-        return ReplyFailure(f"After {failures} tries: {detail}.")
+        return ReplyFailure(f"After {num_tries} tries: {last.detail}.")
 
     def _options(self, request: Request, form: int) -> dict[str, Any]:
         """What is sent beside model and messages, without what the server does not take."""
-        asked: dict[str, Any] = {
+        options: dict[str, Any] = {
             "temperature": request.temperature,
             # Some servers keep seeds in 32 bits.
             "seed": request.seed % 2**31,
             "max_tokens": request.max_tokens,
         }
         if "max_tokens" in self._dropped:
-            asked["max_completion_tokens"] = request.max_tokens
+            options["max_completion_tokens"] = request.max_tokens
         if request.json_schema is not None and _FORMATS[form] == "json_schema":
             schema = {"name": "reply", "strict": True, "schema": request.json_schema}
-            asked["response_format"] = {"type": "json_schema", "json_schema": schema}
+            options["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif request.json_schema is not None and _FORMATS[form] == "json_object":
-            asked["response_format"] = {"type": "json_object"}
-        return {key: value for key, value in asked.items() if key not in self._dropped}
+            options["response_format"] = {"type": "json_object"}
+        return {key: value for key, value in options.items() if key not in self._dropped}
 
     async def _send(
         self, client: openai.AsyncOpenAI, request: Request, options: Mapping[str, Any]
@@ -221,8 +215,8 @@ class OpenAIServer:
         if completion.usage is not None:
             self.num_tokens_used += completion.usage.total_tokens
         else:
-            asked = sum(len(str(turn["content"])) for turn in request.messages)
-            self.num_tokens_used += (asked + len(text)) // 4
+            num_letters = sum(len(str(turn["content"])) for turn in request.messages)
+            self.num_tokens_used += (num_letters + len(text)) // 4
         if message.refusal:
             return ReplyFailure(f"The model refused: {message.refusal}")
         return text
@@ -231,20 +225,72 @@ class OpenAIServer:
         while (left := self._not_before - time.monotonic()) > 0:
             await asyncio.sleep(left)
 
-    @property
-    def _where(self) -> str:
-        return self.base_url or "api.openai.com"
+
+def verdict(
+    error: Exception, sent: Mapping[str, Any], config: LanguageModelConfig
+) -> Drop | Later | ReplyFailure:
+    """What an error means for the request that met it.
+
+    Args:
+        error: of openai's client, a timeout of our own, or a `ValueError` of an unusable answer.
+        sent: the request's parameters beside model and messages, as this request had them:
+            another may have dropped one meanwhile.
+        config: of the server; its `base_url` may come from the environment.
+
+    Raises:
+        RunError: no prompt can be answered: the key, the quota or the model is refused, or the
+            server asks for a longer pause than a run should sleep.
+    """
+    if isinstance(error, openai.APIStatusError):
+        return _verdict_on_status(error, sent, config)
+    if isinstance(error, TimeoutError | openai.APITimeoutError):
+        connects = type(error.__cause__).__name__ == "ConnectTimeout"
+        return Later(f"no reply within {config.timeout_s:g} s", blames_server=connects)
+    if isinstance(error, openai.APIConnectionError):
+        return Later(f"it cannot be reached ({error.__cause__ or error})", blames_server=True)
+    return Later(f"the server's answer is no chat completion ({error})")
 
 
-def _refused(error: openai.BadRequestError, sent: Mapping[str, Any]) -> str | None:
+def _verdict_on_status(
+    error: openai.APIStatusError, sent: Mapping[str, Any], config: LanguageModelConfig
+) -> Drop | Later | ReplyFailure:
+    where, words = _where(config), _words(error)
+    match error.status_code:
+        case 400 if name := _refused(error, sent):
+            return Drop(name)
+        case 401 | 403:
+            raise RunError(
+                f"language model: {where} refuses the key ({words}). Set OPENAI_API_KEY to a "
+                f"valid one, {RESUME}"
+            ) from error
+        case 404:
+            raise RunError(
+                f"language model: {where} has no model {config.model.name} or is no "
+                f"OpenAI-compatible /v1 URL ({words}). Correct language_model in the recipe."
+            ) from error
+        case 429 if error.code == "insufficient_quota":
+            raise RunError(
+                f"language model: {where}: the account's quota is spent ({words}). Raise it, "
+                f"{RESUME}"
+            ) from error
+        case 429:
+            wait = _retry_after(error.response.headers)
+            return Later("it answers 429, too many requests", wait, blames_server=True)
+        case status if status >= 500 or status in (408, 409, 425):
+            detail = f"the server answered {status} each time ({words})"
+            return Later(detail, _retry_after(error.response.headers))
+    return ReplyFailure(f"The server refused the prompt: {words}.")
+
+
+def _refused(error: openai.APIStatusError, sent: Mapping[str, Any]) -> str | None:
     """Which of the parameters sent the server says it does not take; None: it is the prompt."""
-    said = _said(error)
+    words = _words(error)
     for name in _DROPPABLE:
         # In quotes or after a colon: a prompt that the server repeats may hold the word too.
-        named = re.search(rf"""(?:['"`]|: ){name}\b""", said)
+        named = re.search(rf"""(?:['"`]|: ){name}\b""", words)
         if name in sent and (error.param == name or named):
             return name
-    formats = re.search("response_format|json[ _](?:schema|object)", said, re.IGNORECASE)
+    formats = re.search("response_format|json[ _](?:schema|object)", words, re.IGNORECASE)
     if "response_format" in sent and (error.param == "response_format" or formats):
         return "response_format"
     return None
@@ -276,6 +322,10 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, wait)
 
 
-def _said(error: openai.APIStatusError) -> str:
+def _where(config: LanguageModelConfig) -> str:
+    return config.base_url or "api.openai.com"
+
+
+def _words(error: openai.APIStatusError) -> str:
     """The server's own words, on one line, bounded."""
     return " ".join(str(error.message).split())[:300].rstrip(".")

@@ -167,51 +167,6 @@ def test_a_cluster_too_small_is_refused_before_the_start_and_before_a_resume(
         run(large, tmp_path / "out", build=Build(), plan=plan)
 
 
-@pytest.mark.parametrize(
-    ("actors", "machines", "fits"),
-    [
-        ([0.6] * 3, [2], False),
-        ([0.6, 0.6, 0.4, 0.4], [2], True),
-        ([0.25, 0.5, 0.75, 0.5], [1, 1], True),
-        ([2, 0.5], [1, 2], True),
-        ([2], [1, 1], False),
-        ([1, 0.1], [1], False),
-        ([0.1] * 10 + [0], [1], True),
-        ([0, 0], [0], True),
-    ],
-)
-def test_gpus_are_shared_within_one_and_joined_within_a_machine(
-    actors: list[float], machines: list[int], fits: bool
-) -> None:
-    from reasonray.core.packing import fit_on_gpus
-
-    assert fit_on_gpus(actors, machines) == fits
-
-
-@pytest.mark.parametrize(
-    ("num_gpus", "min_actors", "said"),
-    [
-        (2, 1, r"pool paint\+quality needs 2 GPUs on one machine, the largest has 1"),
-        (0.6, 3, r"cannot share the GPUs .*3 x 0 CPUs and 0\.6 GPUs; machines with 1, 1\)"),
-    ],
-)
-def test_actors_that_find_no_gpu_are_refused(
-    ray_session: None, monkeypatch: pytest.MonkeyPatch, num_gpus: float, min_actors: int, said: str
-) -> None:
-    import ray
-
-    from reasonray.cluster import connected
-
-    machine = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0, "memory": 2.0**33}}
-    monkeypatch.setattr(ray, "nodes", lambda: [machine, machine])
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16, "GPU": 2, "memory": 2**34})
-    content = recipe().model_dump()
-    content["pools"][1] |= {"num_cpus": 0, "num_gpus": num_gpus}
-    content["pools"][1] |= {"min_actors": min_actors, "max_actors": min_actors}
-    with pytest.raises(UserError, match=said), connected(recipe(pools=content["pools"]).pools):
-        pass
-
-
 def test_another_recipe_is_refused_with_the_keys_that_differ(
     ray_session: None, tmp_path: Path
 ) -> None:
@@ -223,21 +178,6 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(
     content["pools"][0]["batch_size"] = 2
     again = run(recipe(pools=content["pools"]), tmp_path / "out", build=Build(), plan=Plan(3))
     assert again == read_manifest(tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["http://127.0.0.1:8265", "10.255.255.1", "ray://nowhere.invalid:10001", "127.0.0.1:9"],
-)
-def test_an_address_without_a_cluster_is_named_with_the_right_form(
-    tmp_path: Path, address: str
-) -> None:
-    driver = start(tmp_path / "out", 1, 0.0, RAY_ADDRESS=address)
-    _, errors = driver.communicate(timeout=60)
-    assert driver.returncode == 2, errors
-    said = [f"connecting to Ray at {address}", f"RAY_ADDRESS={address}: no cluster answers there"]
-    assert [line[: len(each)] for line, each in zip(errors.splitlines(), said, strict=True)] == said
-    assert "expected HOST:PORT" in errors
 
 
 def kill_at(driver: "subprocess.Popen[str]", output: Path, rows: int, deadline_s: float) -> int:

@@ -3,6 +3,8 @@ import email.utils
 import json
 import time
 
+import httpx
+import openai
 import pytest
 from lying_server import Answer, LyingServer
 
@@ -10,7 +12,7 @@ from reasonray.core.errors import RunError, UserError
 from reasonray.core.sections import LanguageModelConfig, ModelConfig
 from reasonray.models import openai_server
 from reasonray.models.language_model import ReplyFailure, Request, load_language_model
-from reasonray.models.openai_server import OpenAIServer
+from reasonray.models.openai_server import Drop, Later, OpenAIServer, verdict
 
 SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 
@@ -291,3 +293,89 @@ def test_stages_that_name_the_same_model_share_it(lying_server: LyingServer) -> 
     config = LanguageModelConfig(model=ModelConfig(name="liar"), base_url=lying_server.url)
     same = LanguageModelConfig.model_validate(json.loads(config.model_dump_json()))
     assert load_language_model(config) is load_language_model(same)
+
+
+WITH_ALL = {"temperature": 0, "seed": 1, "max_tokens": 9, "response_format": {}}
+HTTP_REQUEST = httpx.Request("POST", "http://liar/v1/chat/completions")
+CONFIG = LanguageModelConfig(
+    model=ModelConfig(name="liar"), base_url="http://liar/v1", timeout_s=20.0
+)
+
+
+def refusal(
+    status: int, message: str = "no", retry_after: str | None = None, **error: str
+) -> openai.APIStatusError:
+    """As openai's client makes it of an answer."""
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    answer = httpx.Response(status, headers=headers, request=HTTP_REQUEST)
+    return openai.APIStatusError(message, response=answer, body={"message": message, **error})
+
+
+def caused_by(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+REFUSED = ReplyFailure("The server refused the prompt: no.")
+TOO_MANY = "it answers 429, too many requests"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (refusal(400), REFUSED),
+        (refusal(413), REFUSED),
+        (refusal(422), REFUSED),
+        (refusal(400, "a\n  b."), ReplyFailure("The server refused the prompt: a b.")),
+        (refusal(400, param="seed"), Drop("seed")),
+        (refusal(400, "Unsupported parameter: 'max_tokens'."), Drop("max_tokens")),
+        (refusal(400, "unknown key: temperature"), Drop("temperature")),
+        (refusal(400, param="response_format"), Drop("response_format")),
+        (refusal(400, "We have no JSON Schema"), Drop("response_format")),
+        (refusal(400, param="top_p"), REFUSED),
+        (refusal(429), Later(TOO_MANY, None, blames_server=True)),
+        (refusal(429, retry_after="7"), Later(TOO_MANY, 7.0, blames_server=True)),
+        (refusal(429, retry_after="soon"), Later(TOO_MANY, None, blames_server=True)),
+        (refusal(429, retry_after="-1"), Later(TOO_MANY, 0.0, blames_server=True)),
+        (refusal(408), Later("the server answered 408 each time (no)")),
+        (refusal(409), Later("the server answered 409 each time (no)")),
+        (refusal(500), Later("the server answered 500 each time (no)")),
+        (refusal(503, retry_after="2"), Later("the server answered 503 each time (no)", 2.0)),
+        (TimeoutError(), Later("no reply within 20 s")),
+        (openai.APITimeoutError(HTTP_REQUEST), Later("no reply within 20 s")),
+        (
+            caused_by(openai.APITimeoutError(HTTP_REQUEST), httpx.ConnectTimeout("late")),
+            Later("no reply within 20 s", blames_server=True),
+        ),
+        (
+            caused_by(openai.APIConnectionError(request=HTTP_REQUEST), OSError("gone")),
+            Later("it cannot be reached (gone)", blames_server=True),
+        ),
+        (ValueError("no choices"), Later("the server's answer is no chat completion (no choices)")),
+    ],
+    ids=lambda value: None if isinstance(value, Exception) else str(value),
+)
+def test_the_verdict_on_an_error(error: Exception, expected: Drop | Later | ReplyFailure) -> None:
+    assert verdict(error, WITH_ALL, CONFIG) == expected
+
+
+@pytest.mark.parametrize("name", WITH_ALL)
+def test_what_was_not_sent_cannot_be_dropped(name: str) -> None:
+    sent = {key: value for key, value in WITH_ALL.items() if key != name}
+    assert verdict(refusal(400, param=name), sent, CONFIG) == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (refusal(401), r"liar/v1 refuses the key \(no\)\. Set OPENAI_API_KEY .*resumes"),
+        (refusal(403), r"liar/v1 refuses the key"),
+        (refusal(404), r"liar/v1 has no model liar or is no .* Correct language_model"),
+        (refusal(429, code="insufficient_quota"), r"quota is spent \(no\)\. Raise it, .*resumes"),
+        (refusal(429, retry_after="7200"), r"asks to wait 7200 s\. Wait, .*resumes"),
+        (refusal(503, retry_after="7200"), r"asks to wait 7200 s"),
+    ],
+)
+def test_what_every_prompt_would_meet_stops_the_run(error: Exception, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        verdict(error, WITH_ALL, CONFIG)
