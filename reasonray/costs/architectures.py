@@ -16,7 +16,7 @@ import torch
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
-from reasonray.editor.weights import with_image_channels
+from reasonray.editor.unet import with_image_channels
 from reasonray.models import weights
 
 _VAE = {
@@ -158,11 +158,9 @@ def detector_size(config: ModelConfig) -> tuple[int, int]:
     """Shortest and longest edge, pixels, that a detector's pictures are brought to."""
     from transformers import AutoProcessor
 
-    folder = Path(weights.resolve(config))
     size = _DETECTOR_SIZE
-    if folder.is_dir():
-        loader: Any = AutoProcessor
-        size = loader.from_pretrained(folder).image_processor.size
+    if Path(weights.resolve(config)).is_dir():
+        size = weights.load_part(AutoProcessor, config).image_processor.size
     return size["shortest_edge"], size["longest_edge"]
 
 

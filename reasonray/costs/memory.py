@@ -8,7 +8,7 @@ import torch
 from reasonray.core.sections import EditorConfig
 from reasonray.costs import architectures
 from reasonray.costs.work import WORKSPACE_BYTES
-from reasonray.editor.weights import LORA_TARGETS
+from reasonray.editor.unet import LORA_TARGETS
 
 STATE_BYTES = 20
 """Of a trained weight in float32: itself, its gradient, two moments of AdamW, its average."""

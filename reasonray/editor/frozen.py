@@ -19,8 +19,8 @@ from reasonray.core.record import Image as Encoded
 from reasonray.core.sections import EditorConfig
 from reasonray.editor.conditioning import multimodal_states, null_states, text_states
 from reasonray.editor.model import load_text_parts, load_vae
-from reasonray.editor.weights import load_part
 from reasonray.models import weights
+from reasonray.models.weights import load_part
 
 COLUMNS = ("id", "part", "instruction", "direct_instruction", "input_image", "edited_image")
 

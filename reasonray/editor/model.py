@@ -12,14 +12,9 @@ from torch import Tensor, nn
 from reasonray.core.errors import UserError
 from reasonray.core.sections import EditorConfig
 from reasonray.editor.connector import Connector
-from reasonray.editor.weights import (
-    LORA_TARGETS,
-    check_channels,
-    load_config,
-    load_part,
-    with_image_channels,
-)
+from reasonray.editor.unet import LORA_TARGETS, check_channels, with_image_channels
 from reasonray.models import weights
+from reasonray.models.weights import load_config, load_part
 
 
 class Editor(nn.Module):

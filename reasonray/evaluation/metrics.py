@@ -9,7 +9,7 @@ https://github.com/OSU-NLP-Group/MagicBrush/blob/main/evaluation/image_eval.py
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -22,7 +22,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, ViTModel
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
-from reasonray.models.weights import device, dtype, resolve
+from reasonray.models.weights import load_model, load_part
 
 METRICS = ("L1", "L2", "CLIP-I", "DINO", "CLIP-T")
 """In the order of the field's tables; L1 and L2 are better when lower, the others when higher."""
@@ -129,11 +129,9 @@ class Clip:
     """A CLIP checkpoint: pictures and captions as unit vectors of one space (BD, float32)."""
 
     def __init__(self, config: ModelConfig = CLIP) -> None:
-        source, revision = resolve(config), config.revision or "main"
-        model = CLIPModel.from_pretrained(source, revision=revision, dtype=dtype(config))
-        self._model = model.eval().to(device=device(config))
-        self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        self._processor = _image_processor(source, revision)
+        self._model = load_model(CLIPModel, config)
+        self._tokenizer = load_part(AutoTokenizer, config)
+        self._processor = _image_processor(config)
 
     @torch.inference_mode()
     def images(self, images: Images) -> Tensor:
@@ -159,14 +157,10 @@ class Dino:
     """A DINO checkpoint: pictures as unit vectors, their class tokens (BD, float32)."""
 
     def __init__(self, config: ModelConfig = DINO) -> None:
-        source, revision = resolve(config), config.revision or "main"
         # The hub's checkpoints hold no weights of the pooling layer.
-        model = ViTModel.from_pretrained(
-            source, revision=revision, dtype=dtype(config), add_pooling_layer=False
-        )
-        self._model = model.eval().to(device=device(config))
-        own, size = _image_processor(source, revision), cast(int, model.config.image_size)
-        self._processor = dino_processor(own, size)
+        self._model = load_model(ViTModel, config, add_pooling_layer=False)
+        own = _image_processor(config)
+        self._processor = dino_processor(own, self._model.config.image_size)
 
     @torch.inference_mode()
     def images(self, images: Images) -> Tensor:
@@ -195,9 +189,9 @@ def dino_processor(own: Any, image_size: int) -> Any:
     )
 
 
-def _image_processor(source: str, revision: str) -> Any:
+def _image_processor(config: ModelConfig) -> Any:
     # With torchvision installed another filter would be the default; the field's figures are PIL's.
-    return AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")
+    return load_part(AutoImageProcessor, config, backend="pil")
 
 
 def _pixels(processor: Any, images: Images, model: Any) -> Tensor:

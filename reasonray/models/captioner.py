@@ -7,7 +7,7 @@ import torch
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
 from reasonray.core.sections import ModelConfig
-from reasonray.models.weights import device, dtype, resolve
+from reasonray.models.weights import load_model, load_part
 
 
 class Captioner:
@@ -20,18 +20,16 @@ class Captioner:
         config: which weights, and where they run.
         max_new_tokens: of one caption.
         num_beams: 1 is greedy.
+
+    Raises:
+        UserError: the model is not there or of another kind.
     """
 
     def __init__(
         self, config: ModelConfig, *, max_new_tokens: int = 40, num_beams: int = 1
     ) -> None:
-        source = resolve(config)
-        self._device, self._dtype = device(config), dtype(config)
-        self._processor = AutoProcessor.from_pretrained(source, revision=config.revision or "main")
-        model = Blip2ForConditionalGeneration.from_pretrained(
-            source, revision=config.revision or "main", dtype=self._dtype
-        )
-        self._model = model.eval().to(device=self._device)
+        self._model = load_model(Blip2ForConditionalGeneration, config)
+        self._processor = load_part(AutoProcessor, config)
         self._options = {
             "max_new_tokens": max_new_tokens,
             "num_beams": num_beams,
@@ -44,7 +42,7 @@ class Captioner:
         if not images:
             return []
         encoded = self._processor(images=list(images), return_tensors="pt")
-        pixels = encoded["pixel_values"].to(self._device, self._dtype)
+        pixels = encoded["pixel_values"].to(self._model.device, self._model.dtype)
         tokens = self._model.generate(pixel_values=pixels, **self._options)
         texts = self._processor.batch_decode(tokens, skip_special_tokens=True)
         return [" ".join(text.split()) for text in texts]

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
+from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
-from reasonray.models.weights import device, dtype, resolve
+from reasonray.models.weights import load_model, load_part
 
 Box = tuple[float, float, float, float]
 """xyxy, pixels."""
@@ -67,23 +68,25 @@ class Detector:
 
     Args:
         config: which weights, and where they run.
+
+    Raises:
+        UserError: the model is not there or of another kind.
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        source = resolve(config)
-        self._device, self._dtype = device(config), dtype(config)
-        self._processor = AutoProcessor.from_pretrained(source, revision=config.revision or "main")
-        model = AutoModelForZeroShotObjectDetection.from_pretrained(
-            source, revision=config.revision or "main", dtype=self._dtype
-        )
-        self._model = model.eval().to(device=self._device)
+        self._model = load_model(AutoModelForZeroShotObjectDetection, config)
+        settings = self._model.config
+        if not hasattr(settings, "max_text_len"):
+            raise UserError(
+                f"model {config.name}: a detector of another kind ({settings.model_type}); "
+                "Grounding DINO or its like is needed"
+            )
+        self._processor = load_part(AutoProcessor, config)
         tokenizer = self._processor.tokenizer
         self._start, self._end = tokenizer.cls_token_id, tokenizer.sep_token_id
         self._stop = tokenizer.convert_tokens_to_ids(".")
         self._pad = tokenizer.pad_token_id
-        self._max_tokens = min(
-            model.config.max_text_len, model.config.text_config.max_position_embeddings
-        )
+        self._max_tokens = min(settings.max_text_len, settings.text_config.max_position_embeddings)
 
     def detect(
         self, images: Sequence[PIL.Image.Image], phrases: Sequence[Sequence[str]]
@@ -159,10 +162,11 @@ class Detector:
         length = max(len(prompt.tokens) for prompt in prompts)
         rows = [p.tokens + [self._pad] * (length - len(p.tokens)) for p in prompts]
         mask = [[1] * len(p.tokens) + [0] * (length - len(p.tokens)) for p in prompts]
+        device = self._model.device
         outputs = self._model(
-            pixel_values=pixels.to(self._device, self._dtype),
-            input_ids=torch.tensor(rows, device=self._device),
-            attention_mask=torch.tensor(mask, device=self._device),
+            pixel_values=pixels.to(device, self._model.dtype),
+            input_ids=torch.tensor(rows, device=device),
+            attention_mask=torch.tensor(mask, device=device),
         )
         probabilities = outputs.logits.float().sigmoid().cpu()
         centres, sizes = outputs.pred_boxes.float().cpu().split(2, dim=-1)

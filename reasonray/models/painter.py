@@ -26,7 +26,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
-from reasonray.models import weights
+from reasonray.models.weights import load_config, load_model, load_part
 
 MAX_OBJECTS = 30
 """Grounding tokens of a picture; GLIGEN is trained with this many, null ones included."""
@@ -70,33 +70,23 @@ class Painter:
         """Load a GLIGEN inpainting model, diffusers layout.
 
         Raises:
-            UserError: the model is of another kind, or its `package:` folder is missing.
+            UserError: the model is not there or of another kind.
         """
-        source, revision = weights.resolve(config), config.revision
-        device, dtype = weights.device(config), weights.dtype(config)
-        # Any: the libraries' typing of these calls is wrong in places.
-        text: Any = CLIPTextModel
-        tokenizers: Any = CLIPTokenizer
-        models: dict[str, Any] = {
-            "vae": AutoencoderKL.from_pretrained(
-                source, subfolder="vae", revision=revision, torch_dtype=dtype
-            ),
-            "unet": UNet2DConditionModel.from_pretrained(
-                source, subfolder="unet", revision=revision, torch_dtype=dtype
-            ),
-            "text_encoder": text.from_pretrained(
-                source, subfolder="text_encoder", revision=revision, dtype=dtype
-            ),
-        }
-        tokenizer = tokenizers.from_pretrained(source, subfolder="tokenizer", revision=revision)
         # Any scheduler class reads the file, which says what class it should be.
-        scheduler = DDIMScheduler.load_config(source, subfolder="scheduler", revision=revision)
-        sampler = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
+        schedule = load_config(DDIMScheduler, config, "scheduler")
+        sampler = getattr(diffusers, schedule.get("_class_name", ""), None)
+        if sampler is None:
+            raise UserError(
+                f"model {config.name}/scheduler: diffusers {diffusers.__version__} has no "
+                f"{schedule.get('_class_name')}"
+            )
         try:
             return cls(
-                **{name: model.to(device) for name, model in models.items()},
-                tokenizer=tokenizer,
-                scheduler=sampler,
+                vae=load_model(AutoencoderKL, config, "vae"),
+                unet=load_model(UNet2DConditionModel, config, "unet"),
+                text_encoder=load_model(CLIPTextModel, config, "text_encoder"),
+                tokenizer=load_part(CLIPTokenizer, config, "tokenizer"),
+                scheduler=sampler.from_config(schedule),
             )
         except ValueError as error:
             raise UserError(f"model {config.name}: {error}") from error

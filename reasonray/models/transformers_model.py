@@ -22,8 +22,8 @@ from transformers import (
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import LanguageModelConfig
-from reasonray.models import weights
 from reasonray.models.language_model import ReplyFailure, Request
+from reasonray.models.weights import load_model, load_part
 
 MAX_BATCH = 64
 """Rows generated at once; more are done in turns."""
@@ -40,19 +40,14 @@ class TransformersModel:
     tokenizer: PreTrainedTokenizerBase
 
     def __init__(self, config: LanguageModelConfig) -> None:
-        where = weights.resolve(config.model)
-        self.device = weights.device(config.model)
-        self.tokenizer = AutoTokenizer.from_pretrained(where, revision=config.model.revision)
+        self.tokenizer = load_part(AutoTokenizer, config.model)
         if self.tokenizer.chat_template is None:
             raise UserError(
                 f"language_model.model {config.model.name}: has no chat template; "
                 "take an instruction-tuned model"
             )
-        model = AutoModelForCausalLM.from_pretrained(
-            where, revision=config.model.revision, dtype=weights.dtype(config.model)
-        )
-        self.model = model.eval()
-        self.model.to(device=self.device)  # type: ignore[call-arg]
+        self.model = load_model(AutoModelForCausalLM, config.model)
+        self.device = self.model.device
         asked = self.model.generation_config.to_diff_dict()
         self.top_k: int | None = asked.get("top_k")
         self.top_p: float | None = asked.get("top_p")

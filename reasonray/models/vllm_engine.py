@@ -11,7 +11,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from reasonray.core.errors import RunError
+from reasonray.core.errors import RunError, UserError
 from reasonray.core.sections import LanguageModelConfig
 from reasonray.models import weights
 from reasonray.models.language_model import ReplyFailure, Request
@@ -22,18 +22,25 @@ class VLLMEngine:
 
     The prompts' fixed part is computed once. Each request has its own seed; that batch-mates do
     not change it in the last bit needs VLLM_BATCH_INVARIANT=1 and a GPU that has it.
+
+    Raises:
+        UserError: the model is not there, or vLLM cannot serve it so.
     """
 
     def __init__(self, config: LanguageModelConfig) -> None:
-        self.engine = LLM(
-            model=weights.resolve(config.model),
-            revision=config.model.revision,
-            dtype=config.model.dtype,
-            tensor_parallel_size=config.tensor_parallel_size,
-            max_model_len=config.max_model_len,
-            enable_prefix_caching=True,
-            seed=0,
-        )
+        try:
+            self.engine = LLM(
+                model=weights.resolve(config.model),
+                revision=config.model.revision,
+                dtype=config.model.dtype,
+                tensor_parallel_size=config.tensor_parallel_size,
+                max_model_len=config.max_model_len,
+                enable_prefix_caching=True,
+                seed=0,
+            )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"model {config.model.name}: vLLM cannot load it: {reason}") from error
 
     def reply(self, requests: Sequence[Request]) -> list[str | ReplyFailure]:
         """One text or failure for each request.

@@ -1,9 +1,20 @@
-"""Where a model's weights are, and on what they run: shared by all loaders."""
+"""Where a model's weights are, on what they run, and the one way to load them."""
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizer,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
+)
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from reasonray.core.errors import UserError
@@ -69,3 +80,100 @@ def dtype(config: ModelConfig) -> torch.dtype:
             "bfloat16": torch.bfloat16,
         }[config.dtype]
     return torch.float16 if device(config).type == "cuda" else torch.float32
+
+
+def load_model(kind: Any, config: ModelConfig, subfolder: str | None = None, **options: Any) -> Any:
+    """A model as its section says: in its dtype, on its device, for inference.
+
+    Args:
+        kind: the class, of transformers or diffusers, or an auto class of transformers.
+        config: where it is, which revision, and on what it runs.
+        subfolder: of a diffusers folder.
+        options: further ones of `from_pretrained`.
+
+    Raises:
+        UserError: as `load_part`.
+    """
+    name = "torch_dtype" if _is_diffusers_model(kind) else "dtype"
+    part = load_part(kind, config, subfolder, **{name: dtype(config)}, **options)
+    return part.eval().to(device(config))
+
+
+def load_part(kind: Any, model: ModelConfig, subfolder: str | None = None, **options: Any) -> Any:
+    """A model, scheduler, tokenizer or processor by its class's `from_pretrained`.
+
+    Args:
+        kind: the class.
+        model: where it is, and which revision.
+        subfolder: of a diffusers folder.
+        options: further ones of `from_pretrained`.
+
+    Raises:
+        UserError: it is not there, cannot be read, or is of another class.
+    """
+    with _loading(kind, model, subfolder) as (source, where):
+        _check_class(kind, source, where)
+        part = kind.from_pretrained(source, **where, **options)
+        _check_vocabulary(part)
+    return part
+
+
+def load_config(kind: Any, model: ModelConfig, subfolder: str) -> dict[str, Any]:
+    """What a part's config says, without its weights.
+
+    Args:
+        kind: diffusers' class, or one that has its config's interface.
+        model: where it is, and which revision.
+        subfolder: of a diffusers folder.
+
+    Raises:
+        UserError: it is not there, cannot be read, or is of another class of model.
+    """
+    with _loading(kind, model, subfolder) as (source, where):
+        _check_class(kind, source, where)
+        content: dict[str, Any] = kind.load_config(source, **where)
+    return content
+
+
+@contextmanager
+def _loading(
+    kind: Any, model: ModelConfig, subfolder: str | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Source and place for the libraries, whose complaints become one message."""
+    where = {"revision": model.revision, **({"subfolder": subfolder} if subfolder else {})}
+    try:
+        yield resolve(model), where
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        what = f"{model.name}/{subfolder}" if subfolder else model.name
+        # An auto class lists the hundreds that it would have taken.
+        reason = " ".join(str(error).partition("\nModel type should be one of ")[0].split())
+        raise UserError(f"model {what}: no {kind.__name__} can be loaded: {reason}") from error
+
+
+def _check_class(kind: Any, source: str, where: dict[str, Any]) -> None:
+    # The libraries load another class's folder with a warning: weights that fit no name are drawn
+    # at random, and what the config leaves open is that of a model of full size.
+    if _is_diffusers_model(kind):
+        stated, expected = kind.load_config(source, **where).get("_class_name"), kind.__name__
+    elif issubclass(kind, PreTrainedModel):
+        stated = PreTrainedConfig.get_config_dict(source, **where)[0].get("model_type")
+        expected = kind.config_class.model_type
+        if stated is None:
+            raise ValueError("there is no config.json that says what model it is")
+    else:
+        return
+    if stated != expected:
+        raise ValueError(f"its config.json is of {stated}, not of {expected}")
+
+
+def _is_diffusers_model(kind: Any) -> bool:
+    # Not by its base class: whoever needs transformers alone would wait for diffusers' import.
+    return getattr(kind, "config_name", None) == "config.json"
+
+
+def _check_vocabulary(part: Any) -> None:
+    # transformers makes a tokenizer without its files, too; a processor adds an image's token.
+    tokenizer = part.tokenizer if isinstance(part, ProcessorMixin) else part
+    kinds = (PreTrainedTokenizer, PreTrainedTokenizerFast)
+    if isinstance(tokenizer, kinds) and len(tokenizer) <= len(tokenizer.added_tokens_decoder):
+        raise ValueError("there is no vocabulary")

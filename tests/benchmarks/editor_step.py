@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from reasonray.core.sections import EditorConfig
 from reasonray.editor.model import load_text_parts
-from reasonray.editor.weights import load_part
+from reasonray.models.weights import load_part
 
 ROUNDS = 9
 

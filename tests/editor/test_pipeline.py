@@ -12,7 +12,7 @@ from PIL import Image
 from reasonray.editor.conditioning import multimodal_states, null_states
 from reasonray.editor.connector import Connector
 from reasonray.editor.pipeline import ReasonEditPipeline
-from reasonray.editor.weights import with_image_channels
+from reasonray.editor.unet import with_image_channels
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:

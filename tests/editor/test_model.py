@@ -1,5 +1,3 @@
-"""A folder in which something is missing, cut off or in the wrong place: one message each."""
-
 import json
 import shutil
 from collections.abc import Callable
@@ -49,47 +47,6 @@ def test_a_base_without_a_part_is_said(config: EditorConfig, part: str) -> None:
     shutil.rmtree(Path(config.base.name) / part)
     said = refused(config)
     assert said.startswith(f"model {config.base.name}/{part}: no {PARTS[part]} can be loaded: ")
-
-
-@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_weights_that_are_cut_off_are_said(config: EditorConfig, part: str) -> None:
-    [path] = (Path(config.base.name) / part).glob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:1000])
-    assert f"{part}: no {PARTS[part]} can be loaded" in refused(config)
-
-
-@pytest.mark.parametrize(
-    ("part", "other", "said"),
-    [
-        ("unet", "vae", "of AutoencoderKL, not of UNet2DConditionModel"),
-        ("vae", "unet", "of UNet2DConditionModel, not of AutoencoderKL"),
-        ("text_encoder", "unet", "no config.json that says what model it is"),
-    ],
-)
-def test_a_part_in_another_s_place_is_said(
-    config: EditorConfig, part: str, other: str, said: str
-) -> None:
-    base = Path(config.base.name)
-    shutil.rmtree(base / part)
-    shutil.copytree(base / other, base / part)
-    assert said in refused(config)
-
-
-def test_an_mllm_that_is_no_llava_is_said(config: EditorConfig) -> None:
-    encoder = config.base.model_copy(update={"name": f"{config.base.name}/text_encoder"})
-    said = refused(config.model_copy(update={"mllm": encoder}))
-    assert said.startswith(f"model {encoder.name}: no LlavaForConditionalGeneration")
-    assert "of clip_text_model, not of llava" in said
-    assert "config.json" in refused(config.model_copy(update={"mllm": config.base}))
-
-
-def test_an_mllm_without_its_processor_or_vocabulary_is_said(config: EditorConfig) -> None:
-    folder = Path(config.mllm.name)
-    for path in folder.glob("tokenizer*.json"):
-        path.unlink()
-    assert f"model {folder}: no AutoProcessor can be loaded" in refused(config)
-    (folder / "processor_config.json").unlink()
-    assert f"model {folder}: no AutoProcessor can be loaded" in refused(config)
 
 
 def test_what_does_not_fit_is_found_from_the_config_alone(
