@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from reasonray.core.commented import first_line, flow
 from reasonray.core.recipe import Recipe
-from reasonray.core.record import DESCRIPTIONS, REJECTED_SCHEMA
+from reasonray.core.record import DESCRIPTIONS, PLAN_SCHEMA, REJECTED_SCHEMA
 from reasonray.stages import STAGES, stage_class
 
 
@@ -69,14 +69,24 @@ def record() -> str:
 
 
 def _fields(schema: pa.Schema) -> str:
-    lines = ["| field | type | |", "|---|---|---|"]
+    lines = ["| field | type | written by | |", "|---|---|---|---|"]
     for field in schema:
-        lines.append(f"| `{field.name}` | {_arrow_name(field.type)} | {DESCRIPTIONS[field.name]} |")
-        if field.name == "scores":
-            for score in field.type:
-                name = f"scores.{score.name}"
-                lines.append(f"| `{name}` | {_arrow_name(score.type)} | {DESCRIPTIONS[name]} |")
+        scores = field.type if field.name == "scores" else ()
+        inner = [(f"scores.{score.name}", score.type) for score in scores]
+        for name, kind in [(field.name, field.type), *inner]:
+            lines.append(
+                f"| `{name}` | {_arrow_name(kind)} | {_writers(name)} | {DESCRIPTIONS[name]} |"
+            )
     return "\n".join(lines)
+
+
+def _writers(field: str) -> str:
+    names = ["the plan"] if field in PLAN_SCHEMA.names else []
+    for name in STAGES:
+        written = stage_class(name).writes
+        if field in written or any(each.startswith(f"{field}.") for each in written):
+            names.append(name)
+    return ", ".join(names) or "any stage"
 
 
 def _arrow_name(kind: pa.DataType) -> str:

@@ -20,6 +20,7 @@ from reasonray.generation.progress import Progress
 from reasonray.generation.publish import write_shards
 from reasonray.generation.report import write_report
 from reasonray.generation.workspace import Work, Workspace
+from reasonray.stages.wiring import check_wiring
 
 
 def generate(
@@ -105,6 +106,8 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
 
         parts = planned_parts(workspace)
         needed = stages.needed(recipe, parts)
+        names = [name for pool in needed.pools for name in pool.stages]
+        check_wiring([stages.stage_class(name) for name in names], parts)
         with cluster.connected(needed.pools):
             is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
             if is_ranked and not kept.exists():
@@ -113,7 +116,6 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
                 with Progress(workspace.measuring_folder, pipeline.MEASURING_STAGES, num_pairs, 0):
                     threshold = pipeline.divergence_threshold(needed, workspace, build)
                 write_file(kept, json.dumps({"threshold": threshold}))
-            names = [name for pool in needed.pools for name in pool.stages]
             with Progress(workspace.progress_folder, names, num_rows, num_done):
                 pipeline.run(needed, workspace, work, build, threshold)
     return _publish(recipe, workspace, work, threshold)

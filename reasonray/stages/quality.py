@@ -33,9 +33,12 @@ class Quality(Stage):
     reads = {
         "input_image": "encoded picture",
         "edited_image": "encoded picture",
-        "box": "xyxy pixels, or null: a pair that was not painted here",
+    }
+    may_read = {
+        "box": "xyxy pixels, of a pair that was painted here",
         "target_category": "where there is a box",
         "selected_category": "where there is a box",
+        "scores.divergence": "of the pair, where it was measured before",
     }
     writes = {
         "scores.divergence": "mean squared difference, RGB 0..1, unless already measured",

@@ -18,7 +18,10 @@ class Stage:
     Attributes:
         name: as in the recipe and in rejections.
         parts: the parts whose rows it processes.
-        reads, writes: field (or `scores.field`) -> what it holds; checked before a run.
+        reads: field (or `scores.field`) -> what it holds. Of each of its parts the plan or an
+            earlier stage writes it, which is checked before a run; id and part are always there.
+        may_read: likewise, where an earlier stage of only some of its parts writes it.
+        writes: likewise.
         rejects: reason code -> one sentence; `error` (an unexpected exception) is implied.
         models, prompts: what took part; copied into each processed row's provenance.
     """
@@ -26,6 +29,7 @@ class Stage:
     name: ClassVar[str]
     parts: ClassVar[tuple[Part, ...]] = PARTS
     reads: ClassVar[Mapping[str, str]] = {}
+    may_read: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[Mapping[str, str]] = {}
     rejects: ClassVar[Mapping[str, str]] = {}
     models: Sequence[Model] = ()
