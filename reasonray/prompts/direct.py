@@ -1,4 +1,4 @@
-"""Direct instructions: the plain sentence for an edit that an indirect one only suggests."""
+"""Direct instructions: the plain sentence for an edit that a reasoning one only suggests."""
 
 import re
 
@@ -28,8 +28,13 @@ def direct_instruction(selected: str, target: str, edited_caption: str, *, seed:
         seed: non-negative.
     """
     template = TEMPLATES[seed % len(TEMPLATES)]
-    sentence = template.format(selected=selected, target=with_article(target, edited_caption))
-    return sentence[0].upper() + sentence[1:]
+    return direct_sentence(template, selected, with_article(target, edited_caption))
+
+
+def direct_sentence(template: str, selected: str, target: str, *, capital: bool = True) -> str:
+    """One of `TEMPLATES` filled in: `selected` without an article, `target` with its own."""
+    sentence = template.format(selected=selected, target=target)
+    return sentence[0].upper() + sentence[1:] if capital else sentence
 
 
 def with_article(name: str, caption: str) -> str:

@@ -18,7 +18,7 @@ class Rewrite(Asks[tuple[Candidate, ...]]):
         "direct_instruction": "the pair's own instruction",
     }
     writes = {
-        "candidates": "indirect instructions, all different",
+        "candidates": "reasoning instructions, all different",
         "candidate_rationales": "one sentence for each",
         "candidate_reasoning_types": "one of record.REASONING_TYPES for each",
     }

@@ -15,7 +15,7 @@ class Select(Asks[Choice]):
         "input_caption": "caption before the edit",
         "edited_caption": "caption after it",
         "direct_instruction": "the pair's own instruction",
-        "candidates": "indirect instructions",
+        "candidates": "reasoning instructions",
         "candidate_rationales": "one sentence for each",
         "candidate_reasoning_types": "one of record.REASONING_TYPES for each",
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from reasonray.mini.evaluation.scenes import FIRST_SEED
 from reasonray.mini.knowledge import DIRECT_TEMPLATES, facts, indirect, knowledge
 from reasonray.mini.training.questions import apart, object_apart, rests_on_apart
+from reasonray.prompts.direct import direct_sentence
 from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
 from reasonray.sources.mini.world import Scene, caption, replaced, sample_scene
 
@@ -41,10 +42,9 @@ class Edit:
 def direct(scene: Scene, rng: random.Random) -> Edit | None:
     """Says plainly what becomes what; any object, any category that is not in the scene."""
     index, target = _any(scene, rng)
-    text = rng.choice(DIRECT_TEMPLATES).format(
-        selected=scene.categories[index], target=CATEGORIES[target].phrase
-    )
-    return Edit(scene, index, target, text[0].upper() + text[1:])
+    template, phrase = rng.choice(DIRECT_TEMPLATES), CATEGORIES[target].phrase
+    text = direct_sentence(template, scene.categories[index], phrase)
+    return Edit(scene, index, target, text)
 
 
 def reasoning(scene: Scene, rng: random.Random) -> Edit | None:

@@ -17,6 +17,7 @@ from reasonray.mini.knowledge import (
     relation_rationales,
     targets,
 )
+from reasonray.prompts.direct import direct_sentence
 from reasonray.prompts.replies import (
     Candidate,
     ReplyError,
@@ -185,10 +186,8 @@ def _decoy(edit: Edit, rng: random.Random) -> str:
 
 
 def _direct(edit: Edit, rng: random.Random) -> str:
-    sentence = rng.choice(DIRECT_TEMPLATES).format(
-        selected=edit.selected, target=CATEGORIES[edit.target].phrase
-    )
-    return sentence[0].upper() + sentence[1:] if rng.random() < 0.5 else sentence
+    template, phrase = rng.choice(DIRECT_TEMPLATES), CATEGORIES[edit.target].phrase
+    return direct_sentence(template, edit.selected, phrase, capital=rng.random() < 0.5)
 
 
 def _spoil(spoilt: dict[str, Any], content: dict[str, Any], rng: random.Random) -> str:

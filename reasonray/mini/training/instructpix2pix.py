@@ -33,6 +33,7 @@ from reasonray.mini.training.stable_diffusion import (
     tokens,
 )
 from reasonray.mini.training.vocabulary import WORDS
+from reasonray.prompts.direct import direct_sentence
 from reasonray.prompts.words import words
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import (
@@ -248,7 +249,7 @@ class Data:
             targets.append(self.latents[number, after, 0])
             template = DIRECT_TEMPLATES[rng.integers(len(DIRECT_TEMPLATES))]
             target = CATEGORIES[names[after]].phrase
-            texts.append(template.format(selected=names[before], target=target))
+            texts.append(direct_sentence(template, names[before], target, capital=False))
             scene = replaced(scene, index, names[before])
             meant.append(_cells([scene.objects[index]], marks=True))
             covered.append(_cells(scene.objects, marks=False))

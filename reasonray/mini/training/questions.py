@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reasonray.mini.knowledge import DIRECT_TEMPLATES, facts, indirect, knowledge, targets
+from reasonray.prompts.direct import direct_sentence
 from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
 from reasonray.sources.mini.world import Scene, caption
 
@@ -138,9 +139,8 @@ def _fact(scene: Scene, rng: random.Random) -> Question:
 def _instruction(scene: Scene, rng: random.Random) -> Question:
     selected, target = _edit(scene, rng)
     if rng.random() < 0.25:
-        text = rng.choice(DIRECT_TEMPLATES).format(
-            selected=selected, target=CATEGORIES[target].phrase
-        )
+        template, phrase = rng.choice(DIRECT_TEMPLATES), CATEGORIES[target].phrase
+        text = direct_sentence(template, selected, phrase, capital=False)
     else:
         text = training_instruction(selected, target, rng, scene.categories)
     return Question(text, _change(selected, target), selected, target)
