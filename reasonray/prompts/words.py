@@ -10,52 +10,24 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-_IRREGULAR = {
-    "calves": "calf",
-    "children": "child",
-    "feet": "foot",
-    "geese": "goose",
-    "knives": "knife",
-    "lice": "louse",
-    "men": "man",
-    "mice": "mouse",
-    "oxen": "ox",
-    "people": "person",
-    "shelves": "shelf",
-    "teeth": "tooth",
-    "wives": "wife",
-    "wolves": "wolf",
-    "women": "woman",
-}
 
-# What forms closed compounds with nouns. A list rather than any prefix or suffix: "carrot" does
-# not name a car, "vegetable" no table.
-_COMPOUND_PARTS_TEXT = (
-    "air back ball bed berry bird board boat book bottle bowl box butter cake cap case cloth "
-    "coat comb cream cup dish dog drop fire fisher fly foot fruit garden gold ground guard hand "
-    "head herd hive hold hole honey horse house keeper ladle leaf light like load maid maker "
-    "man master men motor nest nut pack pan paper path plant play pot proof race rain ride "
-    "rider room sea shake shell shine shoe shop side skin smith snow spoon stick stone store "
-    "sun sword table tail top under wagon ware water way wheel wick wood woman work works worm "
-    "yard"
-)
-_COMPOUND_PARTS = frozenset(_COMPOUND_PARTS_TEXT.split())
+def word_lists(path: Path) -> dict[str, list[str]]:
+    """The lines of each `[section]` of a file of words; a line that begins with # is a comment."""
+    sections: dict[str, list[str]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            lines = sections[line.strip("[]")] = []
+        elif line and not line.startswith("#"):
+            lines.append(line)
+    return sections
 
-# Function words, and the verbs and nouns of editing: they say that something is changed, not what
-# comes in.
-_PLAIN_TEXT = (
-    "a about above across add added adding after all also an and another any appear around as at "
-    "away background be become becomes been before behind being below beside between but by can "
-    "change changed color colour convert could create does down edit every exchange for from get "
-    "give go had has have her him his how if image in inside instead into is it its just keep "
-    "large let like little look looking looks made make makes many more most near new next no not "
-    "now of off on one only onto or other out over own paint photo photograph picture "
-    "place please put remove replace replaced scene set she should show shows small so some "
-    "style substitute swap switch take than that the their them then there these they thing this "
-    "those to transform trade turn two under up use very view want was were what when where which "
-    "while who will with without would you"
-)
-_PLAIN = frozenset(_PLAIN_TEXT.split())
+
+_LISTS = word_lists(Path(__file__).with_suffix(".txt"))
+IRREGULAR_PLURALS = dict(line.split() for line in _LISTS["irregular plurals"])
+"""Plural -> singular."""
+
+_COMPOUND_PARTS = frozenset(" ".join(_LISTS["compound parts"]).split())
+_PLAIN = frozenset(" ".join(_LISTS["plain"]).split())
 
 
 def words(text: str) -> list[str]:
@@ -179,7 +151,7 @@ def _synonyms() -> dict[str, frozenset[str]]:
 @functools.lru_cache(maxsize=100_000)
 def _bases(word: str) -> frozenset[str]:
     """The word and what it may be a form of; not all of them words."""
-    found = {word, _IRREGULAR.get(word, word)}
+    found = {word, IRREGULAR_PLURALS.get(word, word)}
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         found.add(word[:-1])
         if word.endswith("es"):
