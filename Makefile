@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt $(TORCH)+cpu 2>/dev/null \
 		|| $(BIN)/pip install --quiet -c constraints.txt $(TORCH) $(TORCH_CPU)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[mini,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
 # The whole pipeline with tiny models; the same command again resumes, or finds nothing to do.
@@ -28,6 +28,8 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 # What the tests compare with the code: the command line reference.
 docs: setup

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from reasonray.core.extras import explained
 from reasonray.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is exported at its first use: `import reasonray` takes no time."""
+    """Load what is exported at its first use: `import reasonray` takes no time.
+
+    Raises:
+        UserError: it needs an extra that is not installed.
+    """
     if name not in _MODULES:
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(import_module(_MODULES[name]), name)
+    with explained(preferred=name):
+        return getattr(import_module(_MODULES[name]), name)

@@ -7,6 +7,7 @@ import click
 
 from reasonray.cli import costs, dataset, editor, mini
 from reasonray.core.errors import RunError, UserError
+from reasonray.core.extras import explained
 from reasonray.core.version import __version__
 
 AGAIN = "the same command continues it"
@@ -43,7 +44,8 @@ def call(arguments: Sequence[str], *, in_job: bool = False) -> int:
         in_job: whether this is a job of Ray, where folders must be absolute (`cli.options`).
     """
     try:
-        code = cli.main(list(arguments), "reasonray", standalone_mode=False, obj=in_job)
+        with explained():
+            code = cli.main(list(arguments), "reasonray", standalone_mode=False, obj=in_job)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from reasonray.core.errors import ReasonrayError, RunError
+from reasonray.core.extras import explained
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import Row, is_rejected, reject, to_rows, to_table
 from reasonray.core.sections import PoolConfig
@@ -121,9 +122,9 @@ class Pool:
             self._refuse_to_load(name)
             self._journal.note(loading=name)
             try:
-                self._stages.append(
-                    self.spec.build(name, self.spec.recipe, self.spec.divergence_threshold)
-                )
+                with explained():
+                    stage = self.spec.build(name, self.spec.recipe, self.spec.divergence_threshold)
+                self._stages.append(stage)
             except ReasonrayError:
                 raise
             except Exception as error:

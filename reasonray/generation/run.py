@@ -7,6 +7,7 @@ from pathlib import Path
 from reasonray import stages
 from reasonray.core.console import say
 from reasonray.core.errors import UserError
+from reasonray.core.extras import require
 from reasonray.core.recipe import Recipe, differing_keys, load, parse
 from reasonray.core.sections import SourceConfig
 from reasonray.core.writing import no_space, out_of_space, write_file
@@ -70,6 +71,7 @@ def run(
     workspace = Workspace(output)
     if not workspace.folder.exists() and (finished := _finished(recipe, workspace.output)):
         return finished
+    require("ray")
     try:
         with workspace.locked():
             if finished := _finished(recipe, workspace.output):

@@ -32,8 +32,6 @@ LONGEST_RETRY_AFTER_S = 900.0
 MAX_FAILURES_IN_A_ROW = 25
 """So many prompts failing one after the other is no longer the prompts' fault."""
 
-RESUME = "then run the same command again: it resumes."
-
 _FORMATS = ("json_schema", "json_object", None)
 
 _DROPPABLE = ("max_tokens", "temperature", "seed")
@@ -125,7 +123,7 @@ class OpenAIServer:
                 raise RunError(
                     f"language model: {_where(self.config)} failed for "
                     f"{self._failures_in_a_row} prompts in a row, last: {reply.detail} Mend the "
-                    f"server, {RESUME}"
+                    "server"
                 )
         else:
             self._failures_in_a_row = 0
@@ -168,7 +166,7 @@ class OpenAIServer:
         if last.blames_server:
             raise RunError(
                 f"language model: {_where(self.config)}: {last.detail}, {num_tries} times. Check "
-                f"the server and language_model.base_url and max_concurrency, {RESUME}"
+                "the server and language_model.base_url and max_concurrency"
             )
         return ReplyFailure(f"After {num_tries} tries: {last.detail}.")
 
@@ -196,7 +194,7 @@ class OpenAIServer:
         if budget is not None and self.num_tokens_used >= budget:
             raise RunError(
                 f"language model: the token budget is spent ({self.num_tokens_used} of {budget}). "
-                f"Raise language_model.token_budget or set it to null, {RESUME}"
+                "Raise language_model.token_budget or set it to null"
             )
         completion: ChatCompletion = await client.chat.completions.create(
             model=self.config.model.name,
@@ -261,17 +259,16 @@ def _verdict_on_status(
         case 401 | 403:
             raise RunError(
                 f"language model: {where} refuses the key ({words}). Set OPENAI_API_KEY to a "
-                f"valid one, {RESUME}"
+                "valid one"
             ) from error
         case 404:
             raise RunError(
                 f"language model: {where} has no model {config.model.name} or is no "
-                f"OpenAI-compatible /v1 URL ({words}). Correct language_model in the recipe."
+                f"OpenAI-compatible /v1 URL ({words}). Correct language_model in the recipe"
             ) from error
         case 429 if error.code == "insufficient_quota":
             raise RunError(
-                f"language model: {where}: the account's quota is spent ({words}). Raise it, "
-                f"{RESUME}"
+                f"language model: {where}: the account's quota is spent ({words}). Raise it"
             ) from error
         case 429:
             wait = _retry_after(error.response.headers)
@@ -318,7 +315,9 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             return None
     if wait > LONGEST_RETRY_AFTER_S:
-        raise RunError(f"language model: the server asks to wait {wait:.0f} s. Wait, {RESUME}")
+        raise RunError(
+            f"language model: the server asks to wait {wait:.0f} s, longer than a run sleeps"
+        )
     return max(0.0, wait)
 
 

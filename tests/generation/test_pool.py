@@ -8,12 +8,13 @@ from toy_stages import Build, Plan, recipe
 
 import reasonray
 from reasonray.cli.main import call
-from reasonray.core.errors import RunError
+from reasonray.core.errors import RunError, UserError
 from reasonray.core.record import WORKING_SCHEMA, Row, to_rows, to_table
 from reasonray.dataset.manifest import Summary, make_manifest
 from reasonray.generation.counts import read_counts
 from reasonray.generation.journal import Journal
 from reasonray.generation.pool import MAX_LOSSES, Pool, PoolSpec
+from reasonray.stages.stage import Stage
 
 
 def spec(folder: Path, pool: int = 0, **changes: object) -> PoolSpec:
@@ -137,6 +138,15 @@ def test_a_journal_cut_off_in_a_line_is_read(tmp_path: Path) -> None:
 def test_an_error_while_loading_is_raised_by_the_first_call(tmp_path: Path) -> None:
     pool = Pool(spec(tmp_path, build=Build(broken="load")), "a")
     with pytest.raises(RunError, match=r"stage load: could not be loaded: .* no weights there"):
+        pool(batch(1))
+
+
+def test_a_machine_without_the_extra_is_told_which(tmp_path: Path) -> None:
+    def build(*_: object) -> Stage:
+        raise ModuleNotFoundError("No module named 'spacy'", name="spacy")
+
+    pool = Pool(spec(tmp_path, build=build), "a")
+    with pytest.raises(UserError, match=r"package spacy .* pip install 'reasonray\[generate\]'"):
         pool(batch(1))
 
 

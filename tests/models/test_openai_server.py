@@ -92,7 +92,7 @@ def test_a_429_pauses_the_requests_that_have_not_been_sent(lying_server: LyingSe
 
 def test_429_without_end_stops_the_run(lying_server: LyingServer) -> None:
     lying_server.answer = lambda body, count: Answer(status=429)
-    with pytest.raises(RunError, match=r"429.*resumes"):
+    with pytest.raises(RunError, match=r"429.*Check the server"):
         client(lying_server).reply([ask("a")])
     assert len(lying_server.seen) == 3
 
@@ -178,7 +178,7 @@ def test_a_spent_token_budget_stops_before_the_next_request(
     lying_server.answer = lambda body, count: Answer("word " * 80, usage=usage)
     model = client(lying_server, token_budget=150, max_concurrency=1)
     assert len(model.reply([ask("a")])) == 1
-    with pytest.raises(RunError, match=r"token_budget.*resumes"):
+    with pytest.raises(RunError, match=r"Raise language_model\.token_budget"):
         model.reply([ask(str(i)) for i in range(5)])
     assert len(lying_server.seen) == 2
 
@@ -368,11 +368,11 @@ def test_what_was_not_sent_cannot_be_dropped(name: str) -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (refusal(401), r"liar/v1 refuses the key \(no\)\. Set OPENAI_API_KEY .*resumes"),
+        (refusal(401), r"liar/v1 refuses the key \(no\)\. Set OPENAI_API_KEY to a valid one$"),
         (refusal(403), r"liar/v1 refuses the key"),
         (refusal(404), r"liar/v1 has no model liar or is no .* Correct language_model"),
-        (refusal(429, code="insufficient_quota"), r"quota is spent \(no\)\. Raise it, .*resumes"),
-        (refusal(429, retry_after="7200"), r"asks to wait 7200 s\. Wait, .*resumes"),
+        (refusal(429, code="insufficient_quota"), r"quota is spent \(no\)\. Raise it$"),
+        (refusal(429, retry_after="7200"), r"asks to wait 7200 s, longer than"),
         (refusal(503, retry_after="7200"), r"asks to wait 7200 s"),
     ],
 )

