@@ -11,9 +11,9 @@ from reasonray.core.recipe import Recipe, differing_keys, load, parse
 from reasonray.core.sections import SourceConfig
 from reasonray.core.writing import no_space, out_of_space, write_file
 from reasonray.dataset.card import write_card
-from reasonray.dataset.manifest import MANIFEST, Manifest, StageTiming, make_manifest, read_manifest
+from reasonray.dataset.manifest import MANIFEST, Manifest, make_manifest, read_manifest
 from reasonray.dataset.report.page import REPORT
-from reasonray.generation.counts import read_all
+from reasonray.generation.counts import read_timings
 from reasonray.generation.plan import Plan, planned_ids, planned_parts, write_plan
 from reasonray.generation.pool import Build
 from reasonray.generation.progress import Progress
@@ -121,8 +121,7 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
 
 def _publish(recipe: Recipe, workspace: Workspace, work: Work, threshold: float | None) -> Manifest:
     summary = write_shards(workspace, work, recipe.output)
-    counts, seconds = read_all(workspace.folder / "progress")
-    timings = {name: StageTiming.of(each.worked, each.seconds) for name, each in counts.items()}
+    timings, seconds = read_timings(workspace.folder / "progress")
     manifest = make_manifest(recipe, summary, threshold=threshold, seconds=seconds, timings=timings)
     write_card(workspace.output, manifest, summary.licenses)
     write_file(workspace.output / MANIFEST, manifest.model_dump_json(indent=2) + "\n")

@@ -6,15 +6,15 @@ import pytest
 from rich.console import Console
 
 from reasonray.core.console import counted
-from reasonray.generation.counts import Counts, read_all, read_counts
+from reasonray.generation.counts import Counts, StageCounts, read_counts, read_timings
 from reasonray.generation.progress import Progress
 
 
 def count(folder: Path, process: str, **amounts: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     counts = Counts(folder / f"{process}.json", ["load", "paint"])
-    counts.add("load", passed=10, worked=10, seconds=1.0)
-    counts.add("paint", **amounts)
+    counts.add("load", StageCounts(passed=10, worked=10, seconds=1.0))
+    counts.add("paint", StageCounts(**amounts))
     counts.save()
 
 
@@ -31,8 +31,8 @@ def test_runs_that_worked_on_one_output_are_added(tmp_path: Path) -> None:
     for session in ("first", "second"):
         count(tmp_path / session, "a", passed=4, worked=3)
         (tmp_path / session / "wall.json").write_text("2.5")
-    counts, seconds = read_all(tmp_path)
-    assert counts["paint"].worked == 6
+    timings, seconds = read_timings(tmp_path)
+    assert timings["paint"].rows == 6
     assert seconds == 5.0
 
 
