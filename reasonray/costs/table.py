@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.table import Table
 
+from reasonray.core.console import duration
 from reasonray.core.packing import SPARE_CPUS
 from reasonray.costs import Plan
 from reasonray.costs.generation import LATENCY_S, GenerationPlan, PoolPlan
@@ -206,12 +207,13 @@ def _share(pool: PoolPlan) -> str:
 
 def _dataset(plan: Plan) -> Iterator[tuple[str, str]]:
     generation = plan.generation
-    machine, hours = generation.machine, generation.hours
-    held = hours * generation.number
+    machine = generation.machine
+    held = generation.hours * generation.number
     unit = machine.unit
-    yield "speed", f"{_figure(generation.rate)} inputs/s, {_time(hours)} in all"
+    time, own_time = (duration(3600 * n) for n in (generation.hours, generation.own_hours))
+    yield "speed", f"{_figure(generation.rate)} inputs/s, {time} in all"
     if generation.settings:
-        yield "as it stands", f"{_time(generation.own_hours)}, with the recipe's max_actors"
+        yield "as it stands", f"{own_time}, with the recipe's max_actors"
     yield f"{unit}-hours", f"{held:,.1f} held, {generation.device_hours:,.1f} of them at work"
     price = plan.price_of(machine)
     yield "cost", f"{_dollars(held * price)} at ${price:g} an hour"
@@ -241,18 +243,9 @@ def _training(training: TrainingPlan, plan: Plan) -> Iterator[tuple[str, str]]:
     schedule, own = training.schedule, training.own
     hours = training.step_hours + training.feature_hours
     unit = training.machine.unit
-    yield (
-        "time",
-        (
-            f"{_figure(schedule.step_seconds)} s a step, {_time(schedule.hours)} in all, with "
-            f"{_processes(schedule)}"
-        ),
-    )
+    yield "time", f"{_figure(schedule.step_seconds)} s a step, {_spread(schedule, ' in all')}"
     if training.settings:
-        told = (
-            "does not start here" if own is None else f"{_time(own.hours)}, with {_processes(own)}"
-        )
-        yield "as it stands", told
+        yield "as it stands", "does not start here" if own is None else _spread(own)
     yield (
         f"{unit}-hours",
         (
@@ -264,10 +257,11 @@ def _training(training: TrainingPlan, plan: Plan) -> Iterator[tuple[str, str]]:
     yield "cost", f"{_dollars(hours * price)} at ${price:g} an hour"
 
 
-def _processes(schedule: Schedule) -> str:
+def _spread(schedule: Schedule, in_all: str = "") -> str:
+    """How long it takes, over how many processes."""
     return (
-        f"{_counted(schedule.workers, 'worker')} and "
-        f"{_counted(schedule.feature_actors, 'feature actor')}"
+        f"{duration(3600 * schedule.hours)}{in_all}, with {_counted(schedule.workers, 'worker')} "
+        f"and {_counted(schedule.feature_actors, 'feature actor')}"
     )
 
 
@@ -364,14 +358,6 @@ def _size(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.0f} B"
-
-
-def _time(hours: float) -> str:
-    if hours < 1 / 60:
-        return f"{hours * 3600:.0f} s"
-    if hours < 1:
-        return f"{hours * 60:.0f} min"
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def _dollars(value: float) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from reasonray.core.console import duration
 from reasonray.core.record import PARTS, REASONING_TYPES, Row
 from reasonray.core.sections import ImagesConfig, StagesConfig
 from reasonray.core.writing import write_file
@@ -137,15 +138,6 @@ def context(survey: Survey) -> Mapping[str, Any]:
         "sources": survey.values("source").most_common(),
         "recipe": yaml.safe_dump(survey.snapshot.recipe, sort_keys=False),
     }
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _card(row: Row, side: int = SAMPLE_SIDE, max_bytes: int = SAMPLE_BYTES) -> Card:
