@@ -32,6 +32,11 @@ from reasonray.core.recipe import Recipe
 from reasonray.core.sections import PoolConfig
 from reasonray.core.writing import no_space, out_of_space
 
+# Read when Ray is started; what a user has set stays.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Hides a false error about constructor arguments that every actor pool causes (ray issue 57733).
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
 _T = TypeVar("_T")
 
 _OBJECT_STORE_BYTES = 2 * 1024**3

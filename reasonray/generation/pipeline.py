@@ -4,8 +4,6 @@ The plan is read, each pool is an actor pool, one `write_parquet` commits finish
 Data's row-level checkpoint. Everything between is one to one; a killed run goes on where it was.
 """
 
-import os
-
 import pyarrow as pa
 import ray
 import ray.data
@@ -19,11 +17,6 @@ from reasonray.core.sections import PoolConfig
 from reasonray.generation.pool import Build, Pool, PoolSpec
 from reasonray.generation.workspace import Work, Workspace
 from reasonray.stages.divergence import rank_threshold
-
-# Read when Ray is imported or started; what a user has set stays.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Hides a false error about constructor arguments that every actor pool causes (ray issue 57733).
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 MEASURING_STAGES = ["load", "divergence"]
 """What the first pass of the rank form runs."""
