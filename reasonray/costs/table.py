@@ -54,8 +54,8 @@ def show(plan: Plan, console: Console) -> None:
 
 
 def _notes(notes: Iterable[tuple[str, str]], console: Console) -> None:
-    if told := list(notes):
-        console.print(_sums(told))
+    if lines := list(notes):
+        console.print(_sums(lines))
 
 
 def _assumed(plan: Plan) -> Iterator[str]:
@@ -78,13 +78,13 @@ def _assumed(plan: Plan) -> Iterator[str]:
             peak = f"{machine.single:g} TFLOP/s"
         yield f"{plan.utilisation:.3g} of {machine.one}'s peak ({peak}) is reached"
     for machine in dict.fromkeys(rented):
-        asked = machine == plan.gpu
-        if not asked:
+        is_chosen = machine == plan.gpu
+        if not is_chosen:
             yield "as many cores as the recipe takes (others: --gpu cpu --gpus N)"
-        if not asked or plan.price is None:
+        if not is_chosen or plan.price is None:
             yield (
                 f"${machine.price:g} an hour for {machine.one}, its machine included"
-                f"{' (--price)' if asked else ''}"
+                f"{' (--price)' if is_chosen else ''}"
             )
     yield (
         f"a forward pass takes {1000 * CALL_S:g} ms at least, a backward pass is two forward ones; "
@@ -187,16 +187,16 @@ def _pool_notes(generation: GenerationPlan) -> Iterator[tuple[str, str]]:
         if pool.fits:
             continue
         if machine.is_gpu:
-            told = (
+            remedy = (
                 f"more than its share of {machine.one} with {machine.memory:g}: raise the pool's "
                 "num_gpus or lower its batch_size"
             )
         else:
-            told = (
+            remedy = (
                 f"more than {machine.memory:g} for each core it asks for: an actor is counted as "
                 f"{pool.need.share:.1f} cores; raise the pool's num_cpus or lower its batch_size"
             )
-        yield "!", f"{'+'.join(pool.config.stages)}: {needed} are {told}"
+        yield "!", f"{'+'.join(pool.config.stages)}: {needed} are {remedy}"
 
 
 def _share(pool: PoolPlan) -> str:
@@ -219,13 +219,17 @@ def _dataset(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "cost", f"{_dollars(held * price)} at ${price:g} an hour"
     if machine.is_gpu:
         yield "CPU cores", f"{generation.cpus:g}, and {SPARE_CPUS} to read and write"
-    asked = [stage for stage in generation.stages if stage.work.is_server and stage.work.tokens]
-    if asked:
-        read = sum(stage.rows * stage.work.tokens[0] for stage in asked if stage.work.tokens)
-        said = sum(stage.rows * stage.work.tokens[1] for stage in asked if stage.work.tokens)
+    calls = [
+        (stage.rows, stage.work.tokens)
+        for stage in generation.stages
+        if stage.work.is_server and stage.work.tokens
+    ]
+    if calls:
+        tokens_in = sum(rows * tokens[0] for rows, tokens in calls)
+        tokens_out = sum(rows * tokens[1] for rows, tokens in calls)
         yield (
             "language model",
-            f"{_count(read)} tokens read, {_count(said)} written, not in the cost",
+            f"{_count(tokens_in)} tokens read, {_count(tokens_out)} written, not in the cost",
         )
     yield "samples", f"{generation.accepted:,.0f}" + ("" if plan.measured else " at most")
     yield "disk", f"{_size(generation.disk)}, twice that while it is published"

@@ -33,7 +33,17 @@ MAX_LOSSES = 2
 
 @dataclasses.dataclass(frozen=True)
 class PoolSpec:
-    """What every actor of one pool is told."""
+    """What every actor of one pool is made from.
+
+    Attributes:
+        config: its stages and settings.
+        recipe: of the run.
+        build: makes a stage.
+        divergence_threshold: of the rank form, if it is in use.
+        attempts, progress: folders on storage that all nodes mount, for the journals and counts.
+        is_first: its batches are the plan's rows.
+        is_last: its batches are published.
+    """
 
     config: PoolConfig
     recipe: Recipe
@@ -61,7 +71,7 @@ class Pool:
         """
         self.spec = spec
         self._failure: Exception | None = None
-        self._stages: list[Stage] = []
+        self.stages: list[Stage] = []
         self._losses: dict[str, Loss] = {}
         try:
             self._load(process_id)
@@ -121,7 +131,7 @@ class Pool:
             self._refuse_to_load(name)
             self._journal.note(loading=name)
             try:
-                self._stages.append(
+                self.stages.append(
                     self.spec.build(name, self.spec.recipe, self.spec.divergence_threshold)
                 )
             except ReasonrayError:
@@ -163,7 +173,7 @@ class Pool:
 
     def _run(self, rows: list[Row]) -> list[Row]:
         self._journal.note(rows=[row["id"] for row in rows if not is_rejected(row)])
-        for stage in self._stages:
+        for stage in self.stages:
             self._journal.note(stage=stage.name)
             num_concerned = sum(map(stage.concerns, rows))
             start = time.perf_counter()

@@ -97,8 +97,8 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
     num_rows, num_done = len(planned_ids(workspace)), work.num_committed()
     if num_done:
         say(f"{workspace.output}: going on, {num_done} of {num_rows} rows are done")
-    kept = workspace.folder / "divergence.json"
-    threshold = json.loads(kept.read_text())["threshold"] if kept.exists() else None
+    path = workspace.folder / "divergence.json"
+    threshold = json.loads(path.read_text())["threshold"] if path.exists() else None
     if num_done < num_rows:
         from reasonray import cluster
         from reasonray.generation import pipeline
@@ -107,12 +107,12 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
         needed = stages.needed(recipe, parts)
         with cluster.connected(needed.pools):
             is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
-            if is_ranked and not kept.exists():
+            if is_ranked and not path.exists():
                 num_pairs = parts["I"] // recipe.variations
                 say(f"{workspace.output}: measuring how far the images of {num_pairs} pairs differ")
                 with Progress(workspace.measuring_folder, pipeline.MEASURING_STAGES, num_pairs, 0):
                     threshold = pipeline.divergence_threshold(needed, workspace, build)
-                write_file(kept, json.dumps({"threshold": threshold}))
+                write_file(path, json.dumps({"threshold": threshold}))
             names = [name for pool in needed.pools for name in pool.stages]
             with Progress(workspace.progress_folder, names, num_rows, num_done):
                 pipeline.run(needed, workspace, work, build, threshold)

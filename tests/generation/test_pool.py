@@ -101,7 +101,7 @@ def test_rows_of_a_batch_that_killed_are_run_alone(tmp_path: Path) -> None:
     die(tmp_path, ids(3))
     pool = Pool(made, "a")
     sizes = []
-    paint = pool._stages[0]
+    paint = pool.stages[0]
     process = paint.process
     paint.process = lambda rows: (sizes.append(len(rows)), process(rows))[1]  # type: ignore[method-assign, func-returns-value]
     assert pool(working(3))["status"].to_pylist() == ["accepted"] * 3

@@ -207,18 +207,18 @@ def _histograms(survey: Survey) -> list[tuple[str, Any]]:
 
 def _models(rows: Iterable[Row]) -> list[tuple[str, str, str]]:
     """Stage, model, revision of what took part in the rows."""
-    found = {
+    models = {
         (model["stage"], model["name"], model["revision"] or "")
         for row in rows
         for model in row["provenance"].get("models", [])
     }
-    return sorted(found)
+    return sorted(models)
 
 
 def _prompts(rows: Iterable[Row]) -> list[tuple[str, str]]:
-    found = {
+    prompts = {
         (prompt["name"], prompt["version"])
         for row in rows
         for prompt in row["provenance"].get("prompts", [])
     }
-    return sorted(found)
+    return sorted(prompts)
