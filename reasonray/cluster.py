@@ -32,6 +32,11 @@ from reasonray.core.recipe import Recipe
 from reasonray.core.sections import PoolConfig
 from reasonray.core.writing import no_space, out_of_space
 
+# Read when Ray is started; what a user has set stays.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Hides a false error about constructor arguments that every actor pool causes (ray issue 57733).
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
 _T = TypeVar("_T")
 
 _OBJECT_STORE_BYTES = 2 * 1024**3
@@ -135,19 +140,19 @@ def executed(action: Callable[[], _T], output: Path) -> _T:
     raise failure
 
 
-def _failure(found: BaseException, output: Path) -> ReasonrayError:
-    if out_of_space(found):
+def _failure(error: BaseException, output: Path) -> ReasonrayError:
+    if out_of_space(error):
         return no_space(output)
     # Ray Data adds advice of its own to every message.
-    message = str(found).partition("\nFailed to ")[0].strip()
-    if isinstance(found, UserError):
+    message = str(error).partition("\nFailed to ")[0].strip()
+    if isinstance(error, UserError):
         return UserError(message)
-    if isinstance(found, ReasonrayError):
-        return RunError(message, again=getattr(found, "again", True))
-    if isinstance(found, ExecutionTimeoutError):
+    if isinstance(error, ReasonrayError):
+        return RunError(message, again=getattr(error, "again", True))
+    if isinstance(error, ExecutionTimeoutError):
         message = "nothing moved for output.stall_timeout_s; is a model still loading?"
     last_line = message.splitlines()[-1].strip() if message else "no message"
-    return RunError(f"the run stopped: {type(found).__name__}: {last_line}")
+    return RunError(f"the run stopped: {type(error).__name__}: {last_line}")
 
 
 def _original(error: BaseException) -> BaseException:
@@ -157,11 +162,11 @@ def _original(error: BaseException) -> BaseException:
         if not isinstance(inner, BaseException) or inner in chain:
             break
         chain.append(inner)
-    for found in chain:
-        if type(found).__module__.startswith(f"{__package__}.") or out_of_space(found):
-            return found
+    for link in chain:
+        if type(link).__module__.startswith(f"{__package__}.") or out_of_space(link):
+            return link
     # Ray Data also puts an empty exception below, as a mark.
-    return next((found for found in reversed(chain) if str(found)), error)
+    return next((link for link in reversed(chain) if str(link)), error)
 
 
 def _check_resources(pools: Sequence[PoolConfig], keys: str) -> None:
@@ -229,15 +234,15 @@ def _quieten() -> None:
 def _silent() -> Iterator[None]:
     """Ray's C++ part says on descriptor 2 at which level it logs; failures are exceptions."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 @contextlib.contextmanager

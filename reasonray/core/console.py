@@ -28,27 +28,26 @@ def counted(
     if console.is_terminal:
         yield from track(items, noun, total, console=console)
         return
-    start = said = time.monotonic()
+    start = last_line = time.monotonic()
     for number, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - said >= LINE_EVERY_S or number == total:
+        if now - last_line >= LINE_EVERY_S or number == total:
             rate = number / max(now - start, 1e-3)
             left = duration((total - number) / rate)
             with contextlib.suppress(OSError):  # nobody reads it any more
-                print(
-                    f"{number}/{total} {noun}, {rate:.1f} {noun}/s, {left} left",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            said = now
+                say(f"{number}/{total} {noun}, {rate:.1f} {noun}/s, {left} left")
+            last_line = now
 
 
 def duration(seconds: float) -> str:
     """Seconds for a person, in the unit that fits."""
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def say(text: str) -> None:

@@ -80,9 +80,9 @@ def _take(path: Path, output: Path) -> int:
         if silent_s < STALE_S:
             os.close(descriptor)
             raise UserError(_in_use(output, holder))
-    signed = {"host": _host(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    signature = {"host": _host(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(signed).encode(), 0)
+    os.pwrite(descriptor, json.dumps(signature).encode(), 0)
     return descriptor
 
 

@@ -40,7 +40,7 @@ def balance(
     free = budget - sum(need.share * count for need, count in zip(needs, actors, strict=True))
     if free < -1e-6 or not fits(actors):
         return None
-    given: list[int] = []
+    turns: list[int] = []
     while needs:
         slowest = min(range(len(needs)), key=lambda i: rate(needs[i], actors[i]))
         need = needs[slowest]
@@ -49,13 +49,13 @@ def balance(
             break
         actors[slowest] += 1
         free -= need.share
-        given.append(slowest)
+        turns.append(slowest)
 
     def after(number: int) -> list[int]:
-        return [need.min_actors + given[:number].count(i) for i, need in enumerate(needs)]
+        return [need.min_actors + turns[:number].count(i) for i, need in enumerate(needs)]
 
     return after(
-        bisect.bisect_left(range(len(given)), True, key=lambda number: not fits(after(number + 1)))
+        bisect.bisect_left(range(len(turns)), True, key=lambda number: not fits(after(number + 1)))
     )
 
 

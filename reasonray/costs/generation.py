@@ -267,8 +267,8 @@ def _memory(stages: list[StagePlan]) -> float:
     for stage in stages:
         key = stage.work.model if stage.work.tokens else stage.name
         held[key] = max(held.get(key, 0.0), stage.work.memory)
-    found = [memory for memory in held.values() if memory]
-    return sum(found) - WORKSPACE_BYTES * max(len(found) - 1, 0)
+    memories = [memory for memory in held.values() if memory]
+    return sum(memories) - WORKSPACE_BYTES * max(len(memories) - 1, 0)
 
 
 def _share(pool: PoolConfig, machine: Hardware, memory: float) -> float:
@@ -285,8 +285,8 @@ def _balanced(pools: Sequence[PoolPlan], machine: Hardware, number: float) -> li
     def fits(actors: list[int]) -> bool:
         return not machine.is_gpu or fit_on_gpus(_shares(limited, actors), [int(number)])
 
-    found = balance([pool.need for pool in limited], number, fits)
-    if found is None:
+    numbers = balance([pool.need for pool in limited], number, fits)
+    if numbers is None:
         least: float = _least_gpus(pools)
         if not machine.is_gpu:
             least = sum(pool.need.share * pool.need.min_actors for pool in limited)
@@ -295,21 +295,21 @@ def _balanced(pools: Sequence[PoolPlan], machine: Hardware, number: float) -> li
             f"--gpus {number:g}: this recipe's pools take at least {least:.3g} {unit}; give more, "
             "or lower pools.N.min_actors, pools.N.num_gpus or pools.N.num_cpus"
         )
-    actors = {pool.index: each for pool, each in zip(limited, found, strict=True)}
+    actors = {pool.index: each for pool, each in zip(limited, numbers, strict=True)}
     slowest = min(rate(pool.need, actors[pool.index]) for pool in limited)
 
     def keeping_up(need: Need) -> int:
-        wanted = slowest * need.seconds if slowest < float("inf") else 0
-        return max(need.min_actors, math.ceil(wanted - 1e-9))
+        num_actors = slowest * need.seconds if slowest < float("inf") else 0
+        return max(need.min_actors, math.ceil(num_actors - 1e-9))
 
     return [replace(pool, actors=actors.get(pool.index) or keeping_up(pool.need)) for pool in pools]
 
 
 def _least_gpus(pools: Sequence[PoolPlan]) -> int:
     """That the pools start on, were they on one machine."""
-    wanted = _shares(pools, [pool.config.min_actors for pool in pools])
-    least = math.ceil(sum(wanted) - 1e-6)
-    while not fit_on_gpus(wanted, [least]):
+    shares = _shares(pools, [pool.config.min_actors for pool in pools])
+    least = math.ceil(sum(shares) - 1e-6)
+    while not fit_on_gpus(shares, [least]):
         least += 1
     return least
 

@@ -108,9 +108,9 @@ def pool_of(stage: str, recipe: Recipe) -> PoolConfig:
 
 def restricted(shares: dict[str, float], parts: Sequence[str]) -> dict[str, float]:
     """The shares of some parts alone, which add up to one again; even where none is known."""
-    kept = {part: shares.get(part, 0.0) for part in PARTS if part in parts}
-    total = sum(kept.values())
-    return {part: value / total if total else 1 / len(kept) for part, value in kept.items()}
+    known = {part: shares.get(part, 0.0) for part in PARTS if part in parts}
+    total = sum(known.values())
+    return {part: value / total if total else 1 / len(known) for part, value in known.items()}
 
 
 def _settings(stage: str, recipe: Recipe) -> object:

@@ -61,13 +61,13 @@ class Schedule:
 
 
 def schedule(
-    config: EditorConfig, made: float, paces: Paces, workers: int, feature_actors: int
+    config: EditorConfig, num_samples: float, paces: Paces, workers: int, feature_actors: int
 ) -> Schedule:
     """The schedule of so many processes.
 
     Args:
         config: steps and sizes.
-        made: samples and their variants.
+        num_samples: samples and their variants.
         paces: of one process.
         workers, feature_actors: how many.
     """
@@ -79,7 +79,7 @@ def schedule(
         feature_actors = workers
         features = (config.num_steps + aligned) * paces.features.seconds(part, size)
     else:
-        features = paces.features.seconds(made, cached_batch(config)) / feature_actors
+        features = paces.features.seconds(num_samples, cached_batch(config)) / feature_actors
     return Schedule(workers, feature_actors, step, steps / 3600, features / 3600)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.table import Table
 
+from reasonray.core.console import duration
 from reasonray.core.packing import SPARE_CPUS
 from reasonray.costs import Plan
 from reasonray.costs.generation import LATENCY_S, GenerationPlan, PoolPlan
@@ -53,8 +54,8 @@ def show(plan: Plan, console: Console) -> None:
 
 
 def _notes(notes: Iterable[tuple[str, str]], console: Console) -> None:
-    if told := list(notes):
-        console.print(_sums(told))
+    if lines := list(notes):
+        console.print(_sums(lines))
 
 
 def _assumed(plan: Plan) -> Iterator[str]:
@@ -77,13 +78,13 @@ def _assumed(plan: Plan) -> Iterator[str]:
             peak = f"{machine.single:g} TFLOP/s"
         yield f"{plan.utilisation:.3g} of {machine.one}'s peak ({peak}) is reached"
     for machine in dict.fromkeys(rented):
-        asked = machine == plan.gpu
-        if not asked:
+        is_chosen = machine == plan.gpu
+        if not is_chosen:
             yield "as many cores as the recipe takes (others: --gpu cpu --gpus N)"
-        if not asked or plan.price is None:
+        if not is_chosen or plan.price is None:
             yield (
                 f"${machine.price:g} an hour for {machine.one}, its machine included"
-                f"{' (--price)' if asked else ''}"
+                f"{' (--price)' if is_chosen else ''}"
             )
     yield (
         f"a forward pass takes {1000 * CALL_S:g} ms at least, a backward pass is two forward ones; "
@@ -186,16 +187,16 @@ def _pool_notes(generation: GenerationPlan) -> Iterator[tuple[str, str]]:
         if pool.fits:
             continue
         if machine.is_gpu:
-            told = (
+            remedy = (
                 f"more than its share of {machine.one} with {machine.memory:g}: raise the pool's "
                 "num_gpus or lower its batch_size"
             )
         else:
-            told = (
+            remedy = (
                 f"more than {machine.memory:g} for each core it asks for: an actor is counted as "
                 f"{pool.need.share:.1f} cores; raise the pool's num_cpus or lower its batch_size"
             )
-        yield "!", f"{'+'.join(pool.config.stages)}: {needed} are {told}"
+        yield "!", f"{'+'.join(pool.config.stages)}: {needed} are {remedy}"
 
 
 def _share(pool: PoolPlan) -> str:
@@ -206,24 +207,29 @@ def _share(pool: PoolPlan) -> str:
 
 def _dataset(plan: Plan) -> Iterator[tuple[str, str]]:
     generation = plan.generation
-    machine, hours = generation.machine, generation.hours
-    held = hours * generation.number
+    machine = generation.machine
+    held = generation.hours * generation.number
     unit = machine.unit
-    yield "speed", f"{_figure(generation.rate)} inputs/s, {_time(hours)} in all"
+    time, own_time = (duration(3600 * n) for n in (generation.hours, generation.own_hours))
+    yield "speed", f"{_figure(generation.rate)} inputs/s, {time} in all"
     if generation.settings:
-        yield "as it stands", f"{_time(generation.own_hours)}, with the recipe's max_actors"
+        yield "as it stands", f"{own_time}, with the recipe's max_actors"
     yield f"{unit}-hours", f"{held:,.1f} held, {generation.device_hours:,.1f} of them at work"
     price = plan.price_of(machine)
     yield "cost", f"{_dollars(held * price)} at ${price:g} an hour"
     if machine.is_gpu:
         yield "CPU cores", f"{generation.cpus:g}, and {SPARE_CPUS} to read and write"
-    asked = [stage for stage in generation.stages if stage.work.is_server and stage.work.tokens]
-    if asked:
-        read = sum(stage.rows * stage.work.tokens[0] for stage in asked if stage.work.tokens)
-        said = sum(stage.rows * stage.work.tokens[1] for stage in asked if stage.work.tokens)
+    calls = [
+        (stage.rows, stage.work.tokens)
+        for stage in generation.stages
+        if stage.work.is_server and stage.work.tokens
+    ]
+    if calls:
+        tokens_in = sum(rows * tokens[0] for rows, tokens in calls)
+        tokens_out = sum(rows * tokens[1] for rows, tokens in calls)
         yield (
             "language model",
-            f"{_count(read)} tokens read, {_count(said)} written, not in the cost",
+            f"{_count(tokens_in)} tokens read, {_count(tokens_out)} written, not in the cost",
         )
     yield "samples", f"{generation.accepted:,.0f}" + ("" if plan.measured else " at most")
     yield "disk", f"{_size(generation.disk)}, twice that while it is published"
@@ -241,18 +247,9 @@ def _training(training: TrainingPlan, plan: Plan) -> Iterator[tuple[str, str]]:
     schedule, own = training.schedule, training.own
     hours = training.step_hours + training.feature_hours
     unit = training.machine.unit
-    yield (
-        "time",
-        (
-            f"{_figure(schedule.step_seconds)} s a step, {_time(schedule.hours)} in all, with "
-            f"{_processes(schedule)}"
-        ),
-    )
+    yield "time", f"{_figure(schedule.step_seconds)} s a step, {_spread(schedule, ' in all')}"
     if training.settings:
-        told = (
-            "does not start here" if own is None else f"{_time(own.hours)}, with {_processes(own)}"
-        )
-        yield "as it stands", told
+        yield "as it stands", "does not start here" if own is None else _spread(own)
     yield (
         f"{unit}-hours",
         (
@@ -264,10 +261,11 @@ def _training(training: TrainingPlan, plan: Plan) -> Iterator[tuple[str, str]]:
     yield "cost", f"{_dollars(hours * price)} at ${price:g} an hour"
 
 
-def _processes(schedule: Schedule) -> str:
+def _spread(schedule: Schedule, in_all: str = "") -> str:
+    """How long it takes, over how many processes."""
     return (
-        f"{_counted(schedule.workers, 'worker')} and "
-        f"{_counted(schedule.feature_actors, 'feature actor')}"
+        f"{duration(3600 * schedule.hours)}{in_all}, with {_counted(schedule.workers, 'worker')} "
+        f"and {_counted(schedule.feature_actors, 'feature actor')}"
     )
 
 
@@ -364,14 +362,6 @@ def _size(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.0f} B"
-
-
-def _time(hours: float) -> str:
-    if hours < 1 / 60:
-        return f"{hours * 3600:.0f} s"
-    if hours < 1:
-        return f"{hours * 60:.0f} min"
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def _dollars(value: float) -> str:

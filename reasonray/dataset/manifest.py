@@ -26,7 +26,7 @@ KINDS: dict[Kind, pa.Schema] = {"accepted": ACCEPTED_SCHEMA, "rejected": REJECTE
 
 
 class PartCounts(BaseModel):
-    """Of one part."""
+    """Rows of one part, each either accepted or rejected."""
 
     inputs: int
     accepted: int
@@ -102,10 +102,10 @@ def complete_manifest(output: str | Path) -> Manifest:
     Raises:
         UserError: there is no complete output.
     """
-    found = read_manifest(output)
-    if found is None:
+    manifest = read_manifest(output)
+    if manifest is None:
         raise UserError(f"{output}: no complete output of reasonray (no {MANIFEST})")
-    return found
+    return manifest
 
 
 def selected(output: str | Path, parts: Sequence[str] | None) -> tuple[Manifest, list[Part]]:

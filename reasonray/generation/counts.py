@@ -5,19 +5,53 @@ import dataclasses
 import json
 from pathlib import Path
 
+from reasonray.core.writing import replaced
+from reasonray.dataset.manifest import StageTiming
+
 WALL = "wall.json"
+"""Beside the processes' files: a run's wall seconds so far."""
 
 
 @dataclasses.dataclass
 class StageCounts:
-    """What happened in one stage."""
+    """What happened in one stage; its fields are the keys in a process's file.
+
+    Attributes:
+        passed: rows that went through, whether it had work on them or not.
+        worked: rows that it had work on.
+        rejected: rows that it rejected.
+        seconds: of work, summed over processes.
+    """
 
     passed: int = 0
-    """Rows that went through, whether it had work on them or not."""
     worked: int = 0
     rejected: int = 0
     seconds: float = 0.0
-    """Of work, summed over processes."""
+
+    def add(self, other: "StageCounts") -> None:
+        """Add what another process or run counted."""
+        for name, amount in vars(other).items():
+            setattr(self, name, getattr(self, name) + amount)
+
+
+class Counts:
+    """The counts of one process, in a file that the driver reads."""
+
+    def __init__(self, path: Path, stages: list[str]) -> None:
+        self._path = path
+        self._stages = {stage: StageCounts() for stage in stages}
+        if path.exists():  # of the process whose place this one takes
+            self._stages.update(_read(path))
+
+    def add(self, stage: str, counts: StageCounts) -> None:
+        """Add to a stage's counts."""
+        self._stages[stage].add(counts)
+
+    def save(self) -> None:
+        """Show the counts to the driver."""
+        # After each batch: not worth waiting for the disk.
+        with replaced(self._path, sync=False) as temporary:
+            temporary.write_text(json.dumps(self._stages, default=vars))
 
 
 def read_counts(folder: Path) -> dict[str, StageCounts]:
@@ -26,54 +60,30 @@ def read_counts(folder: Path) -> dict[str, StageCounts]:
     for path in folder.glob("*.json"):
         if path.name == WALL:
             continue
-        try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue  # on some network file systems a replaced file is gone for a moment
-        for stage, counts in content.items():
-            total = totals.setdefault(stage, StageCounts())
-            for name, amount in counts.items():
-                setattr(total, name, getattr(total, name) + amount)
+        # On some network file systems a replaced file is gone for a moment.
+        with contextlib.suppress(OSError, ValueError):
+            for stage, counts in _read(path).items():
+                totals.setdefault(stage, StageCounts()).add(counts)
     return totals
 
 
-def read_all(folder: Path) -> tuple[dict[str, StageCounts], float]:
-    """Counts and wall seconds over all runs that worked on an output.
+def read_timings(folder: Path) -> tuple[dict[str, StageTiming], float]:
+    """Each stage's work and the wall seconds, over all runs that worked on an output.
 
     Args:
         folder: `.run/progress`.
     """
     totals: dict[str, StageCounts] = {}
     seconds = 0.0
-    for session in folder.iterdir():
+    for session in folder.glob("*"):
         for stage, counts in read_counts(session).items():
-            total = totals.setdefault(stage, StageCounts())
-            for field in dataclasses.fields(StageCounts):
-                summed = getattr(total, field.name) + getattr(counts, field.name)
-                setattr(total, field.name, summed)
+            totals.setdefault(stage, StageCounts()).add(counts)
         with contextlib.suppress(OSError, ValueError):
             seconds += json.loads((session / WALL).read_text())
-    return totals, seconds
+    timings = {stage: StageTiming.of(n.worked, n.seconds) for stage, n in totals.items()}
+    return timings, seconds
 
 
-class Counts:
-    """Rows and seconds of each stage in one process, in a file that the driver reads."""
-
-    def __init__(self, path: Path, stages: list[str]) -> None:
-        self._path = path
-        self._stages = {
-            stage: {"passed": 0, "worked": 0, "rejected": 0, "seconds": 0.0} for stage in stages
-        }
-        if path.exists():  # of the process whose place this one takes
-            self._stages.update(json.loads(path.read_text()))
-
-    def add(self, stage: str, **amounts: float) -> None:
-        """Add to a stage's counts."""
-        for name, amount in amounts.items():
-            self._stages[stage][name] += amount
-
-    def save(self) -> None:
-        """Show the counts to the driver."""
-        temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps(self._stages))
-        temporary.replace(self._path)
+def _read(path: Path) -> dict[str, StageCounts]:
+    content = json.loads(path.read_text())
+    return {stage: StageCounts(**counts) for stage, counts in content.items()}

@@ -1,4 +1,4 @@
-"""What a process has in hand, noted outside it, so that who takes its place knows what ended it."""
+"""What killed a process: noted by it outside itself, for the one that takes its place."""
 
 import dataclasses
 import json
@@ -9,7 +9,13 @@ from typing import Any
 
 @dataclasses.dataclass
 class Loss:
-    """How often a row was in hand when a process ended, how often alone, in which stage last."""
+    """Of one row, over the processes that ended.
+
+    Attributes:
+        num: how often one ended with the row in hand.
+        num_alone: how often with no other beside it.
+        stage: the last that it was in then.
+    """
 
     num: int
     num_alone: int
@@ -38,7 +44,7 @@ class Journal:
         os.ftruncate(self._descriptor, 0)
         for note in self._lost:
             self.note(**note)
-        self._kept = os.fstat(self._descriptor).st_size
+        self._losses_end = os.fstat(self._descriptor).st_size
 
     def note(self, **content: Any) -> None:
         """Add a line."""
@@ -46,7 +52,7 @@ class Journal:
 
     def clear(self) -> None:
         """Nothing is in hand any more."""
-        os.ftruncate(self._descriptor, self._kept)
+        os.ftruncate(self._descriptor, self._losses_end)
 
     def losses(self) -> dict[str, Loss]:
         """Row id -> how often it was in hand when a process ended, and in which stage last."""

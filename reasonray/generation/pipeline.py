@@ -1,10 +1,9 @@
-"""The stages as Ray Data operators: the only file that knows Ray.
+"""The stages as Ray Data operators, on a Ray that `cluster` has joined.
 
 The plan is read, each pool is an actor pool, one `write_parquet` commits finished rows with Ray
 Data's row-level checkpoint. Everything between is one to one; a killed run goes on where it was.
+What an actor does with a batch is `pool`'s, which knows nothing of Ray.
 """
-
-import os
 
 import pyarrow as pa
 import ray
@@ -20,16 +19,11 @@ from reasonray.generation.pool import Build, Pool, PoolSpec
 from reasonray.generation.workspace import Work, Workspace
 from reasonray.stages.divergence import rank_threshold
 
-# Read when Ray is imported or started; what a user has set stays.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Hides a false error about constructor arguments that every actor pool causes (ray issue 57733).
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-
 MEASURING_STAGES = ["load", "divergence"]
 """What the first pass of the rank form runs."""
 
 
-class _Actor(Pool):
+class PoolActor(Pool):
     """A pool's process as Ray Data makes it; Ray gives a restarted actor the same id."""
 
     def __init__(self, spec: PoolSpec) -> None:
@@ -37,7 +31,7 @@ class _Actor(Pool):
         super().__init__(spec, ray.get_runtime_context().get_actor_id() or "driver")
 
 
-class _Measurer(_Actor):
+class _Measurer(PoolActor):
     """Of each pair of Part I its divergence and nothing else: no image leaves the process."""
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -113,7 +107,7 @@ def run(
                 is_first=pool is recipe.pools[0],
                 is_last=pool is recipe.pools[-1],
             )
-            dataset = _through(dataset, _Actor, spec)
+            dataset = _through(dataset, PoolActor, spec)
         dataset.write_parquet(str(work.rows), partition_cols=["status"])
 
     with settings(recipe, checkpoint):
@@ -128,7 +122,7 @@ def _read_plan(workspace: Workspace, block_rows: int) -> ray.data.Dataset:
     )
 
 
-def _through(dataset: ray.data.Dataset, actor: type[_Actor], spec: PoolSpec) -> ray.data.Dataset:
+def _through(dataset: ray.data.Dataset, actor: type[PoolActor], spec: PoolSpec) -> ray.data.Dataset:
     pool = spec.config
     return dataset.map_batches(
         actor,

@@ -23,7 +23,7 @@ _CHUNK_ROWS = 1_000
 
 
 def write_plan(workspace: Workspace, recipe: Recipe, rows: Iterable[Row]) -> int:
-    """Keep the rows to do, and the recipe; gives their number.
+    """Write the rows to do, and the recipe; gives their number.
 
     The parts are interleaved, so that all pools have work from the start; within a part
     rows stand by id.
@@ -37,18 +37,18 @@ def write_plan(workspace: Workspace, recipe: Recipe, rows: Iterable[Row]) -> int
             f"no inputs found for parts {', '.join(recipe.parts)} in the sources "
             + ", ".join(f"{source.format}={source.path}" for source in recipe.sources)
         )
-    made = workspace.folder / "plan.making"
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
+    folder = workspace.folder / "plan.making"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for index, start in enumerate(range(0, table.num_rows, _FILE_ROWS)):
         pq.write_table(
             table.slice(start, _FILE_ROWS),
-            made / f"{index:05}.parquet",
+            folder / f"{index:05}.parquet",
             row_group_size=_CHUNK_ROWS,
         )
     content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     write_file(workspace.folder / "recipe.yaml", content)
-    publish(made, workspace.plan_folder)
+    publish(folder, workspace.plan_folder)
     return int(table.num_rows)
 
 
@@ -88,9 +88,9 @@ def _planned(rows: Iterable[Row]) -> pa.Table:
 def _places(parts: list[str]) -> list[float]:
     """Where each row stands between 0 and 1, the rows of each part evenly spread."""
     totals = {part: parts.count(part) for part in set(parts)}
-    seen = dict.fromkeys(totals, 0)
+    num_placed = dict.fromkeys(totals, 0)
     places = []
     for part in parts:
-        places.append((seen[part] + 0.5) / totals[part])
-        seen[part] += 1
+        places.append((num_placed[part] + 0.5) / totals[part])
+        num_placed[part] += 1
     return places

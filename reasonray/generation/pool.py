@@ -21,7 +21,7 @@ from reasonray.core.recipe import Recipe
 from reasonray.core.record import Row, is_rejected, reject, to_rows, to_table
 from reasonray.core.sections import PoolConfig
 from reasonray.core.version import __version__
-from reasonray.generation.counts import Counts
+from reasonray.generation.counts import Counts, StageCounts
 from reasonray.generation.journal import Journal, Loss
 from reasonray.stages.stage import Stage
 
@@ -34,7 +34,17 @@ MAX_LOSSES = 2
 
 @dataclasses.dataclass(frozen=True)
 class PoolSpec:
-    """What every actor of one pool is told."""
+    """What every actor of one pool is made from.
+
+    Attributes:
+        config: its stages and settings.
+        recipe: of the run.
+        build: makes a stage.
+        divergence_threshold: of the rank form, if it is in use.
+        attempts, progress: folders on storage that all nodes mount, for the journals and counts.
+        is_first: its batches are the plan's rows.
+        is_last: its batches are published.
+    """
 
     config: PoolConfig
     recipe: Recipe
@@ -62,7 +72,7 @@ class Pool:
         """
         self.spec = spec
         self._failure: Exception | None = None
-        self._stages: list[Stage] = []
+        self.stages: list[Stage] = []
         self._losses: dict[str, Loss] = {}
         try:
             self._load(process_id)
@@ -124,7 +134,7 @@ class Pool:
             try:
                 with explained():
                     stage = self.spec.build(name, self.spec.recipe, self.spec.divergence_threshold)
-                self._stages.append(stage)
+                self.stages.append(stage)
             except ReasonrayError:
                 raise
             except Exception as error:
@@ -159,23 +169,23 @@ class Pool:
             stage = loss.stage or self.spec.config.stages[0]
             detail = f"the process ended {loss.num} times while it had this row in hand"
             reject(row, stage, "crashed", detail)
-            self._counts.add(stage, rejected=1)
+            self._counts.add(stage, StageCounts(rejected=1))
         return self._run([row])
 
     def _run(self, rows: list[Row]) -> list[Row]:
         self._journal.note(rows=[row["id"] for row in rows if not is_rejected(row)])
-        for stage in self._stages:
+        for stage in self.stages:
             self._journal.note(stage=stage.name)
-            concerned = sum(map(stage.concerns, rows))
+            num_concerned = sum(map(stage.concerns, rows))
             start = time.perf_counter()
             num_rejected = sum(map(is_rejected, rows))
             rows = stage(rows)
-            self._counts.add(
-                stage.name,
+            counts = StageCounts(
                 passed=len(rows),
-                worked=concerned,
+                worked=num_concerned,
                 rejected=sum(map(is_rejected, rows)) - num_rejected,
-                seconds=time.perf_counter() - start if concerned else 0.0,
+                seconds=time.perf_counter() - start if num_concerned else 0.0,
             )
+            self._counts.add(stage.name, counts)
         self._journal.clear()
         return rows

@@ -5,7 +5,6 @@ A live table on a terminal, else a line every ten seconds; always on the standar
 
 import contextlib
 import json
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from reasonray.core.console import LINE_EVERY_S, duration
+from reasonray.core.console import LINE_EVERY_S, duration, say
 from reasonray.generation.counts import WALL, StageCounts, read_counts
 
 TABLE_EVERY_S = 0.5
@@ -110,8 +109,8 @@ class Progress:
 
     def _lines(self) -> None:
         while not self._stop.wait(LINE_EVERY_S):
-            print(self.line(self._read()), file=sys.stderr, flush=True)
-        print(self.line(self._read()), file=sys.stderr, flush=True)
+            say(self.line(self._read()))
+        say(self.line(self._read()))
 
     def _read(self) -> dict[str, StageCounts]:
         counts = read_counts(self._folder)

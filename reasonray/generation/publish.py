@@ -39,29 +39,29 @@ def audit(work: Work, planned: pa.Array) -> pa.Table:
         RunError: an id is missing, doubled or not of this plan.
     """
     tables = []
-    for index, path in enumerate(work.committed_files()):
+    for number, path in enumerate(work.committed_files()):
         table = pq.ParquetFile(path).read(columns=_INDEX)
         kind = path.parent.name.removeprefix("status=")
         table = table.append_column("kind", pa.array([kind] * table.num_rows, pa.string()))
-        table = table.append_column("file", pa.array([index] * table.num_rows, pa.int64()))
+        table = table.append_column("file", pa.array([number] * table.num_rows, pa.int64()))
         tables.append(table.append_column("row", pa.array(range(table.num_rows), pa.int64())))
     if not tables:
         raise RunError(f"output {work.rows}: no finished rows for {len(planned)} planned ones")
-    found = pa.concat_tables(tables).combine_chunks()
-    found = found.take(pc.sort_indices(found["id"]))
-    ids = found["id"].combine_chunks()
+    rows = pa.concat_tables(tables).combine_chunks()
+    rows = rows.take(pc.sort_indices(rows["id"]))
+    ids = rows["id"].combine_chunks()
     if not ids.equals(planned):
         counts = Counter(ids.to_pylist())
-        wanted = set(planned.to_pylist())
-        missing = sorted(wanted - counts.keys())
+        expected = set(planned.to_pylist())
+        missing = sorted(expected - counts.keys())
         doubled = sorted(row_id for row_id, count in counts.items() if count > 1)
-        strange = sorted(counts.keys() - wanted)
+        strange = sorted(counts.keys() - expected)
         raise RunError(
             f"output {work.rows}: {len(missing)} planned rows are missing {missing[:3]}, "
             f"{len(doubled)} are doubled {doubled[:3]}, {len(strange)} are not planned "
             f"{strange[:3]}; nothing was published"
         )
-    return found
+    return rows
 
 
 def near_duplicates(index: pa.Table) -> dict[str, str]:
@@ -78,17 +78,17 @@ def near_duplicates(index: pa.Table) -> dict[str, str]:
     for row in index.select([*_INDEX, "kind"]).to_pylist():
         if row["kind"] == "accepted" and row["part"] != "I" and row["image_hash"]:
             key = (row["part"], row["source"], row["source_id"])
-            seen = (row["variation"], row["id"], int(row["image_hash"], 16))
-            groups.setdefault(key, []).append(seen)
+            member = (row["variation"], row["id"], int(row["image_hash"], 16))
+            groups.setdefault(key, []).append(member)
     duplicates: dict[str, str] = {}
     for members in groups.values():
-        kept: list[tuple[str, int]] = []
+        distinct: list[tuple[str, int]] = []
         for _, row_id, bits in sorted(members):
-            near = [k for k, other in kept if (bits ^ other).bit_count() <= MAX_HASH_BITS]
+            near = [name for name, other in distinct if (bits ^ other).bit_count() <= MAX_HASH_BITS]
             if near:
                 duplicates[row_id] = near[0]
             else:
-                kept.append((row_id, bits))
+                distinct.append((row_id, bits))
     return duplicates
 
 
@@ -102,21 +102,21 @@ def write_shards(workspace: Workspace, work: Work, config: OutputConfig) -> Summ
     duplicates = near_duplicates(index)
     files = work.committed_files()
     summary = Summary()
-    made = workspace.folder / "publishing"
-    shutil.rmtree(made, ignore_errors=True)
+    folder = workspace.folder / "publishing"
+    shutil.rmtree(folder, ignore_errors=True)
     is_duplicate = pc.is_in(index["id"], value_set=pa.array(duplicates, pa.string()))
     is_accepted = pc.and_(pc.equal(index["kind"], "accepted"), pc.invert(is_duplicate))
-    chosen: dict[Kind, pa.Array] = {"accepted": is_accepted, "rejected": pc.invert(is_accepted)}
-    for kind, mask in chosen.items():
-        shards = Shards(made / kind, with_image_features(KINDS[kind]), config)
+    masks: dict[Kind, pa.Array] = {"accepted": is_accepted, "rejected": pc.invert(is_accepted)}
+    for kind, mask in masks.items():
+        shards = Shards(folder / kind, with_image_features(KINDS[kind]), config)
         for table in _gather(files, index.filter(mask), config.row_group_rows):
             full = _mark(table, duplicates) if kind == "rejected" else table
             summary.add(full, kind)
             shards.write(full)
         shards.close()
     for kind in KINDS:
-        publish(made / kind, workspace.output / kind)
-    made.rmdir()
+        publish(folder / kind, workspace.output / kind)
+    folder.rmdir()
     return summary
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from reasonray.core.errors import UserError
-from reasonray.dataset.manifest import KINDS, StageTiming, read_manifest
+from reasonray.dataset.manifest import KINDS, read_manifest
 from reasonray.dataset.report.page import write_page
 from reasonray.dataset.report.survey import Snapshot, Survey
-from reasonray.generation.counts import read_all
+from reasonray.generation.counts import read_timings
 from reasonray.generation.plan import planned_parts
 from reasonray.generation.workspace import Work, Workspace
 
@@ -40,8 +40,7 @@ def _unfinished(folder: Path) -> Snapshot:
         raise UserError(f"{folder}: no output of reasonray, nor a run that has begun")
     work = sorted(workspace.folder.glob("work-*"))[-1:]
     committed = [path for each in work for path in Work(each).committed_files()]
-    progress = workspace.folder / "progress"
-    counts, seconds = read_all(progress) if progress.is_dir() else ({}, 0.0)
+    timings, seconds = read_timings(workspace.folder / "progress")
     return Snapshot(
         folder=folder,
         files={
@@ -49,7 +48,7 @@ def _unfinished(folder: Path) -> Snapshot:
             for kind in KINDS
         },
         recipe=recipe,
-        timings={name: StageTiming.of(each.worked, each.seconds) for name, each in counts.items()},
+        timings=timings,
         seconds=seconds,
         planned=sum(planned_parts(workspace).values()),
     )

@@ -12,9 +12,9 @@ from reasonray.core.recipe import Recipe, differing_keys, load, parse
 from reasonray.core.sections import SourceConfig
 from reasonray.core.writing import no_space, out_of_space, write_file
 from reasonray.dataset.card import write_card
-from reasonray.dataset.manifest import MANIFEST, Manifest, StageTiming, make_manifest, read_manifest
+from reasonray.dataset.manifest import MANIFEST, Manifest, make_manifest, read_manifest
 from reasonray.dataset.report.page import REPORT
-from reasonray.generation.counts import read_all
+from reasonray.generation.counts import read_timings
 from reasonray.generation.plan import Plan, planned_ids, planned_parts, write_plan
 from reasonray.generation.pool import Build
 from reasonray.generation.progress import Progress
@@ -100,8 +100,8 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
     num_rows, num_done = len(planned_ids(workspace)), work.num_committed()
     if num_done:
         say(f"{workspace.output}: going on, {num_done} of {num_rows} rows are done")
-    kept = workspace.folder / "divergence.json"
-    threshold = json.loads(kept.read_text())["threshold"] if kept.exists() else None
+    path = workspace.folder / "divergence.json"
+    threshold = json.loads(path.read_text())["threshold"] if path.exists() else None
     if num_done < num_rows:
         from reasonray import cluster
         from reasonray.generation import pipeline
@@ -112,12 +112,12 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
         check_wiring([stages.stage_class(name) for name in names], parts)
         with cluster.connected(needed.pools):
             is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
-            if is_ranked and not kept.exists():
+            if is_ranked and not path.exists():
                 num_pairs = parts["I"] // recipe.variations
                 say(f"{workspace.output}: measuring how far the images of {num_pairs} pairs differ")
                 with Progress(workspace.measuring_folder, pipeline.MEASURING_STAGES, num_pairs, 0):
                     threshold = pipeline.divergence_threshold(needed, workspace, build)
-                write_file(kept, json.dumps({"threshold": threshold}))
+                write_file(path, json.dumps({"threshold": threshold}))
             with Progress(workspace.progress_folder, names, num_rows, num_done):
                 pipeline.run(needed, workspace, work, build, threshold)
     return _publish(recipe, workspace, work, threshold)
@@ -125,8 +125,7 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
 
 def _publish(recipe: Recipe, workspace: Workspace, work: Work, threshold: float | None) -> Manifest:
     summary = write_shards(workspace, work, recipe.output)
-    counts, seconds = read_all(workspace.folder / "progress")
-    timings = {name: StageTiming.of(each.worked, each.seconds) for name, each in counts.items()}
+    timings, seconds = read_timings(workspace.folder / "progress")
     manifest = make_manifest(recipe, summary, threshold=threshold, seconds=seconds, timings=timings)
     write_card(workspace.output, manifest, summary.licenses)
     write_file(workspace.output / MANIFEST, manifest.model_dump_json(indent=2) + "\n")

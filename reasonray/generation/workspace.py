@@ -2,6 +2,7 @@
 
     lock                    held by the one run that may write here
     recipe.yaml             the recipe as run, with sources and parts; another one is refused
+    sources/                what sources write for themselves (the mini world's pictures)
     plan/*.parquet          one light row for each thing to do
     divergence.json         the rank form's threshold, once found
     measuring/              counts of the pass that finds it
@@ -146,8 +147,8 @@ class Work:
 
     def committed(self) -> dict[str, Path]:
         """Checkpoint files by the prefix that their data files share."""
-        found = self.checkpoint.glob("*.parquet")
-        return {p.stem: p for p in found if not p.stem.endswith(".pending")}
+        marks = self.checkpoint.glob("*.parquet")
+        return {p.stem: p for p in marks if not p.stem.endswith(".pending")}
 
     def data_files(self) -> dict[Path, str]:
         """Data files and the prefix each was written under."""

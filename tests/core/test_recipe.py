@@ -4,10 +4,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_stages import recipe
 
 from reasonray.core.commented import commented
 from reasonray.core.errors import UserError
-from reasonray.core.recipe import RECIPES, load, parse
+from reasonray.core.recipe import RECIPES, differing_keys, load, parse
 from reasonray.core.sections import SourceConfig
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -180,3 +181,11 @@ def test_what_changes_no_row_leaves_the_hash(setting: str) -> None:
 )  # fmt: skip
 def test_what_changes_rows_changes_the_hash(setting: str) -> None:
     assert load("mini", [setting]).hash() != load("mini").hash()
+
+
+def test_keys_that_differ_are_named_by_their_path() -> None:
+    first, second = recipe(), recipe(stages={"paint": {"guidance_scale": 3}}, seed=8)
+    assert differing_keys(first.content(), second.content()) == [
+        "seed",
+        "stages.paint.guidance_scale",
+    ]

@@ -133,7 +133,7 @@ def test_a_stage_that_cannot_be_loaded_ends_the_run_at_once(
 def test_an_actor_sees_gpus_only_if_its_pool_has_some(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_gpus: float, seen: str
 ) -> None:
-    from reasonray.generation.pipeline import _Actor
+    from reasonray.generation.pipeline import PoolActor
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     (pool, _) = recipe().pools
@@ -147,7 +147,7 @@ def test_an_actor_sees_gpus_only_if_its_pool_has_some(
         is_first=True,
         is_last=False,
     )
-    _Actor(spec)
+    PoolActor(spec)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
 
 

@@ -102,7 +102,7 @@ def test_rows_of_a_batch_that_killed_are_run_alone(tmp_path: Path) -> None:
     die(tmp_path, ids(3))
     pool = Pool(made, "a")
     sizes = []
-    paint = pool._stages[0]
+    paint = pool.stages[0]
     process = paint.process
     paint.process = lambda rows: (sizes.append(len(rows)), process(rows))[1]  # type: ignore[method-assign, func-returns-value]
     assert pool(working(3))["status"].to_pylist() == ["accepted"] * 3
@@ -124,15 +124,6 @@ def test_a_batch_lost_twice_as_a_whole_costs_no_row(tmp_path: Path) -> None:
     die(tmp_path, ids(3))
     die(tmp_path, ids(3))
     assert Pool(made, "a")(working(3))["status"].to_pylist() == ["accepted"] * 3
-
-
-def test_a_journal_cut_off_in_a_line_is_read(tmp_path: Path) -> None:
-    spec(tmp_path)
-    die(tmp_path, ids(2), stage="quality")
-    with (tmp_path / "attempts" / "a.journal").open("a") as file:
-        file.write('{"sta')
-    loss = Journal(tmp_path / "attempts" / "a.journal").losses()[ids(2)[0]]
-    assert (loss.num, loss.num_alone, loss.stage) == (1, 0, "quality")
 
 
 def test_an_error_while_loading_is_raised_by_the_first_call(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from reasonray.core.console import duration
 from reasonray.core.record import PARTS, REASONING_TYPES, Row
 from reasonray.core.sections import ImagesConfig, StagesConfig
 from reasonray.core.writing import write_file
@@ -139,15 +140,6 @@ def context(survey: Survey) -> Mapping[str, Any]:
     }
 
 
-def duration(seconds: float) -> str:
-    """Seconds for a person."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 def _card(row: Row, side: int = SAMPLE_SIDE, max_bytes: int = SAMPLE_BYTES) -> Card:
     return Card(
         row,
@@ -215,18 +207,18 @@ def _histograms(survey: Survey) -> list[tuple[str, Any]]:
 
 def _models(rows: Iterable[Row]) -> list[tuple[str, str, str]]:
     """Stage, model, revision of what took part in the rows."""
-    found = {
+    models = {
         (model["stage"], model["name"], model["revision"] or "")
         for row in rows
         for model in row["provenance"].get("models", [])
     }
-    return sorted(found)
+    return sorted(models)
 
 
 def _prompts(rows: Iterable[Row]) -> list[tuple[str, str]]:
-    found = {
+    prompts = {
         (prompt["name"], prompt["version"])
         for row in rows
         for prompt in row["provenance"].get("prompts", [])
     }
-    return sorted(found)
+    return sorted(prompts)

@@ -172,14 +172,14 @@ class Survey:
 
     def _rows(self, kind: Kind, places: Sequence[int]) -> list[Row]:
         """Whole rows by their places, in the order asked for; each row group is read once."""
-        wanted: dict[tuple[Path, int], dict[int, int]] = {}
+        groups: dict[tuple[Path, int], dict[int, int]] = {}
         starts = [start for start, _, _ in self._groups[kind]]
         for order, place in enumerate(places):
             group = int(np.searchsorted(starts, place, side="right")) - 1
             start, path, number = self._groups[kind][group]
-            wanted.setdefault((path, number), {})[order] = place - start
+            groups.setdefault((path, number), {})[order] = place - start
         rows: dict[int, Row] = {}
-        for (path, number), inside in wanted.items():
+        for (path, number), inside in groups.items():
             table = pq.ParquetFile(path).read_row_group(number).take(list(inside.values()))
             rows.update(zip(inside, to_rows(table), strict=True))
         return [rows[order] for order in range(len(places))]

@@ -13,6 +13,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from reasonray.core.writing import replaced
+
 CHECKPOINT_EVERY = 200
 LOG_EVERY = 50
 
@@ -79,8 +81,8 @@ def fit(
             "average": average,
             "step": step,
         }
-        torch.save(state, checkpoint.with_suffix(".tmp"))
-        checkpoint.with_suffix(".tmp").replace(checkpoint)
+        with replaced(checkpoint) as temporary:
+            torch.save(state, temporary)
 
     module.train()
     smooth: float | None = None

@@ -11,6 +11,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from reasonray.core.writing import replaced
+
 FACTOR = 8
 """Pixels of a latent cell's side."""
 
@@ -105,8 +107,8 @@ def kept_latents(folder: Path, count: int, encode: Callable[[int], Tensor]) -> T
     for first in range(0, count, SHARD):
         path = folder / f"{first:06d}.pt"
         if not path.exists():
-            made = torch.stack([encode(number) for number in range(first, first + SHARD)])
-            torch.save(made, path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").replace(path)
+            latents = torch.stack([encode(number) for number in range(first, first + SHARD)])
+            with replaced(path) as temporary:
+                torch.save(latents, temporary)
         shards.append(torch.load(path, weights_only=True))
     return torch.cat(shards)

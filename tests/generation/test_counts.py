@@ -1,0 +1,29 @@
+from pathlib import Path
+
+from toy_outputs import count
+
+from reasonray.generation.counts import read_counts, read_timings
+
+
+def test_counts_of_all_processes_are_added(tmp_path: Path) -> None:
+    count(tmp_path, "a", passed=4, worked=3, rejected=1, seconds=6.0)
+    count(tmp_path, "b", passed=5, worked=5, rejected=0, seconds=2.0)
+    counts = read_counts(tmp_path)
+    assert (counts["load"].passed, counts["paint"].passed) == (20, 9)
+    assert (counts["paint"].worked, counts["paint"].rejected) == (8, 1)
+    assert counts["paint"].seconds == 8.0
+
+
+def test_runs_that_worked_on_one_output_are_added(tmp_path: Path) -> None:
+    for session in ("first", "second"):
+        count(tmp_path / session, "a", passed=4, worked=3)
+        (tmp_path / session / "wall.json").write_text("2.5")
+    timings, seconds = read_timings(tmp_path)
+    assert timings["paint"].rows == 6
+    assert seconds == 5.0
+
+
+def test_a_file_that_is_being_replaced_is_passed_over(tmp_path: Path) -> None:
+    count(tmp_path, "a", passed=4)
+    (tmp_path / "b.json").write_text('{"load": ')
+    assert read_counts(tmp_path)["paint"].passed == 4
