@@ -309,7 +309,7 @@ def _connector(config: EditorConfig, width: int, output_dim: int) -> Any:
 
 
 def _compares_encodings(config: EditorConfig) -> bool:
-    """Whether alignment needs no UNet (`training.Objective.alignment`)."""
+    """Whether alignment needs no UNet (`objective.Objective.alignment`)."""
     encoder = architectures.text_encoder(config.base)
     return config.connector.gives(encoder.config.max_position_embeddings)
 
