@@ -161,9 +161,9 @@ def _run(
     while steps.done < stage.num_steps:
         steps.advance(upcoming, log)
         is_last = steps.done == stage.num_steps
-        if is_last or steps.done % config.validate_every == 0:
+        if is_last or steps.done % config.validation.validate_every == 0:
             steps.validate()
-        if is_last or steps.done % config.checkpoint_every == 0:
+        if is_last or steps.done % config.machines.checkpoint_every == 0:
             log.flush()
             worker.save(steps.state())
     steps.end()
@@ -173,7 +173,7 @@ def _run(
 def held_out_loss(editor: Editor, objective: Objective, held_out: Batches, worker: Worker) -> float:
     """The mean editing loss of held-out samples, at noise and times that never change."""
     total, count = 0.0, 0
-    size = held_out.config.micro_batch_size
+    size = held_out.config.machines.micro_batch_size
     for start in range(0, held_out.config.batch_size, size):
         places = range(start, min(start + size, held_out.config.batch_size))
         total += objective.editing(editor, held_out.part(0, places), worker.device).item()
@@ -203,7 +203,7 @@ class _Steps:
             num_training_steps=stage.num_steps,
         )
         self.average = EMAModel(self.trained, decay=config.ema_decay)
-        share, micro = config.batch_size // worker.world_size, config.micro_batch_size
+        share, micro = config.batch_size // worker.world_size, config.machines.micro_batch_size
         own = range(worker.rank * share, (worker.rank + 1) * share)
         self.shares = [own[start : start + micro] for start in range(0, share, micro)]
         self.done = 0

@@ -73,7 +73,7 @@ def run(
         if len(kept) == stop_after:
             raise KilledError
 
-    trained_on, held_out = split(samples.ids, config.validation)
+    trained_on, held_out = split(samples.ids, config.validation_fraction)
     editor, scheduler = model.load_editor(config, samples.null.shape[1], seed=0)
     worker = training.Worker(save=save, folder=folder, restored=restored)
     batches = Batches(samples, trained_on, config, seed=0)
@@ -129,8 +129,8 @@ def test_another_model_or_dataset_or_preprocessing_is_another_cache(
     more = tiny_base.data(tmp_path / "more", [tiny_base.sample(number) for number in range(21)])
     keys += [features.key(config, data, ["I", "II"]), features.key(config, more, ["I"])]
     assert len({first, *keys}) == len(keys) + 1
-    again = config.model_copy(update={"learning_rate": 1.0, "micro_batch_size": 1})
-    assert features.key(again, data, ["I"]) == first
+    again = config.model_copy(update={"learning_rate": 1.0})
+    assert features.key(tiny_base.with_micro_batches(again, 1), data, ["I"]) == first
 
 
 def test_a_model_changed_in_its_folder_is_another_cache(
@@ -226,7 +226,7 @@ def test_micro_batches_change_nothing(
     config: EditorConfig, samples: features.Features, tmp_path: Path
 ) -> None:
     whole, _ = run(config, samples, tmp_path / "whole")
-    small, _ = run(config.model_copy(update={"micro_batch_size": 1}), samples, tmp_path / "small")
+    small, _ = run(tiny_base.with_micro_batches(config, 1), samples, tmp_path / "small")
     for ours, theirs in zip(whole, small, strict=True):
         assert abs(ours[2] - theirs[2]) < 1e-4
 
