@@ -6,10 +6,11 @@ that names the key and the nearest valid one.
 
 import difflib
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -28,6 +29,9 @@ from reasonray.core.sections import (
 )
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+
+MAX_PLACES = 3
+"""Sections that a message names for a key that stands in none of those where it was put."""
 
 
 class Recipe(Config):
@@ -84,13 +88,13 @@ class Recipe(Config):
     def content(self) -> dict[str, Any]:
         """Everything that decides which rows a run makes and what is in them.
 
-        Pools, output layout, concurrency, limits and the editor do not: a run may be resumed with
-        others.
+        Pools, output layout, the editor and how a server is asked do not: a run may be resumed
+        with others.
         """
-        content = self.model_dump(mode="json", exclude={"pools", "output", "editor"})
-        for key in ("max_concurrency", "timeout_s", "max_attempts", "token_budget", "base_url"):
-            content["language_model"].pop(key)
-        return content
+        return self.model_dump(
+            mode="json",
+            exclude={"pools": True, "output": True, "editor": True, "language_model": {"server"}},
+        )
 
     def hash(self) -> str:
         """16 hexadecimal digits of everything that can change a row's content."""
@@ -182,8 +186,11 @@ def parse(content: dict[str, Any], *, name: str) -> Recipe:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            valid = _keys_at(first["loc"][:-1])
-            message = f"unknown key{nearest(str(first['loc'][-1]), valid)}"
+            *section, key = map(str, first["loc"])
+            message = f"unknown key{_elsewhere(section, key) or nearest(key, _keys_at(section))}"
+        elif first["type"] == "model_type":
+            keys = ", ".join(_keys_at(first["loc"]))
+            message = f"is a section with the keys {keys} (got {first['input']!r})"
         else:
             message = f"{first['msg']} (got {first['input']!r})"
             if first["type"] == "value_error":
@@ -218,17 +225,43 @@ def _override(content: dict[str, Any], override: str) -> None:
         node[steps[-1]] = value
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+def _keys_at(location: Sequence[int | str]) -> list[str]:
     """The valid keys of the section at a pydantic location."""
     section: type[BaseModel] = Recipe
-    for step in location:
-        if isinstance(step, int):
-            continue
-        annotation = section.model_fields[step].annotation
-        for candidate in (annotation, *getattr(annotation, "__args__", ())):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                section = candidate
+    for step in map(str, location):
+        if not step.isdigit():
+            section = _section(section.model_fields[step].annotation) or section
     return list(section.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a key holds, alone, in a list or where null stands for none."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _elsewhere(section: Sequence[str], key: str) -> str:
+    """The end of a message about a key that is valid in other sections; names the closest ones."""
+
+    def shared(place: Sequence[str]) -> int:
+        steps = zip(section, place, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], steps))
+
+    places = [place for place in _places(Recipe, ()) if place[-1] == key]
+    closest = max(map(shared, places), default=0)
+    names = [".".join(place) for place in places if shared(place) == closest]
+    return f" (did you mean {' or '.join(names)}?)" if 0 < len(names) <= MAX_PLACES else ""
+
+
+def _places(section: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The steps to each key of a section and of those inside it; N for a list's index."""
+    for name, field in section.model_fields.items():
+        yield (*above, name)
+        if (inner := _section(field.annotation)) is not None:
+            index = ("N",) if get_origin(field.annotation) is list else ()
+            yield from _places(inner, (*above, name, *index))
 
 
 def nearest(word: str, valid: Sequence[str]) -> str:

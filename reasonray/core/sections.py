@@ -1,6 +1,6 @@
 """The sections of a recipe: pydantic models with a description, unit and default for every key."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -162,6 +162,22 @@ ASKING = {"rewrite": "gen", "select": "select", "propose": "replace"}
 """The stages that ask a language model -> the file of `prompts/` that each asks with."""
 
 
+class ServerConfig(Config):
+    """How an OpenAI-compatible server is asked, not what; no effect on the other backends."""
+
+    base_url: str | None = Field(
+        None, description="Its /v1 URL; null: OPENAI_BASE_URL or OpenAI itself"
+    )
+    max_concurrency: int = Field(32, ge=1, description="Requests at once from one actor")
+    timeout_s: float = Field(60, gt=0, description="Seconds before a request is given up")
+    max_attempts: int = Field(
+        6, ge=1, description="Tries of one request that fails with 429, 5xx or a timeout"
+    )
+    token_budget: int | None = Field(
+        None, gt=0, description="Tokens one actor may use before the run stops; null: any"
+    )
+
+
 class LanguageModelConfig(Config):
     """Who answers P_gen, P_select and P_replace."""
 
@@ -170,17 +186,7 @@ class LanguageModelConfig(Config):
         "transformers in the actors"
     )  # fmt: skip
     model: ModelConfig = ModelConfig(name="gpt-6-luna")
-    base_url: str | None = Field(
-        None, description="openai: the server's /v1 URL; null: OPENAI_BASE_URL or OpenAI itself"
-    )
-    max_concurrency: int = Field(32, ge=1, description="openai: requests at once from one actor")
-    timeout_s: float = Field(60, gt=0, description="openai: seconds before a request is given up")
-    max_attempts: int = Field(
-        6, ge=1, description="openai: tries of one request that fails with 429, 5xx or a timeout"
-    )
-    token_budget: int | None = Field(
-        None, gt=0, description="openai: tokens one actor may use before the run stops; null: any"
-    )
+    server: ServerConfig = ServerConfig()
     tensor_parallel_size: int = Field(
         1,
         ge=1,
@@ -202,6 +208,52 @@ class ConnectorConfig(Config):
     def gives(self, num_tokens: int) -> bool:
         """Whether it gives the UNet so many tokens, whatever it reads."""
         return self.kind == "resampler" and self.num_queries == num_tokens
+
+
+class MachinesConfig(Config):
+    """How a training is spread over processes and survives their loss; changes no step's result."""
+
+    num_workers: int = Field(1, ge=1, description="Training processes")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="Each worker has all weights (ddp), or a slice of them and of the optimizer's "
+        "state (fsdp: for a UNet that does not fit); no effect on one worker",
+    )
+    micro_batch_size: int = Field(
+        16, ge=1, description="Samples a worker computes at once; gradients are accumulated"
+    )
+    feature_actors: int = Field(1, ge=1, description="Processes that compute the features")
+    feature_batch_size: int = Field(8, ge=1, description="Records a call of the frozen models")
+    num_cpus: float = Field(1, gt=0, description="Of one process")
+    num_gpus: float = Field(0, ge=0, description="Of one process, of a feature actor too")
+    num_threads: int = Field(1, ge=1, description="CPU threads of torch in one process")
+    max_failures: int = Field(3, ge=0, description="Lost workers or nodes survived without a stop")
+    checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")
+
+
+class ValidationConfig(Config):
+    """What is measured and drawn of the held-out inputs; changes no step's result."""
+
+    validate_every: int = Field(500, ge=1, description="Steps between held-out losses and samples")
+    num_samples: int = Field(4, ge=0, description="Held-out edits drawn each time")
+    num_inference_steps: int = Field(20, ge=1, description="Of such an edit")
+    guidance_scale: float = Field(7.5, ge=0, description="Of such an edit: the instruction's")
+    image_guidance_scale: float = Field(1.5, ge=0, description="Of such an edit: the picture's")
+
+
+class EditorOutputConfig(Config):
+    """Where figures are shown, and the form of the finished editor; changes no step's result."""
+
+    loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        ["tensorboard"],
+        description="Shown there: losses and held-out edits; each has to be installed, wandb and "
+        "mlflow are told where by their own environment variables",
+    )
+    lora_export: Literal["merged", "separate"] = Field(
+        "merged",
+        description="Adapters in the finished editor: merged into the UNet, or a file beside it "
+        "that diffusers' load_lora_weights reads; no effect without lora_rank",
+    )
 
 
 class EditorConfig(Config):
@@ -228,11 +280,6 @@ class EditorConfig(Config):
     lora_rank: int | None = Field(
         None, ge=1, description="Train adapters of this rank on the UNet's attention; null: all"
     )
-    lora_export: Literal["merged", "separate"] = Field(
-        "merged",
-        description="Adapters in the finished editor: merged into the UNet, or a file beside it "
-        "that diffusers' load_lora_weights reads; no effect without lora_rank",
-    )
     image_size: int = Field(256, gt=0, description="Side of the square pictures trained on, pixels")
     flip: bool = Field(
         False, description="Each pair a second time mirrored; wrong where instructions say left"
@@ -240,8 +287,9 @@ class EditorConfig(Config):
     features: Literal["cached", "online"] = Field(
         "cached", description="Frozen models' outputs: once beforehand, or in every step"
     )
-    feature_batch_size: int = Field(8, ge=1, description="Records a call of the frozen models")
-    validation: Fraction = Field(0.05, lt=1, description="Part of the inputs that is held out")
+    validation_fraction: Fraction = Field(
+        0.05, lt=1, description="Part of the inputs that is held out, not trained on"
+    )
     reasoning_ratio: Fraction = Field(
         0.5, description="Part of the samples with the reasoning instruction; others: the direct"
     )
@@ -254,9 +302,6 @@ class EditorConfig(Config):
     )
     num_steps: int = Field(10_000, ge=0, description="Then UNet and connector are fine-tuned")
     batch_size: int = Field(1024, ge=1, description="Samples an optimiser step, over all workers")
-    micro_batch_size: int = Field(
-        16, ge=1, description="Samples a worker computes at once; gradients are accumulated"
-    )
     learning_rate: float = Field(1e-4, gt=0, description="Of AdamW, in both stages")
     schedule: Literal["constant", "cosine"] = Field("constant", description="After the warm-up")
     num_warmup_steps: int = Field(500, ge=0, description="Linear warm-up of each stage")
@@ -271,38 +316,25 @@ class EditorConfig(Config):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the forward pass; auto: bfloat16 where the device computes in it"
     )
-    num_workers: int = Field(1, ge=1, description="Training processes")
-    parallel: Literal["ddp", "fsdp"] = Field(
-        "ddp",
-        description="Each worker has all weights (ddp), or a slice of them and of the optimizer's "
-        "state (fsdp: for a UNet that does not fit); no effect on one worker",
-    )
-    num_cpus: float = Field(1, gt=0, description="Of one process")
-    num_gpus: float = Field(0, ge=0, description="Of one process, of a feature actor too")
-    num_threads: int = Field(1, ge=1, description="CPU threads of torch in one process")
-    feature_actors: int = Field(1, ge=1, description="Processes that compute the features")
-    max_failures: int = Field(3, ge=0, description="Lost workers or nodes survived without a stop")
-    checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")
-    validate_every: int = Field(500, ge=1, description="Steps between held-out losses and samples")
-    loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
-        ["tensorboard"],
-        description="Shown there: losses and held-out edits; each has to be installed, wandb and "
-        "mlflow are told where by their own environment variables",
-    )
-    num_samples: int = Field(4, ge=0, description="Held-out edits drawn each time")
-    num_inference_steps: int = Field(20, ge=1, description="Of such an edit")
-    guidance_scale: float = Field(7.5, ge=0, description="Of such an edit: the instruction's")
-    image_guidance_scale: float = Field(1.5, ge=0, description="Of such an edit: the picture's")
+    # Of these sections no step's result follows: `content` leaves them out.
+    machines: MachinesConfig = MachinesConfig()
+    validation: ValidationConfig = ValidationConfig()
+    output: EditorOutputConfig = EditorOutputConfig()
 
     @model_validator(mode="after")
     def _settings_fit_one_another(self) -> "EditorConfig":
-        if self.batch_size % self.num_workers:
+        if self.batch_size % self.machines.num_workers:
             raise ValueError(
-                f"batch_size {self.batch_size} does not divide by num_workers {self.num_workers}"
+                f"batch_size {self.batch_size} does not divide by machines.num_workers "
+                f"{self.machines.num_workers}"
             )
         if self.flip and self.features == "online":
             raise ValueError("flip: mirrored variants are cached; set features to cached")
         return self
+
+    def content(self) -> dict[str, Any]:
+        """Everything that a step's result follows from."""
+        return self.model_dump(mode="json", exclude={"machines", "validation", "output"})
 
 
 class PoolConfig(Config):

@@ -121,9 +121,9 @@ def _training(
     config = recipe.editor
     if "editor" not in recipe.model_fields_set:
         return None
-    if not samples * (1 - config.validation):
+    if not samples * (1 - config.validation_fraction):
         return "no samples to train on"
-    machine = gpu if config.num_gpus else KINDS["cpu"]
+    machine = gpu if config.machines.num_gpus else KINDS["cpu"]
     number = num_gpus if machine == gpu else None
     paid = _price(machine, gpu, price)
     try:

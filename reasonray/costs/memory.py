@@ -62,7 +62,7 @@ def memory_plan(
     ours = 0 if connector is None else architectures.parameters(connector)
     whole = base + ours
     half = 0 if config.precision == "float32" else 2
-    activations = saved * config.micro_batch_size * (AUTOCAST * half or 4)
+    activations = saved * config.machines.micro_batch_size * (AUTOCAST * half or 4)
     beside = frozen_bytes if config.features == "online" else 0.0
     # DDP's buckets hold each gradient once more; one worker has none.
     buckets = 4 if workers > 1 else 0

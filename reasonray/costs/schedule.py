@@ -71,7 +71,7 @@ def schedule(
         paces: of one process.
         workers, feature_actors: how many.
     """
-    part, size = config.batch_size // workers, config.micro_batch_size
+    part, size = config.batch_size // workers, config.machines.micro_batch_size
     aligned = config.alignment_steps if config.condition == "mllm" else 0
     step = paces.editing.seconds(part, size)
     steps = config.num_steps * step + aligned * paces.alignment.seconds(part, size)
@@ -85,7 +85,7 @@ def schedule(
 
 def cached_batch(config: EditorConfig) -> int:
     """Samples and variants in a call of the frozen models, beforehand."""
-    return config.feature_batch_size * (2 if config.flip else 1)
+    return config.machines.feature_batch_size * (2 if config.flip else 1)
 
 
 def processes(config: EditorConfig, machine: Hardware, number: int) -> tuple[int, int]:
@@ -95,16 +95,16 @@ def processes(config: EditorConfig, machine: Hardware, number: int) -> tuple[int
         UserError: not even one.
     """
     if machine.is_gpu:
-        key, share = "num_gpus", config.num_gpus
+        key, share = "num_gpus", config.machines.num_gpus
         # A fraction lies on a single GPU.
         most = number * int(1 / share) if share < 1 else number // math.ceil(share)
     else:
-        key, share = "num_cpus", config.num_cpus
+        key, share = "num_cpus", config.machines.num_cpus
         most = int(number / share)
     if not most:
         raise UserError(
             f"--gpus {number}: a process of the training takes {share:g} {machine.unit}s; give "
-            f"more, or lower editor.{key}"
+            f"more, or lower editor.machines.{key}"
         )
     workers = max(n for n in range(1, most + 1) if config.batch_size % n == 0)
     return workers, most

@@ -283,9 +283,9 @@ def _memory(training: TrainingPlan) -> Table:
             f"{line.total / GIB:.1f}",
             "fits" if line.total <= room * GIB else f"more than {room:g}",
         )
-    size = training.config.micro_batch_size
+    size = training.config.machines.micro_batch_size
     table.caption = (
-        f"activations are an estimate, of a micro-batch of {size}; editor.parallel and "
+        f"activations are an estimate, of a micro-batch of {size}; editor.machines.parallel and "
         "editor.lora_rank choose"
     )
     if training.config.features == "online":

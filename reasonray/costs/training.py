@@ -124,9 +124,9 @@ class TrainingPlan:
         if self.config.features == "cached":
             planned["feature_actors"] = self.schedule.feature_actors
         return [
-            f"editor.{key}={number}"
+            f"editor.machines.{key}={number}"
             for key, number in planned.items()
-            if number != getattr(self.config, key)
+            if number != getattr(self.config.machines, key)
         ]
 
 
@@ -151,7 +151,7 @@ def plan_training(
         UnknownModelError: a model's configuration cannot be had.
         UserError: a setting does not go with a model, or with so many machines.
     """
-    unet = architectures.editor_unet(config.base)
+    spread, unet = config.machines, architectures.editor_unet(config.base)
     features = frozen_features(config, machine)
     connector = _connector(config, features.width, unet.config.cross_attention_dim)
     passing = count(lambda: _pass(unet, connector, features), gradients=True)
@@ -162,7 +162,7 @@ def plan_training(
     if connector is not None and _compares_encodings(config):
         alignment = 3 * count(lambda: _connect(connector, features), gradients=True).flops
     # Of one process: on less than a GPU they compute in turns.
-    speed = utilisation * (min(config.num_gpus, 1) if machine.is_gpu else config.num_threads)
+    speed = utilisation * (min(spread.num_gpus, 1) if machine.is_gpu else spread.num_threads)
     trained = machine.peak("float32" if config.precision == "float32" else "bfloat16") * speed
     frozen = machine.peak(config.mllm.dtype) * speed
     paces = Paces(
@@ -170,12 +170,12 @@ def plan_training(
         alignment=Pace(alignment / trained, 3 * CALL_S),
         features=Pace(features.flops / frozen, features.calls * CALL_S),
     )
-    own = config.num_workers, config.feature_actors
+    own = spread.num_workers, spread.feature_actors
     workers, actors = own if number is None else processes(config, machine, number)
     starts = number is None or max(own) <= actors
     made = samples * (2 if config.flip else 1)
-    share = config.num_gpus if machine.is_gpu else config.num_cpus
-    batches = cached_batch(config), min(config.micro_batch_size, config.batch_size // workers)
+    share = spread.num_gpus if machine.is_gpu else spread.num_cpus
+    batches = cached_batch(config), min(spread.micro_batch_size, config.batch_size // workers)
     cached_s, online_s = (paces.features.seconds(size, size) / size for size in batches)
     return TrainingPlan(
         config=config,
@@ -193,7 +193,7 @@ def plan_training(
         comparison=compare(
             made=made,
             seen=config.batch_size * (config.num_steps + alignment_steps),
-            held_out=config.validation,
+            held_out=config.validation_fraction,
             bytes_each=features.bytes,
             cached_each=price * share * cached_s / 3600,
             online_each=price * share * online_s / 3600,
@@ -309,7 +309,7 @@ def _connector(config: EditorConfig, width: int, output_dim: int) -> Any:
 
 
 def _compares_encodings(config: EditorConfig) -> bool:
-    """Whether alignment needs no UNet (`training.Objective.alignment`)."""
+    """Whether alignment needs no UNet (`objective.Objective.alignment`)."""
     encoder = architectures.text_encoder(config.base)
     return config.connector.gives(encoder.config.max_position_embeddings)
 

@@ -89,11 +89,8 @@ class Batches:
     def positions(self, step: int) -> list[int]:
         """The samples of a step: epoch by epoch, each in an order of its own."""
         size, count = self.config.batch_size, len(self.indices)
-        found: list[int] = []
-        for place in range(step * size, (step + 1) * size):
-            epoch, offset = divmod(place, count)
-            found.append(int(self.indices[self._order(epoch)[offset]]))
-        return found
+        places = (divmod(place, count) for place in range(step * size, (step + 1) * size))
+        return [int(self.indices[self._order(epoch)[offset]]) for epoch, offset in places]
 
     def part(self, step: int, places: range) -> Batch:
         """Some samples of a step.
@@ -156,8 +153,8 @@ def assemble(
     """Stack samples, with the conditions chosen and dropped."""
     states, sources = [], []
     for i, sample in enumerate(samples):
-        said = sample.reasoning if reasoning[i] else sample.direct
-        states.append(null if without_text[i] else said)
+        condition = sample.reasoning if reasoning[i] else sample.direct
+        states.append(null if without_text[i] else condition)
         sources.append(np.zeros_like(sample.source) if without_picture[i] else sample.source)
     states_BTD, mask_BT = padded(states)
     taught = [sample.taught for sample in samples if sample.taught is not None]

@@ -11,7 +11,6 @@ Shapes: C latent channels, H x W cells, T tokens, D width of the frozen model's 
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import EditorConfig
-from reasonray.core.writing import write_file
+from reasonray.core.writing import replaced, write_file
 from reasonray.dataset.manifest import MANIFEST
 from reasonray.editor.frozen import COLUMNS, Array, Frozen, Sample
 from reasonray.models import weights
@@ -102,13 +101,12 @@ class Chunk:
 
 
 def chunks(data: Path, parts: Sequence[str], folder: Path) -> list[Chunk]:
-    """What there is to do for a dataset."""
-    found = []
-    for shard in sorted((data / "accepted").glob("*.parquet")):
-        for group in range(pq.ParquetFile(shard).num_row_groups):
-            name = f"{shard.stem}-{group:05d}.arrow"
-            found.append(Chunk(str(shard), group, tuple(parts), str(folder / name)))
-    return found
+    """All row groups of a dataset, with the files that they get in a cache's folder."""
+    return [
+        Chunk(str(shard), group, tuple(parts), str(folder / f"{shard.stem}-{group:05d}.arrow"))
+        for shard in sorted((data / "accepted").glob("*.parquet"))
+        for group in range(pq.ParquetFile(shard).num_row_groups)
+    ]
 
 
 def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> int:
@@ -127,14 +125,15 @@ def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> int:
         for start in range(0, len(rows), batch_size)
         for sample in frozen.samples(rows[start : start + batch_size])
     ]
-    path = Path(chunk.file)
-    temporary = path.with_suffix(".tmp")
     schema = pa.schema(
         [("id", pa.string()), ("source", pa.large_binary()), ("target", pa.large_binary()),
          ("reasoning", pa.large_binary()), ("direct", pa.large_binary()),
          ("taught", pa.large_binary()), ("taught_tokens", pa.int32())]
     )  # fmt: skip
-    with pa.ipc.new_file(str(temporary), schema) as sink:
+    with (
+        replaced(Path(chunk.file)) as temporary,
+        pa.ipc.new_file(str(temporary), schema) as sink,
+    ):
         for sample in samples:
             values = {
                 name: [value.tobytes() if isinstance(value, np.ndarray) else value]
@@ -142,9 +141,6 @@ def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> int:
             }
             count = None if sample.taught is None else len(sample.taught)
             sink.write_table(pa.table({**values, "taught_tokens": [count]}, schema=schema))
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
     return len(samples)
 
 
@@ -193,19 +189,19 @@ def key(config: EditorConfig, data: Path, parts: Sequence[str]) -> str:
     Raises:
         UserError: a `package:` model is not there.
     """
-    wanted = config.model_dump(
+    settings = config.model_dump(
         mode="json",
         include={"base", "vae", "condition", "mllm", "tokens", "image_size", "flip"},
     )
     files = {}
     for name in ("base", "vae", "mllm"):
-        if wanted[name]:
-            wanted[name].pop("device")
+        if settings[name]:
+            settings[name].pop("device")
             files[name] = _files(Path(weights.resolve(getattr(config, name))))
     # The base's UNet has no part in them.
     files["base"] = [file for file in files["base"] if file[0].startswith(("vae/", "text_", "tok"))]
     content = [
-        PREPROCESSING, wanted, files, bool(config.alignment_steps), list(parts),
+        PREPROCESSING, settings, files, bool(config.alignment_steps), list(parts),
         str(data.resolve()), fingerprint(data),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -228,8 +224,8 @@ def _damaged(folder: Path, error: Exception) -> UserError:
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
     """Names, sizes and times of all files in a folder; none if it is not there."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return [
         (str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in found
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     ]

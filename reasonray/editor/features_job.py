@@ -1,9 +1,13 @@
-"""The cache of features as a Ray Data job, which can be stopped and gone on with."""
+"""The cache of features as a Ray Data job, which can be stopped and gone on with.
+
+Also what both of the editor's jobs ask of a cluster, and the name of their locks.
+"""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 
@@ -11,15 +15,22 @@ from reasonray.cluster import connected, executed, hide_gpus_unless, settings
 from reasonray.core.console import say
 from reasonray.core.lock import locked
 from reasonray.core.recipe import Recipe
-from reasonray.core.sections import EditorConfig, PoolConfig
+from reasonray.core.sections import EditorConfig, MachinesConfig, PoolConfig
 from reasonray.editor import features
 from reasonray.editor.frozen import Frozen
 
 LOCK = ".locked"
+"""In the output of a training and in a cache of features: one process at a time writes there."""
 
 
 def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path) -> None:
     """Compute what is missing of a cache, on Ray Data.
+
+    Args:
+        recipe: its `editor` and its `output.stall_timeout_s` count.
+        data: the output of `generate`.
+        parts: which parts of it.
+        folder: of the cache, `features.key` its name.
 
     Raises:
         UserError: a record's picture cannot be read; a model cannot be loaded; another training
@@ -36,16 +47,16 @@ def _make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Pat
 
     every = features.chunks(data, parts, folder)
     missing = [chunk for chunk in every if not Path(chunk.file).exists()]
-    config = recipe.editor
+    config, machines = recipe.editor, recipe.editor.machines
 
     def compute() -> None:
         rows = ray.data.from_items([asdict(chunk) for chunk in missing])
         written = rows.repartition(len(missing)).map(
             cast(Any, _FeatureActor),
             fn_constructor_args=(config,),
-            num_cpus=config.num_cpus,
-            num_gpus=config.num_gpus,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.feature_actors),
+            num_cpus=machines.num_cpus,
+            num_gpus=machines.num_gpus,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=machines.feature_actors),
         )
         done = 0
         for row in written.iter_rows():
@@ -53,11 +64,10 @@ def _make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Pat
             say(f"features: {done} samples")
 
     def describe() -> None:
-        task = ray.remote(_describe).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
+        task = ray.remote(_describe).options(num_cpus=machines.num_cpus, num_gpus=machines.num_gpus)
         ray.get(task.remote(config, str(folder), [chunk.file for chunk in every]))
 
-    pools = [pool_of(config, config.feature_actors)]
-    with connected(pools, lower("feature_actors")), settings(recipe):
+    with connected_for(machines, "feature_actors"), settings(recipe):
         if missing:
             say(f"features: {len(every) - len(missing)} of {len(every)} row groups are done")
             executed(compute, folder)
@@ -68,32 +78,35 @@ class _FeatureActor:
     """A process that holds the frozen models."""
 
     def __init__(self, config: EditorConfig) -> None:
-        hide_gpus_unless(config.num_gpus)
-        torch.set_num_threads(config.num_threads)
+        hide_gpus_unless(config.machines.num_gpus)
+        torch.set_num_threads(config.machines.num_threads)
         self.config, self.frozen = config, Frozen(config)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, int]:
         chunk = features.Chunk(**{**row, "parts": tuple(row["parts"])})
-        size = self.config.feature_batch_size
+        size = self.config.machines.feature_batch_size
         return {"samples": features.write_chunk(chunk, self.frozen, size)}
 
 
 def _describe(config: EditorConfig, folder: str, files: list[str]) -> None:
-    hide_gpus_unless(config.num_gpus)
+    hide_gpus_unless(config.machines.num_gpus)
     features.finish(Path(folder), files, Frozen(config))
 
 
-def pool_of(config: EditorConfig, count: int) -> PoolConfig:
-    """So many processes of the editor, for the check of the cluster."""
-    return PoolConfig(
+def connected_for(
+    machines: MachinesConfig, key: Literal["num_workers", "feature_actors"]
+) -> AbstractContextManager[None]:
+    """Ray, with room for as many of the editor's processes as a key of the recipe says.
+
+    Raises:
+        UserError: no connection, or the cluster is too small; names the keys to lower.
+    """
+    count = getattr(machines, key)
+    pool = PoolConfig(
         stages=["editor"],
         min_actors=count,
         max_actors=count,
-        num_cpus=config.num_cpus,
-        num_gpus=config.num_gpus,
+        num_cpus=machines.num_cpus,
+        num_gpus=machines.num_gpus,
     )
-
-
-def lower(key: str) -> str:
-    """What to lower where the cluster is too small."""
-    return f"editor.{key}, editor.num_cpus or editor.num_gpus"
+    return connected([pool], f"editor.machines.{key}, num_cpus or num_gpus")

@@ -47,7 +47,7 @@ class Artist:
     """Draws edits of held-out samples, from their features.
 
     Args:
-        config: the base's VAE and scheduler; steps.
+        config: the base's VAE and scheduler; steps and guidance of its `validation`.
         samples, indices: what is edited.
         folder: gets `step-<N>.png`: source, truth, edit, one row for each sample; None: computed
             in vain, beside a worker that shares the weights.
@@ -63,23 +63,31 @@ class Artist:
 
     @torch.no_grad()
     def draw(self, editor: Editor, step: int) -> Image.Image | None:
-        """Write the picture of a step, and give it back."""
-        taken = self.samples.take(self.indices)
+        """Write the sheet of a step, and give it back.
+
+        Args:
+            editor: with the weights to edit by, on their device.
+            step: of the editing, in the file's name.
+
+        Returns:
+            RGB, a row for each sample; None without a folder.
+        """
+        held_out, drawn = self.samples.take(self.indices), self.config.validation
         device = next(editor.parameters()).device
-        source = torch.from_numpy(np.stack([each.source for each in taken])).float()
-        target = torch.from_numpy(np.stack([each.target for each in taken])).float()
-        given, null = (
+        source = torch.from_numpy(np.stack([each.source for each in held_out])).float()
+        target = torch.from_numpy(np.stack([each.target for each in held_out])).float()
+        reasoning, null = (
             (states.to(device).float(), mask.to(device))
             for states, mask in (
-                padded([each.reasoning for each in taken]), padded([self.samples.null])
+                padded([each.reasoning for each in held_out]), padded([self.samples.null])
             )
         )  # fmt: skip
         conditions: tuple[Tensor, Tensor | None]
         if editor.connector is None:
-            conditions = (torch.cat([given[0], *[null[0]] * (2 * len(taken))]), None)
+            conditions = (torch.cat([reasoning[0], *[null[0]] * (2 * len(held_out))]), None)
         else:
             conditions = three_passes(
-                editor.connector(*given), editor.connector(*null), torch.float32
+                editor.connector(*reasoning), editor.connector(*null), torch.float32
             )
         noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(0))
         edited = denoise(
@@ -88,16 +96,16 @@ class Artist:
             source.to(device),
             conditions,
             noise.to(device),
-            num_inference_steps=self.config.num_inference_steps,
-            guidance_scale=self.config.guidance_scale,
-            image_guidance_scale=self.config.image_guidance_scale,
+            num_inference_steps=drawn.num_inference_steps,
+            guidance_scale=drawn.guidance_scale,
+            image_guidance_scale=drawn.image_guidance_scale,
         )
         if self.folder is None:
             return None
         columns = [self._pictures(source), self._pictures(target)]
         columns.append(self._pictures(edited.cpu() / self.scaling_factor))
         self.folder.mkdir(exist_ok=True)
-        sheet = _sheet(columns, [each.id for each in taken])
+        sheet = _sheet(columns, [each.id for each in held_out])
         sheet.save(self.folder / f"step-{step:06d}.png")
         return sheet
 
@@ -120,7 +128,7 @@ def write_editor(
         settings: of the training.
     """
     frozen = Frozen(config)
-    if config.lora_rank is not None and config.lora_export == "merged":
+    if config.lora_rank is not None and config.output.lora_export == "merged":
         editor.unet.fuse_lora()
         editor.unet.unload_lora()
     parts: dict[str, Any] = {"text_encoder": None, "tokenizer": None}
@@ -137,15 +145,15 @@ def write_editor(
         tokens=config.tokens,
         **parts,
     )
-    made = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(made, ignore_errors=True)
-    pipeline.save_pretrained(made)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    pipeline.save_pretrained(temporary)
     manifest = json.loads((data / "manifest.json").read_text())
-    shutil.copy(data / "manifest.json", made / "data-manifest.json")
-    (made / "training.json").write_text(json.dumps(settings, indent=2) + "\n")
+    shutil.copy(data / "manifest.json", temporary / "data-manifest.json")
+    (temporary / "training.json").write_text(json.dumps(settings, indent=2) + "\n")
     condition = f"`{config.mllm.name}`" if config.condition == "mllm" else "its text encoder"
     count = sum(manifest["parts"][part]["accepted"] for part in settings["parts"])
-    (made / "README.md").write_text(
+    (temporary / "README.md").write_text(
         CARD.format(
             figures=_figures(folder.parent / METRICS),
             base=config.base.name,
@@ -154,15 +162,16 @@ def write_editor(
             parts=", ".join(settings["parts"]),
         )
     )
-    publish(made, folder)
+    publish(temporary, folder)
 
 
 def _figures(path: Path) -> str:
+    """The card's sentence about the held-out loss, from a `metrics.jsonl`."""
     lines = read_metrics(path)
-    held = [(line["step"], line["held_out"]) for line in lines if "held_out" in line]
-    if not held:
+    losses = [(line["step"], line["held_out"]) for line in lines if "held_out" in line]
+    if not losses:
         return "No sample was held out."
-    (first, before), (last, after) = held[0], held[-1]
+    (first, before), (last, after) = losses[0], losses[-1]
     return f"Held-out loss {before:.4f} at step {first}, {after:.4f} at step {last}."
 
 

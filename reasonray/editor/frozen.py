@@ -22,7 +22,9 @@ from reasonray.editor.model import load_text_parts, load_vae
 from reasonray.models import weights
 from reasonray.models.weights import load_part
 
-COLUMNS = ("id", "part", "instruction", "direct_instruction", "input_image", "edited_image")
+IMAGES = ("input_image", "edited_image")
+COLUMNS = ("id", "part", "instruction", "direct_instruction", *IMAGES)
+"""Of a record, what the frozen models read; `IMAGES` are source and target."""
 
 Array = NDArray[np.float16]
 
@@ -84,23 +86,24 @@ class Frozen:
         Raises:
             UserError: a picture cannot be read; names the record.
         """
-        ids, sources, targets, said, direct = [], [], [], [], []
+        ids, sources, targets, instructions, direct = [], [], [], [], []
         for row in rows:
-            pair = [_squared(row, key, self.config.image_size) for key in COLUMNS[-2:]]
+            pair = [_squared(row, key, self.config.image_size) for key in IMAGES]
             for flipped in (False, True) if self.config.flip else (False,):
-                shown = [ImageOps.mirror(each) if flipped else each for each in pair]
+                source, target = (ImageOps.mirror(each) if flipped else each for each in pair)
                 ids.append(f"{row['id']}|flipped" if flipped else row["id"])
-                sources.append(shown[0])
-                targets.append(shown[1])
-                said.append(row["instruction"])
+                sources.append(source)
+                targets.append(target)
+                instructions.append(row["instruction"])
                 direct.append(row["direct_instruction"])
-        source, target = self._latents(sources), self._latents(targets)
-        reasoning, plain = self.states(sources, said), self.states(sources, direct)
+        frozen = [
+            self._latents(sources), self._latents(targets),
+            self.states(sources, instructions), self.states(sources, direct),
+        ]  # fmt: skip
         taught: list[Array] | list[None] = [None] * len(ids)
         if self.config.condition == "mllm" and self.text_encoder is not None:
             taught = _rows(*text_states(self.text_encoder, self.tokenizer, direct))
-        return [Sample(*each) for each in zip(ids, source, target, reasoning, plain, taught,
-                                              strict=True)]  # fmt: skip
+        return [Sample(*each) for each in zip(ids, *frozen, taught, strict=True)]
 
     @torch.no_grad()
     def states(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[Array]:
@@ -118,11 +121,11 @@ class Frozen:
 
     def revisions(self) -> dict[str, str | None]:
         """The hub's commit that each model was loaded from; None: from a folder."""
-        found = {
+        models = {
             "mllm": self.config.mllm if self.mllm is not None else None,
             "vae": self.config.vae,
         }
-        commits = {name: weights.revision(model) for name, model in found.items() if model}
+        commits = {name: weights.revision(model) for name, model in models.items() if model}
         part = "text_encoder" if self.config.vae else "vae"
         commits["base"] = weights.revision(self.config.base, f"{part}/config.json")
         return commits
@@ -152,7 +155,7 @@ def _squared(row: dict[str, Any], column: str, size: int) -> Image.Image:
 
 def _rows(states_BTD: Tensor, mask_BT: Tensor) -> list[Array]:
     """TD float16 of each sample, without its padding."""
-    found: list[Array] = []
-    for states_TD, mask_T in zip(states_BTD, mask_BT, strict=True):
-        found.append(states_TD[mask_T].cpu().half().numpy())
-    return found
+    return [
+        states_TD[mask_T].cpu().half().numpy()
+        for states_TD, mask_T in zip(states_BTD, mask_BT, strict=True)
+    ]

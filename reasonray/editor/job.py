@@ -1,11 +1,12 @@
 """`train`: from a dataset to an editor's folder, in one call that can be repeated.
 
-The only file of the editor that knows Ray: the features are a Ray Data job, the training is a Ray
-Train one. What it leaves in the output:
+Checks and starts two jobs, and says how far they are: the features, of Ray Data (`features_job`),
+and the training, of Ray Train (`worker` is one process of it). What stays in the output:
 
     features/<key>/   what the frozen models gave, unless a folder shared by trainings is given
     run/              Ray Train's state and checkpoints
     metrics.jsonl     a line for each step; tensorboard/ the same, with the samples
+    training.json     the settings that it was begun with
     samples/          held-out edits as the training went on
     editor/           the finished pipeline, for `ReasonEditPipeline.from_pretrained`
 """
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reasonray.cluster import connected, executed
+from reasonray.cluster import executed
 from reasonray.core.console import say
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.lock import locked
@@ -30,10 +31,11 @@ from reasonray.core.writing import absolute, write_file
 from reasonray.dataset.manifest import selected
 from reasonray.editor import features as cache
 from reasonray.editor import loggers, metrics_log, model
-from reasonray.editor.features_job import LOCK, lower, make_features, pool_of
-from reasonray.editor.worker import FAILURE, work
+from reasonray.editor.features_job import LOCK, connected_for, make_features
+from reasonray.editor.worker import FAILURE, train_loop
 
 SETTINGS = "training.json"
+"""What a training was begun with; what does not decide a step's result is left out."""
 
 
 def train(
@@ -67,28 +69,28 @@ def train(
         raise UserError("recipe: has no section editor; take paper or current, or add one")
     config, data, output = recipe.editor, Path(data).expanduser().absolute(), absolute(output)
     shared = output / "features" if features is None else absolute(features, "features")
-    loggers.check(config.loggers)
-    _, chosen = selected(data, parts)
+    loggers.check(config.output.loggers)
+    _, parts = selected(data, parts)
     model.check(config)
     with locked(output / LOCK, output):
-        _check_same(output, recipe, data, chosen)
+        check_settings(output, recipe, data, parts)
         if (output / "editor").exists():
             say(f"{output / 'editor'}: complete, nothing to do")
             return output / "editor"
         folder = None
         if config.features == "cached":
-            folder = shared / cache.key(config, data, chosen)
-            make_features(recipe, data, chosen, folder)
+            folder = shared / cache.key(config, data, parts)
+            make_features(recipe, data, parts, folder)
             config = cache.pinned(config, folder)
         task = {
             "editor": config.model_dump(mode="json"),
             "seed": recipe.seed,
             "data": str(data),
-            "parts": chosen,
+            "parts": parts,
             "features": None if folder is None else str(folder),
             "output": str(output),
         }
-        with connected([pool_of(config, config.num_workers)], lower("num_workers")):
+        with connected_for(config.machines, "num_workers"):
             _fit(task, config)
     return output / "editor"
 
@@ -97,31 +99,29 @@ def _fit(task: dict[str, Any], config: EditorConfig) -> None:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    output = Path(task["output"])
+    machines, output = config.machines, Path(task["output"])
     failure = output / FAILURE
     failure.unlink(missing_ok=True)
     for name in ("ray.train", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # `hide_gpus_unless` would come too late in a worker: Ray Train itself looks for GPUs before.
     hidden: dict[str, Any] = {"worker_runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}}
-    if config.num_gpus:
-        hidden = {}
+    resources = {"CPU": machines.num_cpus}
+    if machines.num_gpus:
+        hidden, resources["GPU"] = {}, machines.num_gpus
     trainer = TorchTrainer(
-        work,
+        train_loop,
         train_loop_config=task,
         scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
-            use_gpu=config.num_gpus > 0,
-            resources_per_worker={
-                "CPU": config.num_cpus,
-                **({"GPU": config.num_gpus} if config.num_gpus else {}),
-            },
+            num_workers=machines.num_workers,
+            use_gpu=machines.num_gpus > 0,
+            resources_per_worker=resources,
         ),
         run_config=RunConfig(
             # The same name and place: a second run goes on from the first one's checkpoint.
             name="run",
             storage_path=str(output),
-            failure_config=FailureConfig(max_failures=config.max_failures),
+            failure_config=FailureConfig(max_failures=machines.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             **hidden,
         ),
@@ -146,21 +146,20 @@ def _fit(task: dict[str, Any], config: EditorConfig) -> None:
             signal.signal(signal.SIGINT, interrupted)
 
 
-def _check_same(output: Path, recipe: Recipe, data: Path, parts: Sequence[str]) -> None:
-    """Only what a training was begun with may go on with it; before a checkpoint, anything may."""
+def check_settings(output: Path, recipe: Recipe, data: Path, parts: Sequence[str]) -> None:
+    """Go on in a folder with the settings that its training was begun with, and note them there.
+
+    Before there is a checkpoint any may be taken: what others have left is removed.
+
+    Raises:
+        UserError: a checkpoint was made with other settings, or the files are not of a training.
+    """
     ours = {
-        "editor": recipe.editor.model_dump(
-            mode="json",
-            exclude={
-                "micro_batch_size", "num_cpus", "num_gpus", "num_workers", "num_threads",
-                "feature_actors", "feature_batch_size", "max_failures", "checkpoint_every",
-                "lora_export", "parallel", "loggers",
-            },
-        ),
+        "editor": recipe.editor.content(),
         "seed": recipe.seed,
         "data": {"folder": str(data), "content": cache.fingerprint(data)},
         "parts": list(parts),
-    }  # fmt: skip
+    }
     path = output / SETTINGS
     if path.exists():
         keys = differing_keys(ours, json.loads(path.read_text()))
@@ -176,10 +175,10 @@ def _check_same(output: Path, recipe: Recipe, data: Path, parts: Sequence[str]) 
             for stale in (metrics_log.METRICS, loggers.RUNS):
                 (output / stale).unlink(missing_ok=True)
     else:
-        strange = [each.name for each in output.iterdir() if each.name != LOCK]
-        if strange:
+        foreign = [each.name for each in output.iterdir() if each.name != LOCK]
+        if foreign:
             raise UserError(
-                f"output {output}: holds files that are not of a training ({strange[0]}); give a "
+                f"output {output}: holds files that are not of a training ({foreign[0]}); give a "
                 "new or empty folder"
             )
     write_file(path, json.dumps(ours, indent=2) + "\n")
@@ -193,14 +192,14 @@ def _progress(output: Path, config: EditorConfig) -> Iterator[None]:
     total = {"alignment": config.alignment_steps, "editing": config.num_steps}
 
     def follow() -> None:
-        before = None
+        shown = None
         while not stop.wait(5.0):
-            steps = metrics_log.read_metrics(path)[-2:]
-            told = next((each for each in reversed(steps) if "loss" in each), None)
-            if told and told != before:
-                before = told
-                say(f"{told['stage']} {told['step']}/{total[told['stage']]} "
-                     f"loss {told['loss']:.4f}")  # fmt: skip
+            lines = metrics_log.read_metrics(path)[-2:]
+            latest = next((line for line in reversed(lines) if "loss" in line), None)
+            if latest and latest != shown:
+                shown = latest
+                stage = latest["stage"]
+                say(f"{stage} {latest['step']}/{total[stage]} loss {latest['loss']:.4f}")
 
     thread = threading.Thread(target=follow, name="reasonray-training", daemon=True)
     thread.start()

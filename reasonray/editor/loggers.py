@@ -1,4 +1,4 @@
-"""Where a training's figures and sample edits are shown: what the recipe's `editor.loggers` names.
+"""Where a training's figures and sample edits are shown: what `editor.output.loggers` names.
 
 A resumed run does steps again, with the figures that they had: a logger is told only what it does
 not have. Steps are counted over both stages.
@@ -8,7 +8,7 @@ import importlib.util
 import json
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,7 +56,8 @@ def check(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise UserError(
-                f"editor.loggers: {name} is not installed: pip install {name}, or leave it out"
+                f"editor.output.loggers: {name} is not installed: pip install {name}, or leave it "
+                "out"
             )
 
 
@@ -134,7 +135,9 @@ class WandB:
                 config=settings,
             )
         except self.wandb.errors.Error as error:
-            raise UserError(f"editor.loggers: wandb: {' '.join(str(error).split())}") from error
+            raise UserError(
+                f"editor.output.loggers: wandb: {' '.join(str(error).split())}"
+            ) from error
 
     def last_step(self, tag: str) -> int:
         """Of the run: it takes no earlier ones."""
@@ -175,7 +178,7 @@ class MLflow:
             )  # fmt: skip
             run = self.client.create_run(experiment, run_name=folder.name)
             self.run_id = _keep(folder, "mlflow", run.info.run_id)
-            for key, value in settings.items():
+            for key, value in _leaves(settings):
                 self.client.log_param(self.run_id, key, value)
         self.last: dict[str, int] = {}
 
@@ -200,6 +203,15 @@ class MLflow:
     def close(self) -> None:
         """Finish the run."""
         self.client.set_terminated(self.run_id)
+
+
+def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys, as `--set` takes them, and values."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _run_id(folder: Path, name: str) -> str | None:

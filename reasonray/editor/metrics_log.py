@@ -12,6 +12,7 @@ from reasonray.core.writing import write_file
 from reasonray.editor.loggers import Logger
 
 STAGES = ("alignment", "editing")
+"""Of a training, in their order."""
 METRICS = "metrics.jsonl"
 
 
@@ -38,11 +39,17 @@ class MetricsLog:
         if folder is None:
             return
         self.path = folder / METRICS
-        kept = [line for line in read_metrics(self.path) if _is_before(line, restored)]
-        write_file(self.path, "".join(f"{json.dumps(line)}\n" for line in kept))
+        lines = [line for line in read_metrics(self.path) if _is_before(line, restored)]
+        write_file(self.path, "".join(f"{json.dumps(line)}\n" for line in lines))
 
     def write(self, stage: str, step: int, figures: dict[str, float]) -> None:
-        """Figures after a step (1 is the first; 0: before any)."""
+        """Add a line with figures after a step, and show them in the loggers that lack them.
+
+        Args:
+            stage: one of `STAGES`.
+            step: of the stage; 1 is the first, 0: before any.
+            figures: their names and values.
+        """
         if self.path is not None:
             with self.path.open("a") as file:
                 file.write(json.dumps({"stage": stage, "step": step, **figures}) + "\n")
@@ -54,29 +61,29 @@ class MetricsLog:
                     logger.scalar(tag, value, total)
 
     def image(self, tag: str, step: int, image: Image) -> None:
-        """A picture after a step of the editing."""
+        """Show a picture after a step of the editing in the loggers that lack it."""
         for logger in self.loggers:
             if logger.last_step(tag) < step + self.before:
                 logger.image(tag, image, step + self.before)
 
     def flush(self) -> None:
-        """Before a checkpoint: what came before it is not told again."""
+        """Have the loggers keep all so far; before a checkpoint, as none of it comes again."""
         for logger in self.loggers:
             logger.flush()
 
     def close(self) -> None:
-        """At the end."""
+        """End the loggers' runs, when the training is done."""
         for logger in self.loggers:
             logger.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, without one that a kill has cut off; none without a file."""
-    found = []
+    lines = []
     for line in path.read_text().splitlines() if path.exists() else []:
         with contextlib.suppress(json.JSONDecodeError):
-            found.append(json.loads(line))
-    return found
+            lines.append(json.loads(line))
+    return lines
 
 
 def _is_before(line: dict[str, Any], state: dict[str, Any] | None) -> bool:

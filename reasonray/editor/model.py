@@ -4,7 +4,7 @@ Shapes: B samples, C latent channels, H x W cells, T tokens, D width.
 """
 
 import importlib.util
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,21 +26,34 @@ class Editor(nn.Module):
         self.unet: Any = unet
         self.connector: Any = connector
 
-    def forward(
-        self, noisy: Tensor | None, times: Tensor, states: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        """The UNet's prediction BCHW, or what the connector gives to it, BLC.
+    def forward(self, method: Literal["condition", "predict"], *inputs: Tensor | None) -> Any:
+        """One of the two methods below, by name.
+
+        What averages gradients over workers (DDP) knows of what its own `forward` has computed, so
+        that a loss asks for either through here.
+        """
+        return getattr(self, method)(*inputs)
+
+    def condition(self, states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the UNet attends to, BLC, and its bool mask BL.
 
         Args:
-            noisy: B,2C,H,W, noisy target latents and the source's; None asks for the connector's.
-            times: B, the scheduler's timesteps.
-            states: BTD of the frozen model, through the connector if there is one.
-            mask: bool BT, or None for CLIP's text encoding.
+            states: BTD of the frozen model, which go through the connector if there is one.
+            mask: bool BT; None: of CLIP's text encoding, which the UNet takes as it is.
         """
         if mask is not None and self.connector is not None:
             states, mask = self.connector(states, mask)
-        if noisy is None:
-            return states
+        return states, mask
+
+    def predict(self, noisy: Tensor, times: Tensor, states: Tensor, mask: Tensor | None) -> Tensor:
+        """The UNet's prediction, BCHW.
+
+        Args:
+            noisy: B,2C,H,W, noisy target latents and the source's.
+            times: B, the scheduler's timesteps.
+            states, mask: as for `condition`.
+        """
+        states, mask = self.condition(states, mask)
         predicted: Tensor = self.unet(
             noisy, times, encoder_hidden_states=states, encoder_attention_mask=mask
         ).sample
@@ -116,11 +129,11 @@ def load_scheduler(config: EditorConfig) -> Any:
     """
     from diffusers import DDIMScheduler
 
-    said = load_config(DDIMScheduler, config.base, "scheduler")
+    settings = load_config(DDIMScheduler, config.base, "scheduler")
     # Stable Diffusion's own settings for what another kind of scheduler leaves open: DDIM's
     # defaults are for pixels, and cut latents off at 1.
     latents = {"clip_sample": False, "set_alpha_to_one": False}
-    return DDIMScheduler.from_config({**latents, **said})
+    return DDIMScheduler.from_config({**latents, **settings})
 
 
 def load_vae(config: EditorConfig) -> Any:

@@ -35,12 +35,13 @@ class Objective:
         noisy, times, target, noise = self._noised(batch, device)
         mask = batch.mask.to(device) if self.config.condition == "mllm" else None
         with precision(self.config, device):
-            predicted = editor(noisy, times, batch.states.to(device).float(), mask)
+            states = batch.states.to(device).float()
+            predicted = editor("predict", noisy, times, states, mask)
         kind = self.scheduler.config.prediction_type
-        wanted = {"epsilon": noise, "sample": target}.get(kind)
-        if wanted is None:
-            wanted = self.scheduler.get_velocity(target, noise, times)
-        errors_B = (predicted.float() - wanted).square().flatten(1).mean(1)
+        truth = {"epsilon": noise, "sample": target}.get(kind)
+        if truth is None:
+            truth = self.scheduler.get_velocity(target, noise, times)
+        errors_B = (predicted.float() - truth).square().flatten(1).mean(1)
         if self.config.min_snr_gamma is not None:
             errors_B = errors_B * self._min_snr(times, kind)
         total: Tensor = errors_B.sum()
@@ -58,13 +59,13 @@ class Objective:
         mask = batch.mask.to(device)
         with precision(self.config, device):
             if self.config.connector.gives(taught.shape[1]):
-                wanted, predicted = taught, editor(None, batch.times, states, mask)
+                truth, (predicted, _) = taught, editor("condition", states, mask)
             else:
                 noisy, times, _, _ = self._noised(batch, device)
                 with torch.no_grad():
-                    wanted = editor(noisy, times, taught, None)
-                predicted = editor(noisy, times, states, mask)
-        errors_B: Tensor = (predicted.float() - wanted.float()).square().flatten(1).mean(1)
+                    truth = editor("predict", noisy, times, taught, None)
+                predicted = editor("predict", noisy, times, states, mask)
+        errors_B: Tensor = (predicted.float() - truth.float()).square().flatten(1).mean(1)
         return errors_B.sum()
 
     def _noised(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -87,13 +88,10 @@ class Objective:
 
 
 def precision(config: EditorConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Autocast as the recipe says."""
-    if config.precision == "auto":
-        wanted = (
-            torch.cuda.is_bf16_supported(including_emulation=False)
-            if device.type == "cuda"
-            else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
-    else:
-        wanted = config.precision == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=bool(wanted))
+    """Autocast to bfloat16 if the recipe says so, or, on auto, where the device computes in it."""
+    is_half = config.precision == "bfloat16"
+    if config.precision == "auto" and device.type == "cuda":
+        is_half = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif config.precision == "auto":
+        is_half = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_half)

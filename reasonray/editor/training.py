@@ -11,7 +11,7 @@ Shapes: B samples, C latent channels, H x W cells, T tokens, D width.
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,28 @@ class Worker:
         return state
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training with steps, and an optimiser, of its own.
+
+    Attributes:
+        name: in the metrics; one of `metrics_log.STAGES`.
+        num_steps: of the optimiser.
+        batches: that it sees.
+        loss: the sum of a batch's errors under the editor, as `Objective` has it.
+        trained: names of the editor's parameters that it changes.
+        validate: told the steps done, before the first and now and then, while the editor has its
+            averaged weights; None: nothing is measured.
+    """
+
+    name: str
+    num_steps: int
+    batches: Batches
+    loss: Callable[[nn.Module, Batch, torch.device], Tensor]
+    trained: Collection[str]
+    validate: Callable[[int], None] | None = None
+
+
 def train(
     editor: Editor,
     scheduler: Any,
@@ -78,7 +100,7 @@ def train(
     """Train, or go on from the worker's restored state.
 
     Args:
-        editor: `load_editor`'s; trained in place.
+        editor: `load_editor`'s; trained in place, what asks for gradients in it.
         scheduler: the base's, for its noise schedule and what the UNet predicts.
         batches, held_out: to train on and to measure by; None: nothing is measured.
         config: steps, rates, sizes.
@@ -93,77 +115,65 @@ def train(
     Raises:
         RunError: the loss is not a number any more; the batch's ids are in nan-batch.json.
     """
-    before = config.alignment_steps if config.condition == "mllm" else 0
     is_first = worker.rank == 0
+    alignment_steps = config.alignment_steps if config.condition == "mllm" else 0
     log = MetricsLog(
         worker.folder if is_first else None,
         worker.loggers if is_first else (),
-        before,
+        alignment_steps,
         worker.restored,
     )
     objective = Objective(scheduler, config, scaling_factor)
     editor.to(worker.device)
-    is_aligned = worker.restored is not None and worker.restored["stage"] == "editing"
-    if before and not is_aligned:
-        _align(editor, objective, batches, config, worker, log)
-    stage = _Stage("editing", editor, config, worker, config.num_steps)
 
     def validate(step: int) -> None:
-        with stage.averaged():
-            if held_out is not None:
-                value = held_out_loss(editor, objective, held_out, worker)
-                log.write("editing", step, {"held_out": value})
-            if draw is not None and (worker.rank == 0 or worker.sharded):
-                sheet = draw(editor, step)
-                if sheet is not None:
-                    log.image("samples", step, sheet)
+        if held_out is not None:
+            value = held_out_loss(editor, objective, held_out, worker)
+            log.write("editing", step, {"held_out": value})
+        if draw is not None and (is_first or worker.sharded):
+            sheet = draw(editor, step)
+            if sheet is not None:
+                log.image("samples", step, sheet)
 
-    if stage.step == 0:
-        validate(0)
-    upcoming = ahead(stage.micro_batches(batches))
-    for step in range(stage.step, config.num_steps):
-        stage.advance(upcoming, objective.editing, log)
-        done = step + 1 == config.num_steps
-        if done or (step + 1) % config.validate_every == 0:
-            validate(step + 1)
-        if done or (step + 1) % config.checkpoint_every == 0:
-            log.flush()
-            worker.save(stage.state())
-    stage.end()
+    names = {name for name, parameter in editor.named_parameters() if parameter.requires_grad}
+    stages = [Stage("editing", config.num_steps, batches, objective.editing, names, validate)]
+    is_aligned = worker.restored is not None and worker.restored["stage"] == "editing"
+    if alignment_steps and not is_aligned:
+        # The text encoding of nothing is not among the features.
+        undropped = config.model_copy(update={"dropout": 0.0})
+        heard = Batches(batches.samples, batches.indices.tolist(), undropped, batches.seed)
+        connector = {name for name in names if name.startswith("connector.")}
+        alignment = Stage("alignment", alignment_steps, heard, objective.alignment, connector)
+        stages.insert(0, alignment)
+    for stage in stages:
+        _run(stage, editor, config, worker, log)
     log.close()
     return editor
 
 
-def _align(
-    editor: Editor,
-    objective: Objective,
-    batches: Batches,
-    config: EditorConfig,
-    worker: Worker,
-    log: MetricsLog,
+def _run(
+    stage: Stage, editor: Editor, config: EditorConfig, worker: Worker, log: MetricsLog
 ) -> None:
-    # The text encoding of nothing is not among the features.
-    kept = config.model_copy(update={"dropout": 0.0})
-    batches = Batches(batches.samples, batches.indices.tolist(), kept, batches.seed)
-    trained = {name: p.requires_grad for name, p in editor.unet.named_parameters()}
-    editor.unet.requires_grad_(False)
-    stage = _Stage("alignment", editor, config, worker, config.alignment_steps)
-    upcoming = ahead(stage.micro_batches(batches))
-    for step in range(stage.step, config.alignment_steps):
-        stage.advance(upcoming, objective.alignment, log)
-        if step + 1 == config.alignment_steps or (step + 1) % config.checkpoint_every == 0:
+    steps = _Steps(stage, editor, config, worker)
+    if steps.done == 0:
+        steps.validate()
+    upcoming = ahead(steps.micro_batches())
+    while steps.done < stage.num_steps:
+        steps.advance(upcoming, log)
+        is_last = steps.done == stage.num_steps
+        if is_last or steps.done % config.validation.validate_every == 0:
+            steps.validate()
+        if is_last or steps.done % config.machines.checkpoint_every == 0:
             log.flush()
-            worker.save(stage.state())
-    stage.end()
-    for name, parameter in editor.unet.named_parameters():
-        parameter.requires_grad_(trained[name])
+            worker.save(steps.state())
+    steps.end()
 
 
 @torch.no_grad()
 def held_out_loss(editor: Editor, objective: Objective, held_out: Batches, worker: Worker) -> float:
     """The mean editing loss of held-out samples, at noise and times that never change."""
     total, count = 0.0, 0
-    size = held_out.config.micro_batch_size
+    size = held_out.config.machines.micro_batch_size
     for start in range(0, held_out.config.batch_size, size):
         places = range(start, min(start + size, held_out.config.batch_size))
         total += objective.editing(editor, held_out.part(0, places), worker.device).item()
@@ -171,19 +181,14 @@ def held_out_loss(editor: Editor, objective: Objective, held_out: Batches, worke
     return total / count
 
 
-class _Stage:
-    """An optimiser's life: steps, averages, what a checkpoint holds."""
+class _Steps:
+    """The steps of a stage: its optimiser, the weights' averages, what a checkpoint holds."""
 
-    def __init__(
-        self,
-        name: str,
-        editor: Editor,
-        config: EditorConfig,
-        worker: Worker,
-        num_steps: int,
-    ) -> None:
-        state = worker.take(name)
-        self.name, self.editor, self.config, self.worker = name, editor, config, worker
+    def __init__(self, stage: Stage, editor: Editor, config: EditorConfig, worker: Worker) -> None:
+        state = worker.take(stage.name)
+        for name, parameter in editor.named_parameters():
+            parameter.requires_grad_(name in stage.trained)
+        self.stage, self.editor, self.config, self.worker = stage, editor, config, worker
         if state is not None:
             editor.load_state_dict(state["editor"])
         self.wrapped = worker.wrap(editor)
@@ -195,13 +200,13 @@ class _Stage:
             "constant_with_warmup" if config.schedule == "constant" else "cosine",
             self.optimizer,
             num_warmup_steps=config.num_warmup_steps,
-            num_training_steps=num_steps,
+            num_training_steps=stage.num_steps,
         )
         self.average = EMAModel(self.trained, decay=config.ema_decay)
-        share, micro = config.batch_size // worker.world_size, config.micro_batch_size
+        share, micro = config.batch_size // worker.world_size, config.machines.micro_batch_size
         own = range(worker.rank * share, (worker.rank + 1) * share)
         self.shares = [own[start : start + micro] for start in range(0, share, micro)]
-        self.step, self.num_steps = 0, num_steps
+        self.done = 0
         if state is not None:
             optimizer = sharding.optimizer_state(state["optimizer"], self.trained)
             self.optimizer.load_state_dict(optimizer)
@@ -210,20 +215,15 @@ class _Stage:
             shadows = [sharding.sharded_as(value, parameter) for value, parameter in averages]
             self.average.load_state_dict({**state["average"], "shadow_params": shadows})
             self.average.to(worker.device)
-            self.step = state["step"]
+            self.done = state["step"]
 
-    def micro_batches(self, batches: Batches) -> Iterator[Batch]:
+    def micro_batches(self) -> Iterator[Batch]:
         """Of this worker's part of each batch, from the next step to the last."""
-        for step in range(self.step, self.num_steps):
+        for step in range(self.done, self.stage.num_steps):
             for places in self.shares:
-                yield batches.part(step, places)
+                yield self.stage.batches.part(step, places)
 
-    def advance(
-        self,
-        upcoming: Iterator[Batch],
-        loss: Callable[[nn.Module, Batch, torch.device], Tensor],
-        log: MetricsLog,
-    ) -> None:
+    def advance(self, upcoming: Iterator[Batch], log: MetricsLog) -> None:
         """One optimiser step, over the next of `micro_batches`."""
         worker, size = self.worker, self.config.batch_size
         total = torch.zeros((), device=worker.device)
@@ -231,7 +231,7 @@ class _Stage:
         for number in range(len(self.shares)):
             batch, last = next(upcoming), number + 1 == len(self.shares)
             with contextlib.nullcontext() if last else _unsynchronised(self.wrapped):
-                value = loss(self.wrapped, batch, worker.device)
+                value = self.stage.loss(self.wrapped, batch, worker.device)
                 if not torch.isfinite(value):
                     self._stop(batch)
                 # Gradients are averaged over the workers, and are to be those of the whole batch.
@@ -244,32 +244,31 @@ class _Stage:
         self.rate.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.step(self.trained)
-        self.step += 1
+        self.done += 1
         figures = {"loss": total.item() / size, "grad_norm": float(sharding.whole(norm))}
-        log.write(self.name, self.step, figures)
+        log.write(self.stage.name, self.done, figures)
 
     def _stop(self, batch: Batch) -> None:
         path = self.worker.folder / "nan-batch.json" if self.worker.folder else None
         if path:
-            content = {"stage": self.name, "step": self.step, "ids": batch.ids}
+            content = {"stage": self.stage.name, "step": self.done, "ids": batch.ids}
             path.write_text(json.dumps(content, indent=2))
         raise RunError(
-            f"{self.name} step {self.step}: the loss is not a number; the samples of this batch "
-            f"are in {path}; look at them, or lower editor.learning_rate and give another output; "
-            "the same command would end here again",
+            f"{self.stage.name} step {self.done}: the loss is not a number; the samples of this "
+            f"batch are in {path}; look at them, or lower editor.learning_rate and give another "
+            "output; the same command would end here again",
             again=False,
         )
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The editor with its averaged weights."""
+    def validate(self) -> None:
+        """What the stage measures, of the editor with its averaged weights."""
+        if self.stage.validate is None:
+            return
         self.average.store(self.trained)
         self.average.copy_to(self.trained)
         self.editor.eval()
-        try:
-            yield
-        finally:
-            self.average.restore(self.trained)
+        self.stage.validate(self.done)
+        self.average.restore(self.trained)
 
     def end(self) -> None:
         """Leave the averaged weights in the editor."""
@@ -280,8 +279,8 @@ class _Stage:
         """All that going on needs, on rank 0; the data and the noise follow from the step."""
         state: dict[str, Any] = sharding.whole(
             {
-                "stage": self.name,
-                "step": self.step,
+                "stage": self.stage.name,
+                "step": self.done,
                 "editor": dict(self.editor.state_dict()),
                 "optimizer": self.optimizer.state_dict(),
                 "rate": self.rate.state_dict(),

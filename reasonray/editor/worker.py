@@ -1,4 +1,7 @@
-"""One training process, as Ray Train starts it."""
+"""One training process, as Ray Train starts it: loads, trains, and leaves the finished editor.
+
+Rank 0 writes; the others only compute.
+"""
 
 import json
 import tempfile
@@ -19,16 +22,25 @@ from reasonray.editor.online import Online
 MAX_HELD_OUT = 256
 """Samples that the held-out loss is measured on, at most."""
 FAILURE = "failure.json"
+"""The message of one of our errors, which Ray Train would give in words of its own."""
 
 
-def work(task: dict[str, Any]) -> None:
-    """One training process, as Ray Train starts it."""
+def train_loop(task: dict[str, Any]) -> None:
+    """Train as one of Ray Train's workers.
+
+    Args:
+        task: `job.train`'s: editor (the recipe's section), seed, data, parts, features (a finished
+            cache; None: they are computed here) and output, folders as text.
+
+    Raises:
+        RunError, UserError: of this process, or what another has left in `FAILURE`.
+    """
     failure = Path(task["output"]) / FAILURE
     if failure.exists():
         # Nothing that a restart could change.
         raise RunError(json.loads(failure.read_text())["message"])
     try:
-        _work(task)
+        _train(task)
     except ReasonrayError as error:
         again = getattr(error, "again", True)
         content = {"kind": type(error).__name__, "message": str(error), "again": again}
@@ -36,12 +48,12 @@ def work(task: dict[str, Any]) -> None:
         raise
 
 
-def _work(task: dict[str, Any]) -> None:
+def _train(task: dict[str, Any]) -> None:
     import ray.train
     import ray.train.torch
 
     config = EditorConfig.model_validate(task["editor"])
-    torch.set_num_threads(config.num_threads)
+    torch.set_num_threads(config.machines.num_threads)
     context = ray.train.get_context()
     rank, output = context.get_world_rank(), Path(task["output"])
     samples: Samples
@@ -49,10 +61,10 @@ def _work(task: dict[str, Any]) -> None:
         samples = cache.Features(Path(task["features"]))
     else:
         samples = Online(config, Path(task["data"]), task["parts"])
-    trained_on, held_out = split(samples.ids, config.validation)
+    trained_on, held_out = split(samples.ids, config.validation_fraction)
     if not trained_on:
         raise UserError(f"{task['data']}: no sample is left to train on; lower "
-                        "editor.validation")  # fmt: skip
+                        "editor.validation_fraction")  # fmt: skip
     size = min(len(held_out), MAX_HELD_OUT)
     validation = Batches(
         samples, held_out, config.model_copy(update={"batch_size": size, "dropout": 0.0}),
@@ -60,16 +72,17 @@ def _work(task: dict[str, Any]) -> None:
     ) if held_out else None  # fmt: skip
     editor, scheduler = model.load_editor(config, samples.null.shape[1], task["seed"])
     device = ray.train.torch.get_device()
-    sharded = config.parallel == "fsdp" and context.get_world_size() > 1
+    sharded = config.machines.parallel == "fsdp" and context.get_world_size() > 1
+    num_samples = config.validation.num_samples
     artist = finished.Artist(
-        config, samples, held_out[: config.num_samples], output / "samples" if rank == 0 else None
+        config, samples, held_out[:num_samples], output / "samples" if rank == 0 else None
     )
     worker = training.Worker(
         rank=rank,
         world_size=context.get_world_size(),
         device=device,
         wrap=partial(sharding.shard, device=device) if sharded else ray.train.torch.prepare_model,
-        loggers=loggers.build(config.loggers, output, task["editor"]) if rank == 0 else (),
+        loggers=loggers.build(config.output.loggers, output, task["editor"]) if rank == 0 else (),
         sharded=sharded,
         save=lambda state: _report(state, rank),
         restored=_restored(),
@@ -83,7 +96,7 @@ def _work(task: dict[str, Any]) -> None:
         config,
         worker,
         artist.scaling_factor,
-        artist.draw if held_out and config.num_samples else None,
+        artist.draw if held_out and num_samples else None,
     )
     if sharded:
         weights = sharding.whole(editor.state_dict(), keep=rank == 0)

@@ -69,13 +69,14 @@ class OpenAIServer:
     """
 
     def __init__(self, config: LanguageModelConfig) -> None:
-        base_url = config.base_url or os.environ.get("OPENAI_BASE_URL")
-        self.config = config.model_copy(update={"base_url": base_url})
+        base_url = config.server.base_url or os.environ.get("OPENAI_BASE_URL")
+        server = config.server.model_copy(update={"base_url": base_url})
+        self.config = config.model_copy(update={"server": server})
         self.key = os.environ.get("OPENAI_API_KEY")
         if not self.key and not base_url:
             raise UserError(
                 "language_model: OpenAI needs a key in the environment variable OPENAI_API_KEY; "
-                "for another server set language_model.base_url"
+                "for another server set language_model.server.base_url"
             )
         self.num_tokens_used = 0
         self._format = 0
@@ -95,13 +96,14 @@ class OpenAIServer:
             return executor.submit(asyncio.run, self._all(requests)).result()
 
     async def _all(self, requests: Sequence[Request]) -> list[str | ReplyFailure]:
-        limit = asyncio.Semaphore(self.config.max_concurrency)
+        limit = asyncio.Semaphore(self.config.server.max_concurrency)
+        timeout_s = self.config.server.timeout_s
         async with openai.AsyncOpenAI(
             # Servers that need no key still want the header.
             api_key=self.key or "none",
-            base_url=self.config.base_url,
+            base_url=self.config.server.base_url,
             # Connecting fails first, so that a server out of reach is told from a slow prompt.
-            timeout=openai.Timeout(self.config.timeout_s, connect=self.config.timeout_s / 2),
+            timeout=openai.Timeout(timeout_s, connect=timeout_s / 2),
             max_retries=0,
         ) as client:
             tasks = [asyncio.create_task(self._one(client, limit, item)) for item in requests]
@@ -140,7 +142,7 @@ class OpenAIServer:
             options = self._options(request, form)
             try:
                 # The client's own timeout is for each read: a server that drips would hang it.
-                async with asyncio.timeout(self.config.timeout_s):
+                async with asyncio.timeout(self.config.server.timeout_s):
                     completion = await self._send(client, request, options)
                 return self._text(completion, request, form)
             except (openai.APIError, TimeoutError, ValueError) as error:
@@ -154,7 +156,7 @@ class OpenAIServer:
                     self._dropped.add(name)
                 case Later(_, wait, blames_server):
                     num_failures += 1
-                    if num_failures == self.config.max_attempts:
+                    if num_failures == self.config.server.max_attempts:
                         return self._given_up(outcome)
                     if blames_server and wait is not None:
                         # Everyone waits: what is sent meanwhile would only be refused as well.
@@ -162,11 +164,11 @@ class OpenAIServer:
                     await asyncio.sleep(_backoff(num_failures, waits) if wait is None else wait)
 
     def _given_up(self, last: Later) -> ReplyFailure:
-        num_tries = self.config.max_attempts
+        num_tries = self.config.server.max_attempts
         if last.blames_server:
             raise RunError(
                 f"language model: {_where(self.config)}: {last.detail}, {num_tries} times. Check "
-                "the server and language_model.base_url and max_concurrency"
+                "the server and language_model.server.base_url and max_concurrency"
             )
         return ReplyFailure(f"After {num_tries} tries: {last.detail}.")
 
@@ -190,11 +192,11 @@ class OpenAIServer:
     async def _send(
         self, client: openai.AsyncOpenAI, request: Request, options: Mapping[str, Any]
     ) -> ChatCompletion:
-        budget = self.config.token_budget
+        budget = self.config.server.token_budget
         if budget is not None and self.num_tokens_used >= budget:
             raise RunError(
                 f"language model: the token budget is spent ({self.num_tokens_used} of {budget}). "
-                "Raise language_model.token_budget or set it to null"
+                "Raise language_model.server.token_budget or set it to null"
             )
         completion: ChatCompletion = await client.chat.completions.create(
             model=self.config.model.name,
@@ -233,7 +235,7 @@ def verdict(
         error: of openai's client, a timeout of our own, or a `ValueError` of an unusable answer.
         sent: the request's parameters beside model and messages, as this request had them:
             another may have dropped one meanwhile.
-        config: of the server; its `base_url` may come from the environment.
+        config: of the server; its `server.base_url` may come from the environment.
 
     Raises:
         RunError: no prompt can be answered: the key, the quota or the model is refused, or the
@@ -243,7 +245,7 @@ def verdict(
         return _verdict_on_status(error, sent, config)
     if isinstance(error, TimeoutError | openai.APITimeoutError):
         connects = type(error.__cause__).__name__ == "ConnectTimeout"
-        return Later(f"no reply within {config.timeout_s:g} s", blames_server=connects)
+        return Later(f"no reply within {config.server.timeout_s:g} s", blames_server=connects)
     if isinstance(error, openai.APIConnectionError):
         return Later(f"it cannot be reached ({error.__cause__ or error})", blames_server=True)
     return Later(f"the server's answer is no chat completion ({error})")
@@ -322,7 +324,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _where(config: LanguageModelConfig) -> str:
-    return config.base_url or "api.openai.com"
+    return config.server.base_url or "api.openai.com"
 
 
 def _words(error: openai.APIStatusError) -> str:

@@ -32,12 +32,11 @@ def config(folder: Path, **changes: Any) -> EditorConfig:
         "mllm": {"name": "package:reasonray/mini/zoo/mllm"},
         "image_size": 64,
         "batch_size": BATCH,
-        "micro_batch_size": BATCH,
         "alignment_steps": 0,
         "num_steps": STEPS,
         "num_warmup_steps": 0,
         "precision": "float32",
-        "checkpoint_every": 10**9,
+        "machines": {"micro_batch_size": BATCH, "checkpoint_every": 10**9},
         **changes,
     }
     made = EditorConfig.model_validate(settings)

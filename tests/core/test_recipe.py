@@ -70,6 +70,47 @@ def test_an_unknown_key_in_a_list_is_named_too(tmp_path: Path) -> None:
     assert "pools.0.max_actor: unknown key (did you mean max_actors?)" in text
 
 
+@pytest.mark.parametrize(
+    ("setting", "places"),
+    [
+        ("editor.num_workers=2", "editor.machines.num_workers"),
+        ("editor.num_gpus=1", "editor.machines.num_gpus"),
+        ("language_model.base_url=x", "language_model.server.base_url"),
+        ("validation.num_samples=2", "editor.validation"),
+        ("editor.machines.batch_size=2", "editor.batch_size"),
+        ("num_gpus=1", "pools.N.num_gpus or editor.machines.num_gpus"),
+    ],
+)
+def test_a_key_of_another_section_is_told_where_it_stands(setting: str, places: str) -> None:
+    key = setting.partition("=")[0].removesuffix(".num_samples")
+    assert message("mini", setting) == f"mini: {key}: unknown key (did you mean {places}?)"
+
+
+def test_a_value_where_a_section_stands_is_told_its_keys() -> None:
+    text = message("mini", "images=0.2")
+    assert text == "mini: images: is a section with the keys max_pixels, min_side (got 0.2)"
+
+
+@pytest.mark.parametrize(
+    ("setting", "decides"),
+    [
+        ("editor.learning_rate=1", True),
+        ("editor.validation_fraction=0.3", True),
+        ("editor.features=online", True),
+        ("editor.machines.checkpoint_every=7", False),
+        ("editor.machines.num_threads=7", False),
+        ("editor.validation.validate_every=7", False),
+        ("editor.validation.num_samples=7", False),
+        ("editor.output.lora_export=separate", False),
+    ],
+)
+def test_what_decides_a_step_stands_outside_machines_validation_and_output(
+    setting: str, decides: bool
+) -> None:
+    contents = [load("mini", settings).editor.content() for settings in ([setting], [])]
+    assert (contents[0] != contents[1]) == decides
+
+
 def test_a_wrong_type_shows_the_value() -> None:
     assert "stages.paint.num_inference_steps" in message(
         "mini", "stages.paint.num_inference_steps=x"
@@ -168,7 +209,8 @@ def test_any_setting_gives_a_recipe_or_one_line(setting: str) -> None:
 @pytest.mark.parametrize(
     "setting",
     ["pools.0.batch_size=3", "pools.1.max_actors=2", "output.block_rows=5",
-     "language_model.max_concurrency=3", "language_model.timeout_s=3"],
+     "language_model.server.max_concurrency=3", "language_model.server.timeout_s=3",
+     "language_model.server.base_url=http://host/v1", "editor.num_steps=3"],
 )  # fmt: skip
 def test_what_changes_no_row_leaves_the_hash(setting: str) -> None:
     assert load("mini", [setting]).hash() == load("mini").hash()

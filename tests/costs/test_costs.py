@@ -114,7 +114,7 @@ def test_the_settings_that_are_printed_make_the_recipe_as_planned(
     said = capsys.readouterr().out
     [line] = [line for line in said.splitlines() if line.startswith("  --set pools.")]
     settings = [word for word in line.split() if word != "--set"]
-    assert {"editor.num_workers=8", "editor.feature_actors=8"} < set(settings)
+    assert {"editor.machines.num_workers=8", "editor.machines.feature_actors=8"} < set(settings)
     assert said.count("as it stands") == 2
     given = load("paper", settings)
     assert all(
@@ -161,7 +161,7 @@ def test_an_actor_on_cores_takes_its_memorys_part_of_them() -> None:
 def test_price_and_number_are_of_the_kind_that_was_asked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert call(["plan", "paper", "--price", "2", "--set", "editor.num_gpus=0"]) == 0
+    assert call(["plan", "paper", "--price", "2", "--set", "editor.machines.num_gpus=0"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "at $2 an hour" in said
     assert "at $0.05 an hour" in said

@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig
 
 from reasonray.core.errors import UserError
-from reasonray.core.sections import ConnectorConfig, EditorConfig, ModelConfig
+from reasonray.core.sections import ConnectorConfig, EditorConfig, MachinesConfig, ModelConfig
 from reasonray.costs import architectures
 from reasonray.costs.counting import count
 from reasonray.costs.hardware import KINDS
@@ -23,19 +23,23 @@ def default() -> TrainingPlan:
     return planned()
 
 
-def planned(gpus: int | None = 8, **settings: Any) -> TrainingPlan:
-    config = EditorConfig.model_validate({"num_gpus": 1, **settings})
+def planned(gpus: int | None = 8, *, machines: Any = None, **settings: Any) -> TrainingPlan:
+    machines = {"num_gpus": 1, **(machines or {})}
+    config = EditorConfig.model_validate({"machines": machines, **settings})
     return plan_training(config, SAMPLES, KINDS["h100"], gpus, 0.2, price=3.0)
 
 
 def test_as_many_processes_are_planned_as_the_cluster_takes() -> None:
-    assert default().settings == ["editor.num_workers=8", "editor.feature_actors=8"]
+    assert default().settings == [
+        "editor.machines.num_workers=8",
+        "editor.machines.feature_actors=8",
+    ]
     assert default().own is not None
     assert default().own.hours == pytest.approx(8 * default().schedule.hours)
-    uncounted = planned(None, num_workers=2)
+    uncounted = planned(None, machines={"num_workers": 2})
     assert uncounted.settings == []
     assert uncounted.schedule == uncounted.own
-    assert planned(1, num_workers=2).own is None
+    assert planned(1, machines={"num_workers": 2}).own is None
 
 
 @pytest.mark.parametrize(
@@ -46,10 +50,10 @@ def test_as_many_processes_are_planned_as_the_cluster_takes() -> None:
 def test_workers_divide_the_batch_and_find_their_gpus(
     gpus: int, each: float, workers: int, actors: int
 ) -> None:
-    config = EditorConfig(num_gpus=each)
+    config = EditorConfig(machines=MachinesConfig(num_gpus=each))
     assert processes(config, KINDS["h100"], gpus) == (workers, actors)
     with pytest.raises(UserError, match="--gpus 1: a process of the training takes 2 H100s"):
-        processes(EditorConfig(num_gpus=2), KINDS["h100"], 1)
+        processes(EditorConfig(machines=MachinesConfig(num_gpus=2)), KINDS["h100"], 1)
 
 
 def test_a_batch_takes_its_passes_however_small_it_is() -> None:
@@ -60,11 +64,13 @@ def test_a_batch_takes_its_passes_however_small_it_is() -> None:
 
 
 def test_small_micro_batches_and_feature_batches_take_longer() -> None:
-    small = planned(micro_batch_size=1, feature_batch_size=1, condition="text")
+    small, large = (
+        planned(machines={"micro_batch_size": n, "feature_batch_size": n}, condition="text")
+        for n in (1, 64)
+    )
     assert small.schedule.step_seconds == pytest.approx(128 * 3 * CALL_S)
     # Latents of two pictures and two texts.
     assert small.feature_hours == pytest.approx(SAMPLES * 4 * CALL_S / 3600)
-    large = planned(micro_batch_size=64, feature_batch_size=64, condition="text")
     assert large.schedule.step_seconds < small.schedule.step_seconds / 10
     assert large.feature_hours < small.feature_hours / 10
     assert default().features.calls == 5
@@ -110,7 +116,9 @@ def test_activations_are_what_cudas_autocast_keeps_of_stable_diffusion() -> None
     ).saved
 
     def activations(precision: str) -> float:
-        config = EditorConfig.model_validate({"precision": precision, "micro_batch_size": 2})
+        config = EditorConfig.model_validate(
+            {"precision": precision, "machines": {"micro_batch_size": 2}}
+        )
         return memory_plan(config, unet, None, 0, saved, 1)[0].activations
 
     # 363 MiB a sample under its rules of what is float32, and 526 if all is.
@@ -129,7 +137,10 @@ def test_adapters_are_counted_as_peft_makes_them() -> None:
 
 def test_alignment_on_encodings_needs_no_unet() -> None:
     other, same = (
-        planned(connector={"kind": "resampler", "num_queries": number}, micro_batch_size=128)
+        planned(
+            connector={"kind": "resampler", "num_queries": number},
+            machines={"micro_batch_size": 128},
+        )
         for number in (60, 77)
     )
     assert other.alignment_flops == pytest.approx(other.flops)

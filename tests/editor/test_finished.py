@@ -41,7 +41,8 @@ def trained(request: pytest.FixtureRequest, tmp_path: Path) -> Trained:
 
 def write(trained: Trained, lora_export: str, folder: Path) -> Path:
     config, editor, _, data = trained
-    changed = config.model_copy(update={"lora_export": lora_export})
+    output = config.output.model_copy(update={"lora_export": lora_export})
+    changed = config.model_copy(update={"output": output})
     finished.write_editor(editor, changed, folder, data, {"parts": ["I"]})
     return folder
 

@@ -24,7 +24,7 @@ from reasonray.core.errors import UserError
 from reasonray.core.lock import locked
 from reasonray.core.recipe import RECIPES, load
 from reasonray.editor.features_job import LOCK
-from reasonray.editor.job import _check_same as check_same
+from reasonray.editor.job import check_settings
 from reasonray.editor.pipeline import ReasonEditPipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
@@ -39,7 +39,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("job")
     content = yaml.safe_load((RECIPES / "mini.yaml").read_text())
     content["editor"] = tiny_base.editor_settings(
-        folder, num_steps=NUM_STEPS, validate_every=100, checkpoint_every=4
+        folder,
+        num_steps=NUM_STEPS,
+        validation={"validate_every": 100},
+        machines={"checkpoint_every": 4},
     )
     (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
     tiny_base.data(folder / "data", [tiny_base.sample(number) for number in range(20)])
@@ -155,7 +158,7 @@ def test_two_workers_learn_what_one_does(
     whole: Path, place: Path, tmp_path: Path, parallel: str
 ) -> None:
     settings = ["num_workers=2", "micro_batch_size=2", f"parallel={parallel}"]
-    driver = start(place, tmp_path / "out", *[f"editor.{setting}" for setting in settings])
+    driver = start(place, tmp_path / "out", *[f"editor.machines.{each}" for each in settings])
     assert driver.wait(timeout=280) == 0
     ours, theirs = losses(tmp_path / "out"), losses(whole)
     assert ours.keys() == theirs.keys()
@@ -168,74 +171,123 @@ def test_two_workers_learn_what_one_does(
     assert all(torch.allclose(unets[0][name], unets[1][name], atol=1e-3) for name in unets[1])
 
 
-def test_what_cannot_be_trained_on_is_said(
-    place: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def refused(
+    capsys: pytest.CaptureFixture[str], place: Path, output: Path, *options: str | Path
+) -> str:
+    """The message of a training that stops; of an option given twice the last one counts."""
+    arguments = ["train", place / "recipe.yaml", "--data", place / "data", "--output", output]
+    assert call([str(each) for each in (*arguments, *options)]) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--parts", "III"], "no accepted sample"),
+        (["--parts", "I,IV"], "parts IV: unknown"),
+        (["--output", "s3://bucket/there"], "output s3://bucket/there: must be a folder"),
+        (["--features", "s3://bucket/there"], "features s3://bucket/there: must be a folder"),
+        (
+            ["--set", "editor.machines.num_workers=3"],
+            "batch_size 4 does not divide by machines.num_workers 3",
+        ),
+        (
+            ["--set", "editor.connector={kind: resampler, num_heads: 7}"],
+            "num_heads 7: must divide 64",
+        ),
+        (["--set", "editor.validation_fraction=1"], "editor.validation_fraction"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_any_work(
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    assert message in refused(capsys, place, tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_without_an_editor_is_said(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = yaml.safe_load((RECIPES / "mini.yaml").read_text())
     del content["editor"]
-    (tmp_path / "no.yaml").write_text(yaml.safe_dump(content))
-    without = ["train", str(tmp_path / "no.yaml"), "--data", str(place / "data")]
-    assert call([*without, "--output", str(tmp_path / "m")]) == 2
-    assert "no section editor" in capsys.readouterr().err
-    recipe = ["train", str(place / "recipe.yaml")]
-    assert call([*recipe, "--data", str(tmp_path), "--output", str(tmp_path / "a")]) == 2
-    assert "no complete output" in capsys.readouterr().err
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
+    message = refused(capsys, tmp_path, tmp_path / "out", "--data", place / "data")
+    assert "no section editor" in message
+
+
+def test_a_folder_without_a_dataset_is_said(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, place, tmp_path / "out", "--data", tmp_path)
+    assert "no complete output" in message
+
+
+def test_a_record_that_cannot_be_read_is_said(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     unreadable = tiny_base.sample(0, input_image={"bytes": b"no picture", "path": "a.png"})
-    bad = tiny_base.data(tmp_path / "bad", [unreadable])
-    assert call([*recipe, "--data", str(bad), "--output", str(tmp_path / "c")]) == 2
-    assert "record I/toy/0000/0: input_image: a.png" in capsys.readouterr().err
-    data = ["--data", str(place / "data")]
-    with locked(tmp_path / "d" / LOCK, tmp_path / "d"):
-        assert call([*recipe, *data, "--output", str(tmp_path / "d")]) == 2
-    assert "another run" in capsys.readouterr().err
+    data = tiny_base.data(tmp_path / "data", [unreadable])
+    message = refused(capsys, place, tmp_path / "out", "--data", data)
+    assert "record I/toy/0000/0: input_image: a.png" in message
+
+
+def test_a_folder_that_another_training_writes_is_said(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(tmp_path / "out" / LOCK, tmp_path / "out"):
+        assert "another run" in refused(capsys, place, tmp_path / "out")
+
+
+def test_features_that_another_training_computes_are_said(
+    place: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     key = next((place / "features").glob("*/features.json")).parent.name
-    with locked(tmp_path / "shared" / key / LOCK, tmp_path / "shared" / key):
-        shared = ["--features", str(tmp_path / "shared"), "--output", str(tmp_path / "e")]
-        assert call([*recipe, *data, *shared]) == 2
-    assert f"shared/{key}: another run is writing" in capsys.readouterr().err
-    assert call([*recipe, *data, "--output", str(tmp_path / "b"), "--parts", "III"]) == 2
-    assert "no accepted sample" in capsys.readouterr().err
-    assert call([*recipe, *data, "--output", str(tmp_path / "b"), "--parts", "I,IV"]) == 2
-    assert "parts IV: unknown" in capsys.readouterr().err
-    for place_of in ("--output", "--features"):
-        words = [*recipe, *data, "--output", str(tmp_path / "b"), place_of, "s3://bucket/there"]
-        assert call(words) == 2
-        assert f"{place_of[2:]} s3://bucket/there: must be a folder" in capsys.readouterr().err
-    for wrong, said in (
-        ("num_workers=3", "batch_size 4 does not divide by num_workers 3"),
-        ("connector={kind: resampler, num_heads: 7}", "num_heads 7: must divide 64"),
-        ("validation=1", "editor.validation"),
-    ):
-        settings = ["--set", f"editor.{wrong}"]
-        assert call([*recipe, *data, "--output", str(tmp_path / "b"), *settings]) == 2
-        assert said in capsys.readouterr().err
-    assert not (tmp_path / "b").exists()
-    other = ["--set", "editor.learning_rate=0.5"]
-    assert call([*recipe, *data, "--output", str(whole), *other]) == 2
-    assert "editor.learning_rate" in capsys.readouterr().err
+    shared = tmp_path / "shared"
+    with locked(shared / key / LOCK, shared / key):
+        message = refused(capsys, place, tmp_path / "out", "--features", shared)
+    assert f"shared/{key}: another run is writing" in message
+
+
+def test_a_training_does_not_go_on_with_other_settings(
+    place: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, place, whole, "--set", "editor.learning_rate=0.5")
+    assert "editor.learning_rate" in message
 
 
 def test_other_data_at_the_same_place_is_not_gone_on_with(whole: Path, place: Path) -> None:
     recipe = load(place / "recipe.yaml")
-    check_same(whole, recipe, place / "data", ["I"])
+    check_settings(whole, recipe, place / "data", ["I"])
     manifest = place / "data" / "manifest.json"
     kept = manifest.read_text()
     manifest.write_text(f"{kept} ")
     try:
         with pytest.raises(UserError, match=r"different: data\.content; give another"):
-            check_same(whole, recipe, place / "data", ["I"])
+            check_settings(whole, recipe, place / "data", ["I"])
     finally:
         manifest.write_text(kept)
 
 
 def test_settings_may_change_until_there_is_a_checkpoint(place: Path, tmp_path: Path) -> None:
     recipes = [load(place / "recipe.yaml", [f"editor.learning_rate={rate}"]) for rate in (1, 2, 3)]
-    check_same(tmp_path, recipes[0], place / "data", ["I"])
+    check_settings(tmp_path, recipes[0], place / "data", ["I"])
     for name in ("run", "features", "tensorboard"):
         (tmp_path / name).mkdir()
-    check_same(tmp_path, recipes[1], place / "data", ["I"])
+    check_settings(tmp_path, recipes[1], place / "data", ["I"])
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["features", "training.json"]
     (tmp_path / "run" / "checkpoint_1").mkdir(parents=True)
-    check_same(tmp_path, recipes[1], place / "data", ["I"])
+    check_settings(tmp_path, recipes[1], place / "data", ["I"])
     with pytest.raises(UserError, match=r"different: editor\.learning_rate"):
-        check_same(tmp_path, recipes[2], place / "data", ["I"])
+        check_settings(tmp_path, recipes[2], place / "data", ["I"])
+
+
+def test_what_decides_no_step_may_change_at_any_time(place: Path, tmp_path: Path) -> None:
+    check_settings(tmp_path, load(place / "recipe.yaml"), place / "data", ["I"])
+    (tmp_path / "run" / "checkpoint_1").mkdir(parents=True)
+    others = ["machines.checkpoint_every=9", "validation.validate_every=9", "output.loggers=[]"]
+    changed = load(place / "recipe.yaml", [f"editor.{each}" for each in others])
+    check_settings(tmp_path, changed, place / "data", ["I"])

@@ -222,6 +222,6 @@ def test_a_logger_that_is_not_installed_is_said_before_any_work(
     with pytest.raises(UserError, match="wandb is not installed: pip install wandb"):
         loggers.check(["wandb"])
     arguments = ["train", "paper", "--data", str(tmp_path), "--output", str(tmp_path / "out")]
-    assert call([*arguments, "--set", "editor.loggers=[mlflow]"]) == 2
-    assert "editor.loggers: mlflow is not installed" in capsys.readouterr().err
+    assert call([*arguments, "--set", "editor.output.loggers=[mlflow]"]) == 2
+    assert "editor.output.loggers: mlflow is not installed" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -7,18 +7,9 @@ import pytest
 import tiny_editor
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
-from PIL import Image
+from tiny_editor import picture
 
-from reasonray.editor.conditioning import multimodal_states, null_states
-from reasonray.editor.connector import Connector
 from reasonray.editor.pipeline import ReasonEditPipeline
-from reasonray.editor.unet import with_image_channels
-
-
-def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
 def editor(kind: str = "mlp", **options: Any) -> ReasonEditPipeline:
@@ -121,43 +112,6 @@ def test_batch_mates_change_nothing(kind: str, tokens: str) -> None:
         assert np.abs(together[i] - alone[0]).max() < 1 / 255
 
 
-def test_picture_and_instruction_both_reach_the_condition() -> None:
-    parts = tiny_editor.multimodal_parts()
-    mllm, processor = parts["mllm"], parts["processor"]
-
-    def states(seed: int, said: str) -> Any:
-        return multimodal_states(mllm, processor, [picture(seed)], [said], "text")[0][:, -1]
-
-    base = states(0, "Show what it makes.")
-    assert not torch.allclose(base, states(1, "Show what it makes."), atol=1e-4)
-    assert not torch.allclose(base, states(0, "Show what it wants."), atol=1e-4)
-
-
-def test_text_tokens_are_the_last_of_all_tokens() -> None:
-    parts = tiny_editor.multimodal_parts()
-    asked = (parts["mllm"], parts["processor"], [picture(0), picture(1)], ["Go.", "Go on, please."])
-    every, every_mask = multimodal_states(*asked, "all")
-    text, text_mask = multimodal_states(*asked, "text")
-    length = text.shape[1]
-    assert torch.equal(every[:, -length:], text)
-    assert torch.equal(every_mask[:, -length:], text_mask)
-    places = parts["mllm"].config.image_seq_length
-    assert every.shape[1] - length >= places
-    assert not text_mask[0].all()
-    assert text_mask[1].all()
-    last, last_mask = multimodal_states(*asked, "last")
-    assert torch.equal(last[:, 0], torch.stack([text[0, text_mask[0]][-1], text[1, -1]]))
-    assert last_mask.shape == (2, 1)
-    assert last_mask.all()
-
-
-def test_the_null_condition_has_no_picture_of_its_own() -> None:
-    parts = tiny_editor.multimodal_parts()
-    states, mask = null_states(parts["mllm"], parts["processor"], "text")
-    assert states.shape[0] == 1
-    assert mask.all()
-
-
 @pytest.mark.parametrize("kind", ["mlp", "resampler"])
 def test_a_saved_editor_edits_as_before(kind: str, tmp_path: Path) -> None:
     pipe = editor(kind, tokens="text")
@@ -168,38 +122,6 @@ def test_a_saved_editor_edits_as_before(kind: str, tmp_path: Path) -> None:
     loaded.set_progress_bar_config(disable=True)
     before = edited(pipe, picture(), "Show what it makes.", [5])
     assert np.abs(edited(loaded, picture(), "Show what it makes.", [5]) - before).max() < 1e-5
-
-
-def test_an_mlp_maps_each_token_alone_and_a_resampler_gives_a_fixed_length() -> None:
-    torch.manual_seed(0)
-    states, mask = torch.randn(2, 9, 12), torch.ones(2, 9, dtype=torch.bool)
-    mask[1, 6:] = False
-    mlp = Connector(12, 16)
-    given, given_mask = mlp(states, mask)
-    assert given.shape == (2, 9, 16)
-    assert torch.equal(given_mask, mask)
-    assert torch.allclose(mlp(states[:, 3:4], mask[:, 3:4])[0], given[:, 3:4], atol=1e-6)
-    resampler = Connector(12, 16, kind="resampler", num_queries=5, num_heads=2)
-    read, read_mask = resampler(states, mask)
-    assert read.shape == (2, 5, 16)
-    assert read_mask.all()
-    states[1, 6:] = 9.0
-    assert torch.allclose(resampler(states, mask)[0], read, atol=1e-6)
-
-
-def test_new_image_channels_start_silent() -> None:
-    plain = tiny_editor.unet(in_channels=4)
-    noisy, source = torch.randn(2, 4, 16, 16), torch.randn(2, 4, 16, 16)
-    text = torch.randn(2, 3, tiny_editor.WIDTH)
-    with torch.no_grad():
-        expected = plain(noisy, 10, encoder_hidden_states=text).sample
-        wide = with_image_channels(plain, 4)
-        got = wide(torch.cat([noisy, source], 1), 10, encoder_hidden_states=text).sample
-    assert wide.config.in_channels == 8
-    assert torch.allclose(got, expected, atol=1e-6)
-    assert with_image_channels(wide, 4) is wide
-    with pytest.raises(ValueError, match="9 channels"):
-        with_image_channels(tiny_editor.unet(in_channels=9), 4)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class StoppedError(Exception):
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with settings and features."""
     folder = tmp_path_factory.mktemp("sharding")
-    settings = tiny_base.editor_settings(folder, num_steps=9, micro_batch_size=1)
+    settings = tiny_base.editor_settings(folder, num_steps=9, machines={"micro_batch_size": 1})
     (folder / "editor.json").write_text(json.dumps(settings))
     config = EditorConfig.model_validate(settings)
     data = tiny_base.data(folder / "data", [tiny_base.sample(number) for number in range(20)])
@@ -48,7 +48,7 @@ def work(rank: int, world_size: int, port: int, place: Path, folder: Path, given
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
     samples = features.Features(place / "features")
-    trained_on, held_out = split(samples.ids, config.validation)
+    trained_on, held_out = split(samples.ids, config.validation_fraction)
     small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0})
     count = 0
 

@@ -44,29 +44,34 @@ def mllm(folder: Path) -> Path:
     return folder
 
 
-def editor_settings(folder: Path, **changes: object) -> dict[str, Any]:
-    """An `editor` section that trains these for a few steps."""
-    return {
+def editor_settings(folder: Path, **changes: Any) -> dict[str, Any]:
+    """An `editor` section that trains these for a few steps; a change to a section adds to it."""
+    settings: dict[str, Any] = {
         "base": {"name": str(base(folder / "base"))},
         "mllm": {"name": str(mllm(folder / "mllm"))},
         "image_size": SIZE,
         "connector": {"num_heads": 2, "num_queries": 6},
         "tokens": "text",
         "batch_size": 4,
-        "micro_batch_size": 4,
         "alignment_steps": 3,
         "num_steps": 5,
         "num_warmup_steps": 2,
         "learning_rate": 1e-3,
         "ema_decay": 0.5,
-        "validation": 0.2,
+        "validation_fraction": 0.2,
         "precision": "float32",
-        "checkpoint_every": 2,
-        "validate_every": 3,
-        "num_samples": 1,
-        "num_inference_steps": 2,
-        **changes,
+        "machines": {"micro_batch_size": 4, "checkpoint_every": 2},
+        "validation": {"validate_every": 3, "num_samples": 1, "num_inference_steps": 2},
     }
+    for key, value in changes.items():
+        settings[key] = {**settings[key], **value} if isinstance(value, dict) else value
+    return settings
+
+
+def with_micro_batches(config: EditorConfig, size: int) -> EditorConfig:
+    """The same settings with another `machines.micro_batch_size`."""
+    machines = config.machines.model_copy(update={"micro_batch_size": size})
+    return config.model_copy(update={"machines": machines})
 
 
 def picture(seed: int) -> Image:

@@ -3,8 +3,10 @@
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from reasonray.editor.connector import Connector
@@ -81,3 +83,9 @@ def multimodal_parts(kind: str = "mlp") -> dict[str, Any]:
         num_heads=2,
     )
     return {"mllm": mllm, "processor": processor, "connector": connector.eval()}
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)

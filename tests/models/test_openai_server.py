@@ -9,7 +9,7 @@ import pytest
 from lying_server import Answer, LyingServer
 
 from reasonray.core.errors import RunError, UserError
-from reasonray.core.sections import LanguageModelConfig, ModelConfig
+from reasonray.core.sections import LanguageModelConfig, ModelConfig, ServerConfig
 from reasonray.models import openai_server
 from reasonray.models.language_model import ReplyFailure, Request, load_language_model
 from reasonray.models.openai_server import Drop, Later, OpenAIServer, verdict
@@ -26,7 +26,8 @@ def quick_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def client(server: LyingServer, **settings: object) -> OpenAIServer:
     given = {"base_url": server.url, "timeout_s": 20.0, "max_attempts": 3, **settings}
-    return OpenAIServer(LanguageModelConfig(model=ModelConfig(name="liar"), **given))
+    section = {"model": {"name": "liar"}, "server": given}
+    return OpenAIServer(LanguageModelConfig.model_validate(section))
 
 
 def ask(text: str, *, schema: dict | None = SCHEMA, seed: int = 2**40 + 7) -> Request:
@@ -290,7 +291,8 @@ def test_it_answers_inside_a_running_event_loop(lying_server: LyingServer) -> No
 
 
 def test_stages_that_name_the_same_model_share_it(lying_server: LyingServer) -> None:
-    config = LanguageModelConfig(model=ModelConfig(name="liar"), base_url=lying_server.url)
+    server = ServerConfig(base_url=lying_server.url)
+    config = LanguageModelConfig(model=ModelConfig(name="liar"), server=server)
     same = LanguageModelConfig.model_validate(json.loads(config.model_dump_json()))
     assert load_language_model(config) is load_language_model(same)
 
@@ -298,7 +300,8 @@ def test_stages_that_name_the_same_model_share_it(lying_server: LyingServer) -> 
 WITH_ALL = {"temperature": 0, "seed": 1, "max_tokens": 9, "response_format": {}}
 HTTP_REQUEST = httpx.Request("POST", "http://liar/v1/chat/completions")
 CONFIG = LanguageModelConfig(
-    model=ModelConfig(name="liar"), base_url="http://liar/v1", timeout_s=20.0
+    model=ModelConfig(name="liar"),
+    server=ServerConfig(base_url="http://liar/v1", timeout_s=20.0),
 )
 
 

@@ -6,7 +6,7 @@ from lying_server import Answer, LyingServer
 
 from reasonray.core.errors import RunError
 from reasonray.core.record import Row
-from reasonray.core.sections import LanguageModelConfig, ModelConfig, ProposeConfig
+from reasonray.core.sections import LanguageModelConfig, ModelConfig, ProposeConfig, ServerConfig
 from reasonray.models import openai_server
 from reasonray.stages.propose import Propose
 
@@ -30,9 +30,7 @@ def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 def stage(server: LyingServer, **settings: Any) -> Propose:
     language_model = LanguageModelConfig(
         model=ModelConfig(name="liar"),
-        base_url=server.url,
-        timeout_s=2.0,
-        max_attempts=3,
+        server=ServerConfig(base_url=server.url, timeout_s=2.0, max_attempts=3),
         **settings,
     )
     return Propose(ProposeConfig(num_retries=RETRIES), language_model, seed=3)

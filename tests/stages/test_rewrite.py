@@ -5,12 +5,14 @@ import pytest
 from lying_server import Answer, LyingServer
 
 from reasonray.core.record import Row
-from reasonray.core.sections import LanguageModelConfig, ModelConfig, RewriteConfig
+from reasonray.core.sections import LanguageModelConfig, ModelConfig, RewriteConfig, ServerConfig
 from reasonray.stages.rewrite import Rewrite
 
 
 def stage(server: LyingServer, num_candidates: int = 2) -> Rewrite:
-    language_model = LanguageModelConfig(model=ModelConfig(name="liar"), base_url=server.url)
+    language_model = LanguageModelConfig(
+        model=ModelConfig(name="liar"), server=ServerConfig(base_url=server.url)
+    )
     config = RewriteConfig(num_candidates=num_candidates, num_retries=1)
     return Rewrite(config, language_model, seed=3)
 

@@ -5,12 +5,14 @@ import pytest
 from lying_server import Answer, LyingServer
 
 from reasonray.core.record import Row
-from reasonray.core.sections import LanguageModelConfig, ModelConfig, SelectConfig
+from reasonray.core.sections import LanguageModelConfig, ModelConfig, SelectConfig, ServerConfig
 from reasonray.stages.select import Select
 
 
 def stage(server: LyingServer) -> Select:
-    language_model = LanguageModelConfig(model=ModelConfig(name="liar"), base_url=server.url)
+    language_model = LanguageModelConfig(
+        model=ModelConfig(name="liar"), server=ServerConfig(base_url=server.url)
+    )
     return Select(SelectConfig(num_retries=1), language_model, seed=3)
 
 

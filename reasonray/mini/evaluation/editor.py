@@ -50,9 +50,9 @@ def edited(pipe: Any, wanted: Sequence[Edit], config: EditorConfig) -> list[Pict
         images = pipe(
             image=[Image.fromarray(render(edit.scene)) for edit in part],
             instruction=[edit.instruction for edit in part],
-            num_inference_steps=config.num_inference_steps,
-            guidance_scale=config.guidance_scale,
-            image_guidance_scale=config.image_guidance_scale,
+            num_inference_steps=config.validation.num_inference_steps,
+            guidance_scale=config.validation.guidance_scale,
+            image_guidance_scale=config.validation.image_guidance_scale,
             generator=[torch.Generator().manual_seed(start + i) for i in range(len(part))],
         ).images
         made += [np.asarray(image) for image in images]

@@ -1,0 +1,174 @@
+"""The cache of features: its content, its key, and what is said of a damaged one."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiny_base
+
+from reasonray.core.errors import UserError
+from reasonray.core.sections import EditorConfig, ModelConfig
+from reasonray.editor import features, frozen, model
+from reasonray.editor.batches import split
+
+
+def test_every_record_has_features_of_one_shape(
+    samples: features.Features, config: EditorConfig
+) -> None:
+    assert len(samples.ids) == len(set(samples.ids)) == 20
+    for sample in samples.take(range(20)):
+        assert sample.source.shape == sample.target.shape == samples.latent_shape == (4, 16, 16)
+        assert sample.reasoning.shape[1] == samples.null.shape[1] == 128
+        assert sample.taught is not None
+        assert len(sample.taught) == 24
+    short, long = samples.take([0, 2])
+    assert len(long.reasoning) > len(short.reasoning)
+
+
+def test_a_mirrored_variant_is_cached_when_the_recipe_says_so(
+    config: EditorConfig, data: Path, tmp_path: Path
+) -> None:
+    both = tiny_base.cached(config.model_copy(update={"flip": True}), data, tmp_path / "flipped")
+    assert len(both.ids) == 40
+    plain, mirrored = both.take([0, 1])
+    assert mirrored.id == f"{plain.id}|flipped"
+    assert not np.allclose(plain.source, mirrored.source, atol=0.01)
+    trained_on, held_out = split(both.ids, 0.3)
+    names = [{both.ids[i].partition("|")[0] for i in side} for side in (trained_on, held_out)]
+    assert names[0].isdisjoint(names[1])
+    assert names[1]
+
+
+def test_another_model_or_dataset_or_preprocessing_is_another_cache(
+    config: EditorConfig, data: Path, tmp_path: Path
+) -> None:
+    first = features.key(config, data, ["I"])
+    assert first == features.key(config, data, ["I"])
+    others = [
+        config.model_copy(update={"image_size": 64}),
+        config.model_copy(update={"tokens": "all"}),
+        config.model_copy(update={"flip": True}),
+        config.model_copy(update={"alignment_steps": 0}),
+        config.model_copy(update={"mllm": config.base}),
+        config.model_copy(update={"vae": config.base}),
+    ]
+    keys = [features.key(other, data, ["I"]) for other in others]
+    more = tiny_base.data(tmp_path / "more", [tiny_base.sample(number) for number in range(21)])
+    keys += [features.key(config, data, ["I", "II"]), features.key(config, more, ["I"])]
+    assert len({first, *keys}) == len(keys) + 1
+    again = config.model_copy(update={"learning_rate": 1.0})
+    assert features.key(tiny_base.with_micro_batches(again, 1), data, ["I"]) == first
+
+
+def test_a_model_changed_in_its_folder_is_another_cache(
+    config: EditorConfig, data: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(config.base.name, tmp_path / "base")
+    moved = config.model_copy(update={"base": ModelConfig(name=str(folder))})
+    first = features.key(moved, data, ["I"])
+    for part, counts in (("unet", False), ("vae", True)):
+        [path] = (folder / part).glob("*.safetensors")
+        path.touch()
+        assert (features.key(moved, data, ["I"]) != first) == counts
+
+
+HUB = """
+import sys
+from pathlib import Path
+import tiny_base
+from reasonray.editor import features
+from reasonray.core.sections import EditorConfig
+
+config, (data, folder) = EditorConfig.model_validate_json(sys.argv[1]), map(Path, sys.argv[2:])
+tiny_base.cached(config, data, folder)
+pinned = features.pinned(config, folder)
+print(pinned.base.revision, pinned.mllm.revision)
+"""
+
+
+def test_training_loads_the_commits_that_the_features_were_computed_with(
+    config: EditorConfig, data: Path, tmp_path: Path
+) -> None:
+    commits = {"base": "0" * 40, "mllm": "1" * 40}
+    for name, commit in commits.items():
+        cached = tmp_path / f"hub/models--me--{name}"
+        (cached / "refs").mkdir(parents=True)
+        (cached / "refs/main").write_text(commit)
+        (cached / "snapshots").mkdir()
+        (cached / "snapshots" / commit).symlink_to(Path(getattr(config, name).name))
+    models = {name: ModelConfig(name=f"me/{name}") for name in commits}
+    hub = config.model_copy(update=models).model_dump_json()
+    done = subprocess.run(
+        [sys.executable, "-c", HUB, hub, str(data), str(tmp_path / "features")],
+        env={
+            **os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == list(commits.values())
+
+
+def test_a_vae_of_its_own_stands_in_for_the_bases(
+    config: EditorConfig, data: Path, samples: features.Features, tmp_path: Path
+) -> None:
+    base = Path(config.base.name)
+    without = tmp_path / "base"
+    shutil.copytree(base, without, ignore=shutil.ignore_patterns("vae"))
+    parts = {"base": ModelConfig(name=str(without)), "vae": ModelConfig(name=str(base / "vae"))}
+    same = tiny_base.cached(config.model_copy(update=parts), data, tmp_path / "features")
+    for ours, theirs in zip(same.take(range(20)), samples.take(range(20)), strict=True):
+        assert np.array_equal(ours.source, theirs.source)
+    with pytest.raises(UserError, match="/vae: no AutoencoderKL"):
+        model.load_vae(config.model_copy(update={"base": parts["base"]}))
+
+
+def test_bad_features_are_one_clear_message(
+    config: EditorConfig, data: Path, samples: features.Features, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no finished features"):
+        features.Features(tmp_path)
+    made = tiny_base.cached(config, data, tmp_path / "features")
+    path = next((tmp_path / "features").glob("*-00000.arrow"))
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    spoilt = table.set_column(1, "source", pa.array([b"123456"] * 8, pa.large_binary()))
+    assert made.ids
+    with pa.ipc.new_file(str(tmp_path / "spoilt"), spoilt.schema) as sink:
+        sink.write_table(spoilt)
+    (tmp_path / "spoilt").replace(path)
+    broken = features.Features(tmp_path / "features")
+    with pytest.raises(UserError, match=r"I/toy/0000/0: source has 3 values"):
+        broken.take([0])
+    rows = [tiny_base.sample(0, input_image={"bytes": b"no picture", "path": "a.png"})]
+    bad = tiny_base.data(tmp_path / "bad", rows)
+    chunk = features.chunks(bad, ["I"], tmp_path)[0]
+    with pytest.raises(UserError, match=r"record I/toy/0000/0: input_image: a\.png"):
+        features.write_chunk(chunk, frozen.Frozen(config), 4)
+    assert not list(tmp_path.glob("*.arrow"))
+
+
+@pytest.mark.parametrize("pattern", ["features.json", "*-00000.arrow"])
+def test_a_damaged_cache_is_one_clear_message(
+    config: EditorConfig, samples: features.Features, place: Path, tmp_path: Path, pattern: str
+) -> None:
+    folder = shutil.copytree(place / "features", tmp_path / "copy")
+    assert features.Features(folder).ids == samples.ids
+    [path] = folder.glob(pattern)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"damaged .*; delete this folder and run again"):
+        features.Features(folder)
+    if path.name == features.INFO:
+        with pytest.raises(UserError, match="damaged"):
+            features.pinned(config, folder)
+    path.unlink()
+    with pytest.raises(UserError, match=r"damaged|no finished features"):
+        features.Features(folder)
