@@ -40,7 +40,7 @@ def direct_sentence(template: str, selected: str, target: str, *, capital: bool 
 def with_article(name: str, caption: str) -> str:
     """The name as the caption introduces it ("some milk", "two dogs"), else with a or an."""
     spelled = r"\W+".join(re.escape(word) for word in words(name))
-    found = re.search(rf"\b({_ARTICLES})\s+({spelled})\b", caption, re.IGNORECASE)
-    if found:
-        return f"{found[1].lower()} {name}"
+    introduction = re.search(rf"\b({_ARTICLES})\s+({spelled})\b", caption, re.IGNORECASE)
+    if introduction:
+        return f"{introduction[1].lower()} {name}"
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -122,13 +122,13 @@ def parse_replacement(reply: str, *, caption: str, categories: Sequence[str]) ->
         ReplyError: invalid_reply, category_not_offered, unfit_target or not_indirect.
     """
     content = _json_object(reply)
-    named = _text(content, "selected_category")
+    selection = _text(content, "selected_category")
     offered = {" ".join(words(category)): category for category in categories}
-    selected = offered.get(" ".join(words(named)))
+    selected = offered.get(" ".join(words(selection)))
     if selected is None:
         raise ReplyError(
             "category_not_offered",
-            f'The selected category "{named}" is not one of: {", ".join(categories)}.',
+            f'The selected category "{selection}" is not one of: {", ".join(categories)}.',
         )
     target = _target(_text(content, "target_category"), selected, caption, categories)
     candidate = _candidate(content)

@@ -48,12 +48,12 @@ class PromptTemplate:
             fields: every field of the user part; pass captions through `one_line`, so that none
                 can look like another field.
         """
-        asked: list[Message] = []
+        chat: list[Message] = []
         if self.system:
-            asked.append({"role": "system", "content": self.system})
+            chat.append({"role": "system", "content": self.system})
         content = string.Template(self.user).substitute(fields)
-        asked.append({"role": "user", "content": content})
-        return asked
+        chat.append({"role": "user", "content": content})
+        return chat
 
 
 def one_line(text: str) -> str:

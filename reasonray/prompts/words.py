@@ -44,8 +44,8 @@ def same(a: str, b: str) -> bool:
 
 def mentions(text: str, phrase: str) -> bool:
     """Whether a text holds all words of a phrase in a row, in any form and joining."""
-    wanted = words(phrase)
-    return bool(wanted) and _find(words(text), wanted) is not None
+    tokens = words(phrase)
+    return bool(tokens) and _find(words(text), tokens) is not None
 
 
 def naming(text: str, names: Iterable[str]) -> str | None:
@@ -59,9 +59,9 @@ def naming(text: str, names: Iterable[str]) -> str | None:
     tokens = words(text)
     for name in names:
         for phrase in _phrases(name):
-            found = _find(tokens, phrase)
-            if found is not None:
-                return found
+            stretch = _find(tokens, phrase)
+            if stretch is not None:
+                return stretch
             for token in tokens:
                 if any(same(token, head) or _compounds(token, head) for head in _heads(phrase)):
                     return token
@@ -74,12 +74,12 @@ def introduced(before: str, *after: str) -> list[str]:
     For Part I: what the edited caption and the direct instruction bring in.
     """
     known = words(before)
-    found: list[str] = []
+    telling: list[str] = []
     for word in words(" ".join(after)):
-        if word in _PLAIN or word in found or any(same(word, other) for other in known):
+        if word in _PLAIN or word in telling or any(same(word, other) for other in known):
             continue
-        found.append(word)
-    return found
+        telling.append(word)
+    return telling
 
 
 def equivalent(a: str, b: str) -> bool:
@@ -122,10 +122,10 @@ def _heads(phrase: Sequence[str]) -> set[str]:
 
     The last word, on both sides of "of".
     """
-    found = {phrase[-1]}
+    heads = {phrase[-1]}
     if "of" in phrase[1:-1]:
-        found.add(phrase[phrase.index("of", 1) - 1])
-    return found.union(*(_synonyms().get(base, ()) for head in found for base in _bases(head)))
+        heads.add(phrase[phrase.index("of", 1) - 1])
+    return heads.union(*(_synonyms().get(base, ()) for head in heads for base in _bases(head)))
 
 
 def _phrases(name: str) -> list[tuple[str, ...]]:
@@ -140,35 +140,35 @@ def _phrases(name: str) -> list[tuple[str, ...]]:
 
 @functools.cache
 def _synonyms() -> dict[str, frozenset[str]]:
-    found: dict[str, frozenset[str]] = {}
+    synonyms: dict[str, frozenset[str]] = {}
     for line in (Path(__file__).parent / "synonyms.txt").read_text().splitlines():
         group = frozenset(line.split())
         for word in group:
-            found[word] = found.get(word, frozenset()) | group
-    return found
+            synonyms[word] = synonyms.get(word, frozenset()) | group
+    return synonyms
 
 
 @functools.lru_cache(maxsize=100_000)
 def _bases(word: str) -> frozenset[str]:
     """The word and what it may be a form of; not all of them words."""
-    found = {word, IRREGULAR_PLURALS.get(word, word)}
+    bases = {word, IRREGULAR_PLURALS.get(word, word)}
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        found.add(word[:-1])
+        bases.add(word[:-1])
         if word.endswith("es"):
-            found.add(word[:-2])
+            bases.add(word[:-2])
         if word.endswith("ies"):
-            found.add(word[:-3] + "y")
+            bases.add(word[:-3] + "y")
         if word.endswith("ves"):
-            found |= {word[:-3] + "f", word[:-3] + "fe"}
+            bases |= {word[:-3] + "f", word[:-3] + "fe"}
     for ending in ("ing", "ed"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             stem = word[: -len(ending)]
-            found.add(stem + "e")
+            bases.add(stem + "e")
             # "caring" is no form of "car": a short stem doubles its consonant.
             if len(stem) > 3 or not re.fullmatch(r"[^aeiou][aeiou][^aeiouwxy]", stem):
-                found.add(stem)
+                bases.add(stem)
             if stem[-1] == stem[-2]:
-                found.add(stem[:-1])
+                bases.add(stem[:-1])
     if word.endswith("y") and len(word) > 4:
-        found |= {word[:-1], word[:-1] + "e"}
-    return frozenset(found)
+        bases |= {word[:-1], word[:-1] + "e"}
+    return frozenset(bases)

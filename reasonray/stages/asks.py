@@ -115,6 +115,6 @@ class Asks(Stage, Generic[Reply]):
 
 def _detail(reason: str, count: int, text: str) -> str:
     """For the rejection: why the last reply was refused, and how it began."""
-    shown = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
-    shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
-    return f"{reason} (last of {count} tries: {shown})"
+    beginning = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+    beginning = beginning if len(beginning) <= 200 else f"{beginning[:200]}…"
+    return f"{reason} (last of {count} tries: {beginning})"

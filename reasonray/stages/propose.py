@@ -73,9 +73,9 @@ class Propose(Asks[Replacement]):
 
 def _best(row: Row) -> dict[str, Detection]:
     """Each category's best detection, in the order they were found."""
-    found: dict[str, Detection] = {}
+    best: dict[str, Detection] = {}
     for detection in row.get("detections") or []:
-        known = found.get(detection["category"])
+        known = best.get(detection["category"])
         if known is None or detection["score"] > known["score"]:
-            found[detection["category"]] = detection
-    return found
+            best[detection["category"]] = detection
+    return best
