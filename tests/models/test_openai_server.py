@@ -179,7 +179,7 @@ def test_a_spent_token_budget_stops_before_the_next_request(
     lying_server.answer = lambda body, count: Answer("word " * 80, usage=usage)
     model = client(lying_server, token_budget=150, max_concurrency=1)
     assert len(model.reply([ask("a")])) == 1
-    with pytest.raises(RunError, match=r"Raise language_model\.token_budget"):
+    with pytest.raises(RunError, match=r"Raise language_model\.server\.token_budget"):
         model.reply([ask(str(i)) for i in range(5)])
     assert len(lying_server.seen) == 2
 
