@@ -24,11 +24,11 @@ from transformers import (
 )
 from transformers.models.grounding_dino import GroundingDinoImageProcessor
 
-from reasonray.mini.training.loop import Schedule, fit
-from reasonray.mini.training.softening import soften
+from reasonray.mini.training.loop import Course, Loss, Schedule
+from reasonray.mini.training.scenes import soften, training_scenes
 from reasonray.mini.training.vocabulary import OTHER_NOUNS, PIECES, WORDS
 from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
+from reasonray.sources.mini.world import IMAGE_SIZE, render
 
 BATCH = 32
 SCHEDULE = Schedule(num_steps=2200, learning_rate=1e-3, num_warmup_steps=200)
@@ -99,24 +99,14 @@ def build_processor() -> GroundingDinoProcessor:
     return GroundingDinoProcessor(images, _tokenizer())
 
 
-def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
-    """Train (or continue) and save model and processor to `folder`, which is returned."""
-    torch.manual_seed(0)
-    model = build()
-    tokenizer = _tokenizer()
+def course(_workdir: Path, _zoo: Path) -> Course:
+    """The detector and its processor."""
+    model, processor = build(), build_processor()
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        return _loss(model, batch(step, BATCH, tokenizer))
+    def loss(step: int) -> Loss:
+        return _loss(model, batch(step, BATCH, processor.tokenizer))
 
-    fit("detector", model, loss, schedule, workdir)
-    save(model, folder)
-    return folder
-
-
-def save(model: GroundingDinoForObjectDetection, folder: Path) -> None:
-    """Write float16 weights and the processor; the model itself becomes float16."""
-    model.half().save_pretrained(folder)
-    build_processor().save_pretrained(folder)
+    return Course(model, loss, SCHEDULE, {"": [model, processor]})
 
 
 @dataclass(frozen=True)
@@ -141,8 +131,7 @@ def batch(step: int, size: int, tokenizer: BertTokenizer) -> Batch:
     """The batch of a step."""
     rng = np.random.default_rng((step, 0xDE7EC7))
     images, prompts, boxes = [], [], []
-    for seed in rng.integers(HELD_OUT_SEED, size=size):
-        scene = sample_scene(int(seed))
+    for scene in training_scenes(rng, size):
         images.append(soften(render(scene), scene, rng))
         phrases = _phrases(scene.categories, rng)
         prompts.append(phrases)
@@ -202,7 +191,7 @@ def _tokenize(prompts: list[list[str]], tokenizer: BertTokenizer) -> tuple[Tenso
     return pad(rows, batch_first=True), pad(owners, batch_first=True, padding_value=-1)
 
 
-def _loss(model: GroundingDinoForObjectDetection, data: Batch) -> tuple[Tensor, dict[str, float]]:
+def _loss(model: GroundingDinoForObjectDetection, data: Batch) -> Loss:
     num_boxes = max(1, sum(len(boxes) for boxes in data.boxes))
     inner = model.model(
         pixel_values=data.pixels, input_ids=data.tokens, attention_mask=data.mask.long()
