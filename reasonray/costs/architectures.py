@@ -111,7 +111,7 @@ class UnknownModelError(Exception):
 
 
 def unet(config: ModelConfig) -> Any:
-    """A base's UNet."""
+    """A base's UNet, as its own pipeline has it."""
     from diffusers import UNet2DConditionModel
 
     return _diffusers(UNet2DConditionModel, config, "unet")
@@ -134,14 +134,14 @@ def vae(config: ModelConfig, part: str = "vae") -> Any:
 
 
 def text_encoder(config: ModelConfig) -> Any:
-    """A base's text encoder."""
+    """The text encoder in a base's folder, CLIP's."""
     from transformers import CLIPTextModel
 
     return _transformers(CLIPTextModel, config, "text_encoder")
 
 
 def captioner(config: ModelConfig) -> Any:
-    """BLIP-2."""
+    """A BLIP-2 for captions."""
     from transformers import Blip2ForConditionalGeneration
 
     return _transformers(Blip2ForConditionalGeneration, config)
@@ -165,14 +165,14 @@ def detector_size(config: ModelConfig) -> tuple[int, int]:
 
 
 def mllm(config: ModelConfig) -> Any:
-    """LLaVA."""
+    """A LLaVA, which reads instruction and picture together."""
     from transformers import LlavaForConditionalGeneration
 
     return _transformers(LlavaForConditionalGeneration, config)
 
 
 def causal_lm(config: ModelConfig) -> Any:
-    """A language model."""
+    """A language model of any architecture that transformers knows."""
     from transformers import AutoModelForCausalLM
 
     return _transformers(AutoModelForCausalLM, config)

@@ -31,12 +31,12 @@ class Edit:
 
     @property
     def truth(self) -> Scene:
-        """The scene after."""
+        """The scene with the object replaced."""
         return replaced(self.scene, self.index, self.target)
 
     @property
     def target_caption(self) -> str:
-        """The caption of the scene after."""
+        """The caption of the truth."""
         return caption(self.truth)
 
 

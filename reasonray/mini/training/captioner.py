@@ -45,7 +45,7 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<image>")
 
 
 def build() -> Blip2ForConditionalGeneration:
-    """The untrained captioner."""
+    """The untrained BLIP-2; its queries start unlike each other."""
     vision = Blip2VisionConfig(
         hidden_size=WIDTH,
         intermediate_size=4 * WIDTH,

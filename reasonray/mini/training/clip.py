@@ -34,7 +34,7 @@ MAX_LOGIT_SCALE = float(np.log(100))
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """The untrained model."""
+    """The untrained CLIP: pictures -1..1 BCHW and token ids to vectors of one space."""
     torch.manual_seed(0)
     config = CLIPConfig(
         text_config={

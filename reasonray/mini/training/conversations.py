@@ -57,7 +57,7 @@ class Edit:
 
     @property
     def before(self) -> str:
-        """The scene's caption."""
+        """The scene's caption before the edit."""
         return caption(self.scene)
 
     @property

@@ -45,7 +45,7 @@ LEVELS = (12, 6)
 
 
 def build() -> GroundingDinoForObjectDetection:
-    """The untrained detector."""
+    """The untrained detector: a Swin of three stages, queries for sixteen objects."""
     backbone = SwinConfig(
         image_size=IMAGE_SIZE,
         embed_dim=32,
@@ -151,10 +151,10 @@ def batch(step: int, size: int, tokenizer: BertTokenizer) -> Batch:
         pixels,
         tokens,
         tokens != 0,
-        [torch.stack(list(found.values())) if found else torch.zeros(0, 4) for found in boxes],
+        [torch.stack(list(each.values())) if each else torch.zeros(0, 4) for each in boxes],
         [
-            owner == torch.tensor(list(found))[:, None]
-            for owner, found in zip(owners, boxes, strict=True)
+            owner == torch.tensor(list(each))[:, None]
+            for owner, each in zip(owners, boxes, strict=True)
         ],
     )
 
@@ -164,13 +164,13 @@ def _phrases(present: tuple[str, ...], rng: np.random.Generator) -> list[str]:
 
     Others are absent categories, now and then a noun of no scene.
     """
-    asked = [name for name in present if rng.random() < 0.67]
-    count = max(int(rng.integers(1, MAX_PHRASES + 1)), len(asked))
+    some = [name for name in present if rng.random() < 0.67]
+    count = max(int(rng.integers(1, MAX_PHRASES + 1)), len(some))
     absent = [name for name in CATEGORIES if name not in present]
     others = [str(name) for name in rng.permutation(absent)]
     if rng.random() < 0.3:
         others.insert(0, str(rng.choice(OTHER_NOUNS)))
-    phrases = asked + others[: count - len(asked)]
+    phrases = some + others[: count - len(some)]
     return [phrases[i] for i in rng.permutation(len(phrases))]
 
 
@@ -218,7 +218,7 @@ def _loss(model: GroundingDinoForObjectDetection, data: Batch) -> Loss:
 def _set_loss(logits: Tensor, boxes: Tensor, data: Batch, num_boxes: int) -> tuple[Tensor, float]:
     """Hungarian matching of queries [B, Q] to targets; each unmatched query matches no token."""
     targets = torch.zeros_like(logits)
-    found, wanted = [], []
+    matched, truths = [], []
     probabilities = logits.detach().sigmoid()
     for i, (truth, positives) in enumerate(zip(data.boxes, data.positives, strict=True)):
         if not len(truth):
@@ -234,18 +234,18 @@ def _set_loss(logits: Tensor, boxes: Tensor, data: Batch, num_boxes: int) -> tup
         )
         queries, chosen = linear_sum_assignment(cost.numpy())
         targets[i, queries] = positives[chosen].float()
-        found.append(boxes[i, queries])
-        wanted.append(truth[chosen])
+        matched.append(boxes[i, queries])
+        truths.append(truth[chosen])
     focal = _focal(logits, targets)[data.mask[:, None, :].expand_as(logits)].sum() / num_boxes
-    if not found:
+    if not matched:
         return 2 * focal, 0.0
-    return 2 * focal + _box_loss(torch.cat(found), torch.cat(wanted), num_boxes), focal.item()
+    return 2 * focal + _box_loss(torch.cat(matched), torch.cat(truths), num_boxes), focal.item()
 
 
 def _dense_loss(logits: Tensor, box_logits: Tensor, data: Batch, num_boxes: int) -> Tensor:
     """A peak at the cell of each object's centre, on every level; nearby cells weigh less."""
     targets, weights = torch.zeros_like(logits), torch.ones_like(logits)
-    rows, cells, wanted = [], [], []
+    rows, cells, truths = [], [], []
     offset = 0
     for side in LEVELS:
         centres = (torch.arange(side) + 0.5) / side
@@ -260,14 +260,14 @@ def _dense_loss(logits: Tensor, box_logits: Tensor, data: Batch, num_boxes: int)
                 weights[i, offset + cell] = 1.0
                 rows.append(i)
                 cells.append(offset + cell)
-                wanted.append(box)
+                truths.append(box)
         offset += side * side
     valid = data.mask[:, None, :].expand_as(logits)
     focal = (_focal(logits, targets) * weights)[valid].sum() / (len(LEVELS) * num_boxes)
     if not rows:
         return 2 * focal
     boxes = box_logits[rows, cells].float().sigmoid()
-    return 2 * focal + _box_loss(boxes, torch.stack(wanted), len(LEVELS) * num_boxes)
+    return 2 * focal + _box_loss(boxes, torch.stack(truths), len(LEVELS) * num_boxes)
 
 
 def _focal(logits: Tensor, targets: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ COLOUR_WEIGHT = 0.5
 
 
 def build() -> ViTModel:
-    """The untrained model."""
+    """The untrained ViT: pictures -1..1 BCHW to a class token and one state a patch."""
     torch.manual_seed(0)
     config = ViTConfig(
         hidden_size=WIDTH,

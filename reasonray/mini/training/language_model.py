@@ -75,7 +75,7 @@ def build_tokenizer(num_conversations: int = 4000) -> PreTrainedTokenizerFast:
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """The untrained model."""
+    """The untrained Llama, its vocabulary a multiple of 64."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=-(-len(tokenizer) // 64) * 64,

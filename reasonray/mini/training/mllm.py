@@ -93,7 +93,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
-    """The untrained model."""
+    """The untrained LLaVA: a CLIP tower, whose states are a picture's tokens, and a Llama."""
     torch.manual_seed(0)
     vision = CLIPVisionConfig(
         hidden_size=96,
