@@ -50,7 +50,7 @@ class Plan:
     price: float | None
 
     def price_of(self, machine: Hardware) -> float:
-        """Dollars an hour."""
+        """Dollars for an hour of a GPU (or core)."""
         return _price(machine, self.gpu, self.price)
 
     @property

@@ -111,7 +111,7 @@ class UnknownModelError(Exception):
 
 
 def unet(config: ModelConfig) -> Any:
-    """A base's UNet."""
+    """A base's UNet, as its own pipeline has it."""
     from diffusers import UNet2DConditionModel
 
     return _diffusers(UNet2DConditionModel, config, "unet")
@@ -119,9 +119,9 @@ def unet(config: ModelConfig) -> Any:
 
 def editor_unet(config: ModelConfig) -> Any:
     """A base's UNet with the source picture's channels (InstructPix2Pix)."""
-    found = unet(config)
+    base = unet(config)
     try:
-        return with_image_channels(found, found.config.out_channels).to("meta")
+        return with_image_channels(base, base.config.out_channels).to("meta")
     except ValueError as error:
         raise UnknownModelError(str(error)) from error
 
@@ -134,14 +134,14 @@ def vae(config: ModelConfig, part: str = "vae") -> Any:
 
 
 def text_encoder(config: ModelConfig) -> Any:
-    """A base's text encoder."""
+    """The text encoder in a base's folder, CLIP's."""
     from transformers import CLIPTextModel
 
     return _transformers(CLIPTextModel, config, "text_encoder")
 
 
 def captioner(config: ModelConfig) -> Any:
-    """BLIP-2."""
+    """A BLIP-2 for captions."""
     from transformers import Blip2ForConditionalGeneration
 
     return _transformers(Blip2ForConditionalGeneration, config)
@@ -165,14 +165,14 @@ def detector_size(config: ModelConfig) -> tuple[int, int]:
 
 
 def mllm(config: ModelConfig) -> Any:
-    """LLaVA."""
+    """A LLaVA, which reads instruction and picture together."""
     from transformers import LlavaForConditionalGeneration
 
     return _transformers(LlavaForConditionalGeneration, config)
 
 
 def causal_lm(config: ModelConfig) -> Any:
-    """A language model."""
+    """A language model of any architecture that transformers knows."""
     from transformers import AutoModelForCausalLM
 
     return _transformers(AutoModelForCausalLM, config)
@@ -196,9 +196,9 @@ def _diffusers(kind: Any, config: ModelConfig, part: str) -> Any:
         return content
 
     content = _configuration(config.name, where, part, read)
-    if (said := content.get("_class_name")) != kind.__name__:
-        told = _other_kind(said or content.get("model_type"), kind)
-        raise UserError(f"model {config.name}/{part}: {told}")
+    if (class_name := content.get("_class_name")) != kind.__name__:
+        fault = _other_kind(class_name or content.get("model_type"), kind)
+        raise UserError(f"model {config.name}/{part}: {fault}")
     with torch.device("meta"):
         return kind.from_config(content).to("meta").float().eval()
 
@@ -219,17 +219,17 @@ def _transformers(kind: Any, config: ModelConfig, part: str = "") -> Any:
         content = AutoConfig.for_model(**content)
     expected = getattr(kind, "config_class", None)
     if type(content) not in ([expected] if expected else kind._model_mapping):
-        told = _other_kind(content.model_type, kind)
+        fault = _other_kind(content.model_type, kind)
         # vLLM serves more than an auto class knows.
-        raise UserError(f"model {config.name}: {told}") if expected else UnknownModelError(told)
+        raise UserError(f"model {config.name}: {fault}") if expected else UnknownModelError(fault)
     with torch.device("meta"):
         model = kind(content) if expected else kind.from_config(content)
         # Once more: parameters made by torch.Tensor(…) do not heed the context.
         return model.to("meta").float().eval()
 
 
-def _other_kind(said: str | None, kind: Any) -> str:
-    return f"its config.json is of {said}, not of {kind.__name__}"
+def _other_kind(name: str | None, kind: Any) -> str:
+    return f"its config.json is of {name}, not of {kind.__name__}"
 
 
 def _configuration(name: str, where: str, part: str, read: Callable[[bool], Any]) -> Any:

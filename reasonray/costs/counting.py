@@ -34,17 +34,17 @@ def count(call: Callable[[], Any], *, gradients: bool = False) -> Forward:
         call: makes its inputs, too.
         gradients: count what the backward pass needs.
     """
-    attention, alive, kept = _Attention(), _Alive(), _Kept()
+    attention, alive, saved = _Attention(), _Alive(), _Saved()
     flops = FlopCounterMode(display=False)
     saving = (
-        torch.autograd.graph.saved_tensors_hooks(kept.pack, kept.unpack)
+        torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack)
         if gradients
         else contextlib.nullcontext()
     )
     mode = torch.set_grad_enabled(gradients)
     with torch.device("meta"), mode, saving, alive, flops, attention:
         call()
-    return Forward(flops.get_total_flops() + attention.flops, alive.peak, kept.numbers)
+    return Forward(flops.get_total_flops() + attention.flops, alive.peak, saved.numbers)
 
 
 class _Attention(TorchFunctionMode):
@@ -96,9 +96,9 @@ class _Alive(TorchDispatchMode):
             # "Is the mask all true?", "do the shapes agree?": there are no values to look at.
             return True if args[0].dtype == torch.bool else 1
         result = function(*args, **(kwargs or {}))
-        given = {_storage(each) for each in args if isinstance(each, torch.Tensor)}
+        inputs = {_storage(each) for each in args if isinstance(each, torch.Tensor)}
         for each in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(each, torch.Tensor) and _storage(each) not in given:
+            if isinstance(each, torch.Tensor) and _storage(each) not in inputs:
                 self._now += each.numel()
                 self.peak = max(self.peak, self._now)
                 weakref.finalize(each.untyped_storage(), self._let_go, each.numel())
@@ -108,17 +108,17 @@ class _Alive(TorchDispatchMode):
         self._now -= numbers
 
 
-class _Kept:
+class _Saved:
     """What autograd saves, each storage once."""
 
     def __init__(self) -> None:
         self.numbers = 0
-        self._seen: dict[int, Any] = {}
+        self._storages: dict[int, Any] = {}
 
     def pack(self, tensor: Any) -> Any:
         whole = tensor if tensor._base is None else tensor._base
-        if not isinstance(whole, torch.nn.Parameter) and _storage(whole) not in self._seen:
-            self._seen[_storage(whole)] = whole
+        if not isinstance(whole, torch.nn.Parameter) and _storage(whole) not in self._storages:
+            self._storages[_storage(whole)] = whole
             self.numbers += whole.numel()
         return tensor
 

@@ -126,7 +126,7 @@ class GenerationPlan:
 
     @property
     def rate(self) -> float:
-        """Inputs a second."""
+        """Inputs a second that the slowest pool manages."""
         return min(pool.rate for pool in self.pools)
 
     @property

@@ -28,12 +28,12 @@ class Hardware:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it is one."""
+        """Whether it is a GPU, not cores."""
         return self.name != "cpu"
 
     @property
     def unit(self) -> str:
-        """What is counted."""
+        """What is counted and rented: the GPU's name, or a core."""
         return self.name.upper() if self.is_gpu else "core"
 
     @property

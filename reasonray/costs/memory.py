@@ -37,7 +37,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """With CUDA's own."""
+        """Bytes, with what CUDA takes for itself."""
         return self.states + self.casts + self.activations + WORKSPACE_BYTES
 
 

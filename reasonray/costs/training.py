@@ -173,7 +173,7 @@ def plan_training(
     own = spread.num_workers, spread.feature_actors
     workers, actors = own if number is None else processes(config, machine, number)
     starts = number is None or max(own) <= actors
-    made = samples * (2 if config.flip else 1)
+    num_cached = samples * (2 if config.flip else 1)
     share = spread.num_gpus if machine.is_gpu else spread.num_cpus
     batches = cached_batch(config), min(spread.micro_batch_size, config.batch_size // workers)
     cached_s, online_s = (paces.features.seconds(size, size) / size for size in batches)
@@ -188,11 +188,11 @@ def plan_training(
         alignment_flops=alignment,
         features=features,
         memory=memory_plan(config, unet, connector, features.frozen_bytes, passing.saved, workers),
-        schedule=schedule(config, made, paces, workers, actors),
-        own=schedule(config, made, paces, *own) if starts else None,
+        schedule=schedule(config, num_cached, paces, workers, actors),
+        own=schedule(config, num_cached, paces, *own) if starts else None,
         comparison=compare(
-            made=made,
-            seen=config.batch_size * (config.num_steps + alignment_steps),
+            num_cached=num_cached,
+            num_trained=config.batch_size * (config.num_steps + alignment_steps),
             held_out=config.validation_fraction,
             bytes_each=features.bytes,
             cached_each=price * share * cached_s / 3600,
@@ -203,8 +203,8 @@ def plan_training(
 
 def compare(
     *,
-    made: float,
-    seen: float,
+    num_cached: float,
+    num_trained: float,
     held_out: float,
     bytes_each: float,
     cached_each: float,
@@ -213,21 +213,21 @@ def compare(
     """Cached features beside those computed at each access.
 
     Args:
-        made: samples and their variants, all of which a cache holds.
-        seen: samples that all steps take.
+        num_cached: samples and their variants, all of which a cache holds.
+        num_trained: samples that all steps take.
         held_out: the part of them that is not trained on.
         bytes_each: in the cache.
         cached_each, online_each: dollars to compute one, in a batch of its own or in a step.
     """
-    trained_on = made * (1 - held_out)
-    disk = made * bytes_each / 1e9 * DISK_PRICE
-    compute = made * cached_each
+    trained_on = num_cached * (1 - held_out)
+    disk = num_cached * bytes_each / 1e9 * DISK_PRICE
+    compute = num_cached * cached_each
     return Comparison(
-        epochs=seen / trained_on,
-        cache_bytes=made * bytes_each,
+        epochs=num_trained / trained_on,
+        cache_bytes=num_cached * bytes_each,
         compute=compute,
         disk=disk,
-        online=seen * online_each,
+        online=num_trained * online_each,
         break_even=(compute + disk) / (trained_on * online_each),
     )
 
@@ -255,17 +255,17 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
     if is_text or config.alignment_steps:
         encoder = architectures.text_encoder(config.base)
         length = encoder.config.max_position_embeddings
-        read = count(lambda: encoder(torch.empty(1, length, dtype=torch.long)))
+        encoding = count(lambda: encoder(torch.empty(1, length, dtype=torch.long)))
         # Both instructions are the condition, or the direct one is what alignment imitates.
         texts = 2 if is_text else 1
-        flops += texts * read.flops
+        flops += texts * encoding.flops
         calls += texts
         size += texts * 2 * length * encoder.config.hidden_size
         models.append(encoder)
         tokens, width = length, encoder.config.hidden_size
     if not is_text:
-        mllm, length, shown = _multimodal_pass(config.mllm)
-        flops += 2 * shown
+        mllm, length, pass_flops = _multimodal_pass(config.mllm)
+        flops += 2 * pass_flops
         calls += 2
         width = mllm.config.text_config.hidden_size
         after = TEMPLATE_TOKENS // 2 + INSTRUCTION_TOKENS
@@ -283,7 +283,7 @@ def _multimodal_pass(config: ModelConfig) -> tuple[Any, int, int]:
     mllm = architectures.mllm(config)
     length = image_tokens(mllm) + TEMPLATE_TOKENS + INSTRUCTION_TOKENS
     pixels = mllm.config.vision_config.image_size
-    shown = count(
+    forward = count(
         lambda: mllm.model(
             input_ids=torch.empty(1, length, dtype=torch.long),
             pixel_values=torch.empty(1, 3, pixels, pixels),
@@ -291,7 +291,7 @@ def _multimodal_pass(config: ModelConfig) -> tuple[Any, int, int]:
             use_cache=False,
         )
     )
-    return mllm, length, shown.flops
+    return mllm, length, forward.flops
 
 
 def image_tokens(mllm: Any) -> int:

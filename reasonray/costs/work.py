@@ -144,18 +144,18 @@ def _caption(recipe: Recipe, size: int, machine: Hardware) -> Work:
     tokens = min(CAPTION_TOKENS, section.max_new_tokens)
     beams = section.num_beams
     prompt = model.config.num_query_tokens + 2
-    said = _generation(
+    saying = _generation(
         model.language_model, prompt, tokens * beams, size * beams, machine, section.model.dtype
     )
-    seeing = architectures.parameters(model) - said.parameters + size * looked.peak
+    seeing = architectures.parameters(model) - saying.parameters + size * looked.peak
     return replace(
-        said,
+        saying,
         model=section.model.name,
         parameters=architectures.parameters(model),
-        flops=looked.flops + said.flops,
+        flops=looked.flops + saying.flops,
         calls=tokens + 1,
         batch=size,
-        memory=said.memory + seeing * machine.bytes_of(section.model.dtype),
+        memory=saying.memory + seeing * machine.bytes_of(section.model.dtype),
         tokens=None,
     )
 
@@ -165,7 +165,7 @@ def _looking(config: ModelConfig) -> tuple[Any, Forward]:
     """A BLIP-2, and what it does with one picture before it says a word."""
     model = architectures.captioner(config)
     vision = model.config.vision_config
-    seen = 1 + (vision.image_size // vision.patch_size) ** 2
+    states = 1 + (vision.image_size // vision.patch_size) ** 2
 
     def look() -> None:
         model.vision_model(torch.empty(1, 3, vision.image_size, vision.image_size))
@@ -173,7 +173,7 @@ def _looking(config: ModelConfig) -> tuple[Any, Forward]:
             query_embeds=torch.empty(
                 1, model.config.num_query_tokens, model.config.qformer_config.hidden_size
             ),
-            encoder_hidden_states=torch.empty(1, seen, vision.hidden_size),
+            encoder_hidden_states=torch.empty(1, states, vision.hidden_size),
         )
 
     return model, count(look)
@@ -294,12 +294,12 @@ def _ask(name: str, recipe: Recipe, size: int, machine: Hardware) -> Work:
         return Work(model=config.model.name, tokens=(prompt, reply), is_server=True)
     model = architectures.causal_lm(config.model)
     rows = size if config.backend == "vllm" else min(size, 64)
-    found = _generation(model, prompt, reply, rows, machine, config.model.dtype)
+    work = _generation(model, prompt, reply, rows, machine, config.model.dtype)
     if config.backend == "vllm":
         # Its cache takes what the weights leave, and rows wait for a place in it.
-        weights = found.parameters * machine.bytes_of(config.model.dtype)
-        found = replace(found, memory=weights + WORKSPACE_BYTES)
-    return replace(found, model=config.model.name)
+        weights = work.parameters * machine.bytes_of(config.model.dtype)
+        work = replace(work, memory=weights + WORKSPACE_BYTES)
+    return replace(work, model=config.model.name)
 
 
 def _tokens(name: str, recipe: Recipe) -> tuple[int, int]:

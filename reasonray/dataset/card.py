@@ -1,27 +1,24 @@
-"""`README.md` of an output: a dataset card that `datasets` and the Hugging Face Hub understand."""
+"""`README.md` of an output or an export: a dataset card, as `datasets` and the Hub read it."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import jinja2
 
 from reasonray.core.record import ACCEPTED_SCHEMA, DESCRIPTIONS
 from reasonray.core.writing import write_file
 from reasonray.dataset.manifest import Manifest
 
-_HEAD = """\
----
-configs:
-- config_name: accepted
-  data_files: accepted/*.parquet
-  default: true
-- config_name: rejected
-  data_files: rejected/*.parquet
-task_categories:
-- image-to-image
-tags:
-- image-editing
-- reasoning
----
-"""
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+CARD = "README.md"
 
 
 def write_card(output: Path, manifest: Manifest, licenses: Mapping[str, int]) -> None:
@@ -32,38 +29,18 @@ def write_card(output: Path, manifest: Manifest, licenses: Mapping[str, int]) ->
         manifest: its counts, parts and models are told.
         licenses: the sources' licences and how many accepted rows have each.
     """
-    models = sorted({model.name for model in manifest.models})
-    lines = [
-        _HEAD,
-        "# Image editing with reasoning instructions",
-        "",
-        f"{manifest.accepted} samples, made by reasonray {manifest.reasonray} from "
-        f"{manifest.inputs} inputs; the other {manifest.rejected} stand in the config "
-        "`rejected`, each with the stage and the reason.",
-        "",
-        "```python",
-        "import datasets",
-        "",
-        'samples = datasets.load_dataset("FOLDER", split="train")',
-        'rejections = datasets.load_dataset("FOLDER", "rejected", split="train")',
-        "```",
-        "",
-        "| part | accepted | rejected |",
-        "|---|---|---|",
-        *(f"| {part} | {n.accepted} | {n.rejected} |" for part, n in manifest.parts.items()),
-        "",
-        "## Fields",
-        "",
-        *(f"- `{name}`: {DESCRIPTIONS[name]}" for name in ACCEPTED_SCHEMA.names),
-        "",
-        "## Licences of the inputs",
-        "",
-        *(f"- {name}: {count} samples" for name, count in sorted(licenses.items())),
-        "",
-        "## Models",
-        "",
-        *(f"- {name}" for name in models),
-        "",
-        "`manifest.json` has the recipe, the counts and the timings.",
-    ]
-    write_file(output / "README.md", "\n".join(lines) + "\n")
+    fields = {name: DESCRIPTIONS[name] for name in ACCEPTED_SCHEMA.names}
+    write_file(output / CARD, render("card.md", manifest, licenses, fields=fields))
+
+
+def render(template: str, manifest: Manifest, licenses: Mapping[str, int], **content: Any) -> str:
+    """The text of a card, an output's or an export's.
+
+    Args:
+        template: its path below this file's folder.
+        manifest: of the output.
+        licenses: the sources' licences and how many samples have each.
+        content: what else the template shows.
+    """
+    page = _TEMPLATES.get_template(template)
+    return page.render(manifest=manifest, licenses=licenses, **content)

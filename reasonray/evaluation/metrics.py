@@ -70,13 +70,13 @@ class Metrics:
         self, outputs: Images, truths: Images, captions: Sequence[str]
     ) -> tuple[list[float], ...]:
         distances = [distance(*pair) for pair in zip(outputs, truths, strict=True)]
-        seen = self._clip.images(outputs)
+        embedded = self._clip.images(outputs)
         return (
             [l1 for l1, _ in distances],
             [l2 for _, l2 in distances],
-            _cosines(seen, self._clip.images(truths)),
+            _cosines(embedded, self._clip.images(truths)),
             _cosines(self._dino.images(outputs), self._dino.images(truths)),
-            _cosines(seen, self._clip.texts(captions)),
+            _cosines(embedded, self._clip.texts(captions)),
         )
 
 

@@ -6,7 +6,7 @@ zoo is trained on them, and the mini world's direct instructions use `DIRECT_TEM
 
 import functools
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +20,11 @@ from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
 
 __all__ = [
     "DIRECT_TEMPLATES",
+    "change",
     "facts",
     "indirect",
     "knowledge",
+    "refer",
     "related",
     "relation_rationales",
     "targets",
@@ -53,6 +55,15 @@ def related(selected: str, target: str) -> tuple[str, ...]:
 def targets(selected: str) -> tuple[str, ...]:
     """The categories that some relation leads to."""
     return tuple(pairs[selected] for pairs in RELATIONS.values() if selected in pairs)
+
+
+def change(categories: Sequence[str], rng: random.Random) -> tuple[str, str]:
+    """One of a picture's categories, and what is to replace it, half of the time a related one."""
+    selected = rng.choice(categories)
+    pool = [name for name in targets(selected) if name not in categories]
+    if not pool or rng.random() < 0.5:
+        pool = [name for name in CATEGORIES if name not in categories]
+    return selected, rng.choice(pool)
 
 
 def relation_rationales(selected: str, target: str) -> list[str]:
@@ -93,6 +104,12 @@ def indirect(
             return candidate
 
 
+def refer(category: str, rng: random.Random) -> str:
+    """A category's object in other words than its name, e.g. "the striped insect"."""
+    references: list[str] = knowledge()["categories"][category]["refs"]
+    return f"the {rng.choice(references)}"
+
+
 def _by_relation(
     relation: str, selected: str, target: str, rng: random.Random, others: Collection[str]
 ) -> Candidate:
@@ -101,7 +118,7 @@ def _by_relation(
     sentence = rng.choice(known["sentences"])
     # "of it" is no English here, and "it" alone must not fit two objects.
     short = plain and "of {s}" not in sentence and rng.random() < 0.4
-    reference = "it" if short else _reference(selected, rng)
+    reference = "it" if short else refer(selected, rng)
     sentence = sentence.format(s=reference, poss="its" if short else f"{reference}'s")
     rationale = rng.choice(relation_rationales(selected, target))
     return Candidate(_capital(sentence), rationale, known["type"])
@@ -109,7 +126,7 @@ def _by_relation(
 
 def _by_fact(selected: str, target: str, rng: random.Random) -> Candidate:
     kind, fact = rng.choice(facts(target))
-    reference = _reference(selected, rng)
+    reference = refer(selected, rng)
     sentence = rng.choice(knowledge()["frames"]).format(
         np=fact, s=reference, s_=_capital(reference), who=rng.choice(knowledge()["who"])
     )
@@ -118,11 +135,6 @@ def _by_fact(selected: str, target: str, rng: random.Random) -> Candidate:
         np=fact, t=t, T=_capital(t), selected=selected
     )
     return Candidate(_capital(sentence), rationale, kind)
-
-
-def _reference(selected: str, rng: random.Random) -> str:
-    references: list[str] = knowledge()["categories"][selected]["refs"]
-    return f"the {rng.choice(references)}"
 
 
 def _bare(category: str) -> str:

@@ -93,8 +93,8 @@ def _expanded(
     """Name, path as the recipe has it, and what is read."""
     for source in sources:
         if source.format == "mini":
-            for made in make_mini_world(source, workdir):
-                yield f"mini-{made.format}", source.path, made
+            for world in make_mini_world(source, workdir):
+                yield f"mini-{world.format}", source.path, world
         else:
             suffix = f"-{source.split}" if source.format == "v3det" else ""
             yield f"{source.format}{suffix}", source.path, source
@@ -106,14 +106,14 @@ def _named(
     """Ids begin with the source's name, so two of one name are told apart by their paths."""
     listed = list(expanded)
     names = [name for name, _, _ in listed]
-    seen: set[str] = set()
+    unique_names: set[str] = set()
     for name, path, source in listed:
         unique = name
         if names.count(name) > 1:
             unique += f"-{hashlib.blake2b(path.encode(), digest_size=3).hexdigest()}"
-        if unique in seen:
+        if unique in unique_names:
             raise UserError(f"source {source.format}={path}: listed twice")
-        seen.add(unique)
+        unique_names.add(unique)
         yield unique, source
 
 
@@ -132,12 +132,12 @@ def _printable(item: Item) -> Item:
 
 def _unique(items: Iterator[Item], name: str) -> Iterator[Item]:
     """Digests, not ids, are kept: some 70 bytes an item."""
-    seen: set[bytes] = set()
+    digests: set[bytes] = set()
     for item in items:
         digest = hashlib.blake2b(item.source_id.encode(), digest_size=8).digest()
-        if digest in seen:
+        if digest in digests:
             raise UserError(
                 f"source {name}: the id {item.source_id} occurs twice, again at {item.input_uri}"
             )
-        seen.add(digest)
+        digests.add(digest)
         yield item

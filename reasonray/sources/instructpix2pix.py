@@ -38,16 +38,16 @@ def read(source: SourceConfig) -> Iterator[Item]:
     folder = Folder.at(source.path)
     seeds = _read_seeds(folder)
     num_prompts = 0
-    found: set[str] = set()
+    listed_prompts: set[str] = set()
     prompts = _prompts(folder)
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         while chunk := list(islice(prompts, _CHUNK)):
             num_prompts += len(chunk)
-            found.update(_base(prompt) for prompt, _ in chunk if _base(prompt) in seeds)
+            listed_prompts.update(_base(prompt) for prompt, _ in chunk if _base(prompt) in seeds)
             listed = threads.map(lambda prompt: _items(folder, prompt[0], prompt[1], seeds), chunk)
             yield from chain.from_iterable(listed)
     for name, named in seeds.items():
-        if name not in found:
+        if name not in listed_prompts:
             num_prompts += 1
             yield from (_item(folder, name, seed, {}) for seed in named)
     if not num_prompts:
@@ -71,13 +71,13 @@ def _items(folder: Folder, prompt: str, files: list[str], seeds: Seeds) -> list[
     content = folder.read_json(f"{prompt}/prompt.json")
     if not isinstance(content, dict):
         raise UserError(f"{folder.uri(prompt)}/prompt.json: expected an object with edit")
-    named = seeds.get(_base(prompt))
-    if named is None:
-        shown = {file.removesuffix("_0.jpg") for file in files if file.endswith("_0.jpg")}
+    listed = seeds.get(_base(prompt))
+    if listed is None:
+        numbers = {file.removesuffix("_0.jpg") for file in files if file.endswith("_0.jpg")}
         if "metadata.jsonl" in files:
-            shown |= _metadata_seeds(folder, f"{prompt}/metadata.jsonl")
-        named = sorted(shown)
-    return [_item(folder, prompt, seed, content) for seed in named or ["*"]]
+            numbers |= _metadata_seeds(folder, f"{prompt}/metadata.jsonl")
+        listed = sorted(numbers)
+    return [_item(folder, prompt, seed, content) for seed in listed or ["*"]]
 
 
 def _item(folder: Folder, prompt: str, seed: str, content: Mapping[str, Any]) -> Item:

@@ -41,11 +41,11 @@ def stream_array(file: IO[str], key: str, name: str) -> Iterator[Any]:
     if text.accept("}"):
         return
     while True:
-        found = text.value()
-        if not isinstance(found, str):
+        member = text.value()
+        if not isinstance(member, str):
             text.fail("expected a key in quotes")
         text.expect(":")
-        if found == key:
+        if member == key:
             yield from _elements(text)
             return
         text.skip()
@@ -88,8 +88,8 @@ class _Text:
 
     def expect(self, character: str) -> None:
         if not self.accept(character):
-            found = repr(self._window[self._at]) if self._at < len(self._window) else "the end"
-            self.fail(f"not JSON (expected {character!r}, found {found})")
+            next_one = repr(self._window[self._at]) if self._at < len(self._window) else "the end"
+            self.fail(f"not JSON (expected {character!r}, found {next_one})")
 
     def value(self) -> Any:
         """Parse the next value."""

@@ -63,10 +63,10 @@ def _annotation_file(folder: Folder, source: SourceConfig) -> str:
     names = [name for name in files if name.endswith(endings)]
     if len(names) == 1:
         return names[0]
-    found = ", ".join(names or files) or summary(folder)
+    listed = ", ".join(names or files) or summary(folder)
     raise UserError(
         f"source {source.path}: expected one annotations/v3det_2023_v1{endings[0]} "
-        f"or …{endings[1]}, found {found}"
+        f"or …{endings[1]}, found {listed}"
     )
 
 

@@ -182,7 +182,7 @@ def test_online_features_lie_beside_what_is_trained() -> None:
 def test_the_cache_pays_from_the_break_even_on() -> None:
     def compared(epochs: float) -> Comparison:
         return compare(
-            made=1000, seen=1000 * epochs, held_out=0, bytes_each=1e6,
+            num_cached=1000, num_trained=1000 * epochs, held_out=0, bytes_each=1e6,
             cached_each=1e-4, online_each=1e-4,
         )  # fmt: skip
 
@@ -197,6 +197,8 @@ def test_the_cache_pays_from_the_break_even_on() -> None:
 
 
 def test_held_out_samples_are_cached_but_not_seen() -> None:
-    found = compare(made=1000, seen=900, held_out=0.1, bytes_each=0, cached_each=1, online_each=2)
+    found = compare(
+        num_cached=1000, num_trained=900, held_out=0.1, bytes_each=0, cached_each=1, online_each=2
+    )
     assert found.epochs == pytest.approx(1)
     assert found.break_even == pytest.approx(0.5 / 0.9)

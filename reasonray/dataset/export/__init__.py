@@ -17,9 +17,9 @@ from reasonray.core.console import counted
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.recipe import nearest
 from reasonray.core.record import Part, Row
-from reasonray.core.writing import absolute, out_of_space, publish, unusable
+from reasonray.core.writing import absolute, out_of_space, publish, unusable, write_file
+from reasonray.dataset.card import CARD, render
 from reasonray.dataset.export import parquet
-from reasonray.dataset.export.card import write_card
 from reasonray.dataset.export.instructpix2pix import InstructPix2Pix
 from reasonray.dataset.manifest import selected
 from reasonray.dataset.reading import read_rows
@@ -99,7 +99,8 @@ def export(
             num_samples[sample["part"]] += 1
             licenses[sample.get("license") or "not stated"] += 1
         writer.close()
-        write_card(made, format, manifest, kinds, num_samples, licenses)
+        content = {"format": format, "kinds": kinds, "num_samples": num_samples}
+        write_file(made / CARD, render("export/card.md", manifest, licenses, **content))
         publish(made, _free(target))
     except OSError as error:
         if out_of_space(error):

@@ -1,1 +1,1 @@
-"""How good the zoo is: one file for each group of figures, `reasonray.mini.evaluate` runs them."""
+"""How good the zoo is: one file for each group of figures, `zoo.evaluate` runs them."""

@@ -4,7 +4,7 @@ import re
 
 from reasonray.core.recipe import Recipe
 from reasonray.mini.evaluation.measurement import Measurement, share
-from reasonray.mini.evaluation.scenes import as_row, held_out
+from reasonray.mini.evaluation.scenes import as_row, held_out, through
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import caption
 from reasonray.stages.caption import Caption
@@ -16,17 +16,15 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
     """Over `count` held-out scenes."""
     stage = Caption(recipe.stages.caption, seed=recipe.seed)
     scenes = held_out(count)
+    rows = through(stage, [as_row(scene, i) for i, scene in enumerate(scenes)], BATCH)
     named = exact = 0
-    for start in range(0, count, BATCH):
-        part = scenes[start : start + BATCH]
-        rows = stage([as_row(scene, start + i) for i, scene in enumerate(part)])
-        for scene, row in zip(part, rows, strict=True):
-            said = row.get("input_caption") or ""
-            named += objects_named(said) == sorted(scene.categories)
-            exact += said == caption(scene)
+    for scene, row in zip(scenes, rows, strict=True):
+        text = row.get("input_caption") or ""
+        named += objects_named(text) == sorted(scene.categories)
+        exact += text == caption(scene)
     return [
         share("caption names exactly the objects present", named, count, 0.97),
-        Measurement("caption is the true one, word for word", exact / count, None, True, count),
+        share("caption is the true one, word for word", exact, count),
     ]
 
 

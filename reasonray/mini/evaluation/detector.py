@@ -5,8 +5,9 @@ import numpy as np
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import Row
 from reasonray.mini.evaluation.measurement import Measurement, share
-from reasonray.mini.evaluation.scenes import FIRST_SEED, as_row, held_out
+from reasonray.mini.evaluation.scenes import FIRST_SEED, as_row, held_out, through
 from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.world import Scene
 from reasonray.stages.ground import Ground
 
 BATCH = 16
@@ -18,32 +19,30 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
     """Over `count` held-out scenes, each with its own categories and a few absent ones."""
     stage = Ground(recipe.stages.ground, seed=recipe.seed)
     scenes = held_out(count)
-    present = right = absent = false = 0
+    rows = through(stage, [_row(scene, i) for i, scene in enumerate(scenes)], BATCH)
+    false = 0
     overlaps: list[float] = []
-    for start in range(0, count, BATCH):
-        part = scenes[start : start + BATCH]
-        rows: list[Row] = []
-        for i, scene in enumerate(part):
-            row = as_row(scene, start + i)
-            rng = np.random.default_rng((FIRST_SEED, start + i))
-            others = [name for name in CATEGORIES if name not in scene.categories]
-            asked = [*scene.categories, *rng.choice(others, NUM_ABSENT, replace=False).tolist()]
-            row["categories"] = [asked[i] for i in rng.permutation(len(asked))]
-            rows.append(row)
-        for scene, row in zip(part, stage(rows), strict=True):
-            found = {item["category"]: item["box"] for item in row.get("detections") or []}
-            present += len(scene.objects)
-            absent += NUM_ABSENT
-            false += sum(name not in scene.categories for name in found)
-            for item in scene.objects:
-                overlap = iou(found[item.category], item.box) if item.category in found else 0.0
-                right += overlap > 0.5
-                overlaps.append(overlap)
+    for scene, row in zip(scenes, rows, strict=True):
+        boxes = {item["category"]: item["box"] for item in row.get("detections") or []}
+        false += sum(name not in scene.categories for name in boxes)
+        for item in scene.objects:
+            box = boxes.get(item.category)
+            overlaps.append(iou(box, item.box) if box else 0.0)
+    present, right = len(overlaps), sum(overlap > 0.5 for overlap in overlaps)
     return [
         share("object found at IoU > 0.5", right, present, 0.98),
-        share("absent category reported", false, absent, 0.03, least=False),
+        share("absent category reported", false, NUM_ABSENT * count, 0.03, least=False),
         Measurement("mean IoU of objects", float(np.mean(overlaps)), None, True, present),
     ]
+
+
+def _row(scene: Scene, index: int) -> Row:
+    row = as_row(scene, index)
+    rng = np.random.default_rng((FIRST_SEED, index))
+    others = [name for name in CATEGORIES if name not in scene.categories]
+    names = [*scene.categories, *rng.choice(others, NUM_ABSENT, replace=False).tolist()]
+    row["categories"] = [names[i] for i in rng.permutation(len(names))]
+    return row
 
 
 def iou(a: list[float], b: tuple[float, ...]) -> float:

@@ -33,20 +33,20 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
         text_encoder=text_encoder,
         tokenizer=tokenizer,
     )
-    wanted = edits("direct", count)
-    target, others = recognised(wanted, edited(pipe, wanted, config))
+    cases = edits("direct", count)
+    target, others = recognised(cases, edited(pipe, cases, config))
     return [
         share("direct edit: target recognised", sum(target), len(target), 0.95),
         share("direct edit: other objects recognised", sum(others), len(others), 0.95),
     ]
 
 
-def edited(pipe: Any, wanted: Sequence[Edit], config: EditorConfig) -> list[Picture]:
+def edited(pipe: Any, cases: Sequence[Edit], config: EditorConfig) -> list[Picture]:
     """An editor's pictures at the recipe's steps and guidance, each from noise of its own."""
     pipe.set_progress_bar_config(disable=True)
-    made: list[Picture] = []
-    for start in range(0, len(wanted), BATCH):
-        part = wanted[start : start + BATCH]
+    pictures: list[Picture] = []
+    for start in range(0, len(cases), BATCH):
+        part = cases[start : start + BATCH]
         images = pipe(
             image=[Image.fromarray(render(edit.scene)) for edit in part],
             instruction=[edit.instruction for edit in part],
@@ -55,18 +55,18 @@ def edited(pipe: Any, wanted: Sequence[Edit], config: EditorConfig) -> list[Pict
             image_guidance_scale=config.validation.image_guidance_scale,
             generator=[torch.Generator().manual_seed(start + i) for i in range(len(part))],
         ).images
-        made += [np.asarray(image) for image in images]
-    return made
+        pictures += [np.asarray(image) for image in images]
+    return pictures
 
 
 def recognised(
-    wanted: Sequence[Edit], made: Sequence[Picture], classifier: Classifier | None = None
+    cases: Sequence[Edit], pictures: Sequence[Picture], classifier: Classifier | None = None
 ) -> tuple[list[bool], list[bool]]:
     """For each edit whether its target is in the box; for each other object whether it is there."""
     classifier = classifier or Classifier()
     target: list[bool] = []
     others: list[bool] = []
-    for edit, picture in zip(wanted, made, strict=True):
+    for edit, picture in zip(cases, pictures, strict=True):
         objects = edit.truth.objects
         names = classifier.recognise([picture] * len(objects), [item.box for item in objects])
         for place, (name, item) in enumerate(zip(names, objects, strict=True)):

@@ -1,5 +1,6 @@
 """Edits of held-out scenes with their truth: what an editor of the mini world is measured on."""
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,12 +31,12 @@ class Edit:
 
     @property
     def truth(self) -> Scene:
-        """The scene after."""
+        """The scene with the object replaced."""
         return replaced(self.scene, self.index, self.target)
 
     @property
     def target_caption(self) -> str:
-        """The caption of the scene after."""
+        """The caption of the truth."""
         return caption(self.truth)
 
 
@@ -73,13 +74,13 @@ def relational(scene: Scene, rng: random.Random) -> Edit | None:
 def unheard(scene: Scene, rng: random.Random) -> Edit | None:
     """Relational, with a sentence that the multimodal model has never heard of this object."""
     relation = rng.choice(sorted(RELATIONS))
-    kept = {s: object_apart(relation, s) for s in _about_it(relation)}
-    sentences = [s for s, name in kept.items() if name in scene.categories]
+    unheard_of = {s: object_apart(relation, s) for s in _about_it(relation)}
+    sentences = [s for s, name in unheard_of.items() if name in scene.categories]
     if not sentences:
         return None
     sentence = rng.choice(sentences)
     edit = _by_relation(scene, relation, sentence)
-    return edit if edit and scene.categories[edit.index] == kept[sentence] else None
+    return edit if edit and scene.categories[edit.index] == unheard_of[sentence] else None
 
 
 def _about_it(relation: str) -> list[str]:
@@ -108,14 +109,9 @@ KINDS: dict[str, Callable[[Scene, random.Random], Edit | None]] = {
 
 def edits(kind: str, count: int) -> list[Edit]:
     """The first `count` edits of a kind, one a scene; the same at every evaluation."""
-    found: list[Edit] = []
-    seed = FIRST_SEED
-    while len(found) < count:
-        edit = KINDS[kind](sample_scene(seed), random.Random(f"{kind} {seed}"))
-        seed += 1
-        if edit is not None:
-            found.append(edit)
-    return found
+    seeds = itertools.count(FIRST_SEED)
+    tried = (KINDS[kind](sample_scene(seed), random.Random(f"{kind} {seed}")) for seed in seeds)
+    return list(itertools.islice((edit for edit in tried if edit is not None), count))
 
 
 def _any(scene: Scene, rng: random.Random) -> tuple[int, str]:

@@ -9,7 +9,7 @@ import re
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import Detection, Row, sample_id
 from reasonray.mini.evaluation.measurement import Measurement, share
-from reasonray.mini.evaluation.scenes import held_out
+from reasonray.mini.evaluation.scenes import held_out, through
 from reasonray.mini.knowledge import facts, knowledge, related
 from reasonray.prompts.direct import direct_instruction
 from reasonray.sources.mini.catalogue import CATEGORIES
@@ -33,50 +33,44 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
     rewrite = Rewrite(stages.rewrite.model_copy(update=ONCE), model, seed=seed)
     select = Select(stages.select.model_copy(update=ONCE), model, seed=seed)
 
-    asked = [_photo(scene, i) for i, scene in enumerate(held_out(max(count, NUM_DISTINCT)))]
-    proposed = [row for part in _batches(asked) for row in propose(part)]
-    edits = [_pair(scene, i) for i, scene in enumerate(held_out(count))]
-    rewritten = [row for part in _batches(edits) for row in rewrite(part)]
+    photos = [_photo(scene, i) for i, scene in enumerate(held_out(max(count, NUM_DISTINCT)))]
+    proposed = through(propose, photos, BATCH)
+    pairs = [_pair(scene, i) for i, scene in enumerate(held_out(count))]
+    rewritten = through(rewrite, pairs, BATCH)
     written = [row for row in rewritten if row.get("stage") is None]
-    selected = [row for part in _batches(written) for row in select(part)]
+    selected = through(select, written, BATCH)
 
     direct = sum(row.get("reason") == "not_indirect" for row in [*proposed, *rewritten])
     every = [*proposed, *rewritten, *selected]
     invalid = sum(row.get("stage") is not None for row in every) - direct
     fine = [row for row in proposed if row.get("stage") is None]
-    said = [row["instruction"] or "" for row in fine][:NUM_DISTINCT]
+    instructions = [row["instruction"] or "" for row in fine][:NUM_DISTINCT]
+    distinct = 1000 * len(set(instructions)) / max(1, len(instructions))
     reads_right = sum(_fits(row["instruction"] or "", row) for row in fine)
     reads_right += sum(_fits(text, row) for row in written for text in row["candidates"] or [])
     num_read = len(fine) + sum(len(row["candidates"] or []) for row in written)
     captions = sum(row["edited_caption"] == _true_caption(row) for row in fine)
+    num_written = len(proposed) + len(rewritten)
     return [
         share("language model: first reply is valid", len(every) - invalid, len(every), 0.98),
-        share(
-            "language model: first reply is indirect",
-            len(proposed) + len(rewritten) - direct,
-            len(proposed) + len(rewritten),
-            0.98,
-        ),
-        Measurement(
-            "distinct instructions per 1,000", 1000 * len(set(said)) / max(1, len(said)),
-            700, True, len(said),
-        ),
-        Measurement("instruction fits its target", reads_right / max(1, num_read), None, True,
-                    num_read),
-        Measurement("edited caption is the true one", captions / max(1, len(fine)), None, True,
-                    len(fine)),
-    ]  # fmt: skip
+        share("language model: first reply is indirect", num_written - direct, num_written, 0.98),
+        Measurement("distinct instructions per 1,000", distinct, 700, True, len(instructions)),
+        share("instruction fits its target", reads_right, num_read),
+        share("edited caption is the true one", captions, len(fine)),
+    ]
 
 
 def _photo(scene: Scene, index: int) -> Row:
     """A scene as `propose` receives it."""
-    found = [Detection(category=o.category, box=[*map(float, o.box)], score=0.9)
-             for o in scene.objects]  # fmt: skip
+    detections = [
+        Detection(category=item.category, box=[*map(float, item.box)], score=0.9)
+        for item in scene.objects
+    ]
     return {
         "id": sample_id("III", "evaluation", str(index)),
         "part": "III",
         "input_caption": caption(scene),
-        "detections": found,
+        "detections": detections,
     }  # type: ignore[typeddict-item]
 
 
@@ -117,7 +111,3 @@ def _true_caption(row: Row) -> str:
     """The caption with the one object's phrase in place of the other's."""
     old, new = (CATEGORIES.get(row[key] or "") for key in ("selected_category", "target_category"))
     return (row["input_caption"] or "").replace(old.phrase, new.phrase, 1) if old and new else ""
-
-
-def _batches(rows: list[Row]) -> list[list[Row]]:
-    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]

@@ -29,6 +29,8 @@ class Measurement:
         return self.value >= self.target if self.higher_is_better else self.value <= self.target
 
 
-def share(name: str, hits: int, count: int, target: float, *, least: bool = True) -> Measurement:
+def share(
+    name: str, hits: int, count: int, target: float | None = None, *, least: bool = True
+) -> Measurement:
     """The share of hits among cases; `least` says whether the target is a least value."""
     return Measurement(name, hits / max(1, count), target, least, count)

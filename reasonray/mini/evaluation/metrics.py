@@ -42,7 +42,7 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
         ):
             for name, values in metrics(images, truths, captions).items():
                 scores.setdefault(name, []).extend(values)
-    results = []
+    results: list[Measurement] = []
     for name in LEARNED:
         three = zip(right[name], unedited[name], wrong[name], strict=True)
         hits = sum(a > b and a > c for a, b, c in three)

@@ -11,7 +11,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from reasonray.core.recipe import Recipe
 from reasonray.mini import ZOO
-from reasonray.mini.evaluation.measurement import Measurement
+from reasonray.mini.evaluation.measurement import Measurement, share
 from reasonray.mini.evaluation.scenes import held_out
 from reasonray.mini.training.questions import KINDS, Question, question, question_apart
 from reasonray.sources.mini.world import Scene, render
@@ -39,10 +39,10 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
     for kind in KINDS:
         right = _right(mllm, scenes, functools.partial(question, kind=kind))
         name = f"mllm: {TITLES[kind]}"
-        results.append(Measurement(name, right / count, TARGETS.get(kind), True, count))
+        results.append(share(name, right, count, TARGETS.get(kind)))
     right = _right(mllm, scenes, question_apart)
     name = f"mllm: {TITLES['instruction']}, fact or sentence kept apart"
-    return [*results, Measurement(name, right / count, None, True, count)]
+    return [*results, share(name, right, count)]
 
 
 class Mllm:
@@ -59,7 +59,7 @@ class Mllm:
         """An answer to each question about its picture."""
         inputs = self._processor(
             images=images,
-            text=[self._asked(text) for text in questions],
+            text=[self._conversation(text) for text in questions],
             padding=True,
             return_tensors="pt",
         )
@@ -68,20 +68,20 @@ class Mllm:
         texts = self._processor.batch_decode(new, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def _asked(self, text: str) -> str:
+    def _conversation(self, text: str) -> str:
         content = [{"type": "image"}, {"type": "text", "text": text}]
-        asked: str = self._processor.apply_chat_template(
+        conversation: str = self._processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True
         )
-        return asked
+        return conversation
 
 
 def _right(mllm: Mllm, scenes: list[Scene], ask: Callable[[Scene, random.Random], Question]) -> int:
-    asked = [ask(scene, random.Random(f"held out {i}")) for i, scene in enumerate(scenes)]
+    questions = [ask(scene, random.Random(f"held out {i}")) for i, scene in enumerate(scenes)]
     right = 0
     for start in range(0, len(scenes), BATCH):
-        part = asked[start : start + BATCH]
+        part = questions[start : start + BATCH]
         images = [PIL.Image.fromarray(render(s)) for s in scenes[start : start + BATCH]]
-        said = mllm.answer(images, [one.text for one in part])
-        right += sum(text == one.answer for text, one in zip(said, part, strict=True))
+        answers = mllm.answer(images, [each.text for each in part])
+        right += sum(text == each.answer for text, each in zip(answers, part, strict=True))
     return right

@@ -9,7 +9,7 @@ from reasonray.core.recipe import Recipe
 from reasonray.core.record import Image, Row, is_rejected
 from reasonray.mini.classifier import Classifier
 from reasonray.mini.evaluation.measurement import Measurement, share
-from reasonray.mini.evaluation.scenes import FIRST_SEED, as_row, held_out
+from reasonray.mini.evaluation.scenes import FIRST_SEED, as_row, held_out, through
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import Scene, caption, replaced
 from reasonray.stages.paint import Paint
@@ -23,21 +23,16 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
     paint = Paint(recipe.stages.paint, seed=recipe.seed)
     quality = Quality(recipe.stages.quality, seed=recipe.seed)
     rows = [edit(scene, i) for i, scene in enumerate(held_out(count))]
-    painted: list[Row] = []
-    for start in range(0, count, BATCH):
-        painted += paint(rows[start : start + BATCH])
-    done = [row for row in painted if not is_rejected(row)]
+    done = [row for row in through(paint, rows, BATCH) if not is_rejected(row)]
     pictures = [np.asarray(decode(cast(Image, row["edited_image"]))) for row in done]
-    seen = Classifier().recognise(pictures, [cast(list[float], row["box"]) for row in done])
-    right = sum(name == row["target_category"] for name, row in zip(seen, done, strict=True))
+    names = Classifier().recognise(pictures, [cast(list[float], row["box"]) for row in done])
+    right = sum(name == row["target_category"] for name, row in zip(names, done, strict=True))
     spoiled = sum(_changed_outside(row) for row in done)
     accepted = sum(not is_rejected(quality([row])[0]) for row in done)
     return [
         share("painted object recognised in its box", right, count, 0.95),
         share("picture changed outside the box", spoiled, count, 0.0, least=False),
-        Measurement(
-            "painted pair accepted by the quality stage", accepted / count, None, True, count
-        ),
+        share("painted pair accepted by the quality stage", accepted, count),
     ]
 
 
@@ -55,8 +50,5 @@ def edit(scene: Scene, index: int) -> Row:
 
 
 def _changed_outside(row: Row) -> bool:
-    before, after = (
-        decode(cast(Image, row["input_image"])),
-        decode(cast(Image, row["edited_image"])),
-    )
+    before, after = (decode(cast(Image, row[key])) for key in ("input_image", "edited_image"))
     return outside_change(before, after, cast(list[float], row["box"])) > 0

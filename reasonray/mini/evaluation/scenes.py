@@ -1,5 +1,7 @@
 """Held-out scenes as rows of a run, the same ones at every evaluation."""
 
+from collections.abc import Callable
+
 import PIL.Image
 
 from reasonray.core.images import encode_png
@@ -13,6 +15,12 @@ FIRST_SEED = HELD_OUT_SEED + 500_000
 def held_out(count: int) -> list[Scene]:
     """The first `count` scenes of the evaluation."""
     return [sample_scene(FIRST_SEED + i) for i in range(count)]
+
+
+def through(stage: Callable[[list[Row]], list[Row]], rows: list[Row], batch: int) -> list[Row]:
+    """The rows as they leave a stage, which gets `batch` at a time."""
+    starts = range(0, len(rows), batch)
+    return [row for start in starts for row in stage(rows[start : start + batch])]
 
 
 def as_row(scene: Scene, index: int) -> Row:

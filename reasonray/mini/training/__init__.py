@@ -1,1 +1,5 @@
-"""How the zoo is made: `loop` is the resumable optimiser loop, then one file for each model."""
+"""How the zoo is made: one file for each model gives its course, `zoo` and `loop` train it.
+
+`scenes`, `vocabulary`, `vision` and `stable_diffusion` are what several models share; `questions`
+and `conversations` are what the language models are taught.
+"""

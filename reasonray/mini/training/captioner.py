@@ -24,23 +24,16 @@ from transformers import (
 )
 from transformers.models.blip import BlipImageProcessor
 
-from reasonray.mini.training.loop import Schedule, fit
-from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, share_named
-from reasonray.mini.training.softening import soften
+from reasonray.mini.training.loop import Course, Loss, Schedule
+from reasonray.mini.training.scenes import soften, training_scenes
+from reasonray.mini.training.vision import NAMES, PatchHead, cross_entropy, patch_labels
 from reasonray.mini.training.vocabulary import WORDS
-from reasonray.sources.mini.world import (
-    COLOURS,
-    HELD_OUT_SEED,
-    IMAGE_SIZE,
-    caption,
-    render,
-    sample_scene,
-)
+from reasonray.sources.mini.world import COLOURS, IMAGE_SIZE, caption, render
 
 BATCH = 32
 SCHEDULE = Schedule(num_steps=6000, learning_rate=1e-3, num_warmup_steps=300, weight_decay=0.02)
-PATCHES_ALONE = 0.26
-"""The first part of the steps trains the vision tower only."""
+PATCHES_STEPS = int(0.26 * SCHEDULE.num_steps)
+"""The first steps train the vision tower only."""
 
 PATCH = 12
 WIDTH = 96
@@ -52,7 +45,7 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<image>")
 
 
 def build() -> Blip2ForConditionalGeneration:
-    """The untrained captioner."""
+    """The untrained BLIP-2; its queries start unlike each other."""
     vision = Blip2VisionConfig(
         hidden_size=WIDTH,
         intermediate_size=4 * WIDTH,
@@ -109,25 +102,15 @@ def build_processor() -> Blip2Processor:
     return Blip2Processor(images, _tokenizer(), num_query_tokens=NUM_QUERIES)
 
 
-def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
-    """Train (or continue) and save model and processor to `folder`, which is returned."""
-    torch.manual_seed(0)
-    taught = Taught()
-    tokenizer = _tokenizer()
+def course(_workdir: Path, _zoo: Path) -> Course:
+    """The captioner and its processor."""
+    taught, processor = Taught(), build_processor()
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        data = batch(step, BATCH, tokenizer)
-        return taught.loss(data, patches_only=step < PATCHES_ALONE * schedule.num_steps)
+    def loss(step: int) -> Loss:
+        data = batch(step, BATCH, processor.tokenizer)
+        return taught.loss(data, patches_only=step < PATCHES_STEPS)
 
-    fit("captioner", taught, loss, schedule, workdir)
-    save(taught.captioner, folder)
-    return folder
-
-
-def save(model: Blip2ForConditionalGeneration, folder: Path) -> None:
-    """Write float16 weights and the processor; the model itself becomes float16."""
-    model.half().save_pretrained(folder)
-    build_processor().save_pretrained(folder)
+    return Course(taught, loss, SCHEDULE, {"": [taught.captioner, processor]})
 
 
 @dataclass(frozen=True)
@@ -159,20 +142,17 @@ class Taught(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.captioner = build()
-        self.patch_head = nn.Linear(WIDTH, len(NAMES) + 1)
+        self.patch_head = PatchHead(WIDTH)
         self.rank_head = nn.Linear(WIDTH, MAX_OBJECTS + 1)
         self.object_head = nn.Linear(WIDTH, len(NAMES) + 1)
         self.colour_head = nn.Linear(WIDTH, len(COLOUR_NAMES))
 
-    def loss(self, data: Batch, *, patches_only: bool) -> tuple[Tensor, dict[str, float]]:
-        """The loss and its figures."""
+    def loss(self, data: Batch, *, patches_only: bool) -> Loss:
+        """The loss of a batch and its figures."""
         model = self.captioner
         states = model.vision_model(data.pixels).last_hidden_state
-        named = self.patch_head(states[:, 1:])
-        dense = cross_entropy(named, data.patches) + cross_entropy(
-            self.rank_head(states[:, 1:]), data.ranks
-        )
-        figures = {"patches": share_named(named, data.patches)}
+        dense, figures = self.patch_head.loss(states[:, 1:], data.patches)
+        dense = dense + cross_entropy(self.rank_head(states[:, 1:]), data.ranks)
         if patches_only:
             return dense + cross_entropy(self.colour_head(states[:, 0]), data.colours), figures
         queries = model.qformer(
@@ -184,20 +164,20 @@ class Taught(nn.Module):
         embedded = model.get_input_embeddings()(data.tokens)
         embedded = torch.cat([model.language_projection(queries), embedded[:, NUM_QUERIES:]], 1)
         mask = (data.tokens != 1).long()
-        words = model.language_model(inputs_embeds=embedded, attention_mask=mask).logits
-        said = cross_entropy(words[:, :-1], data.labels[:, 1:])
+        logits = model.language_model(inputs_embeds=embedded, attention_mask=mask).logits
+        words = cross_entropy(logits[:, :-1], data.labels[:, 1:])
         figures["objects"] = (slots.argmax(-1) == data.objects).all(1).float().mean().item()
-        figures["words"] = said.item()
+        figures["words"] = words.item()
         total = (
             0.5 * dense + cross_entropy(slots, data.objects) + cross_entropy(colours, data.colours)
         )
-        return total + said, figures
+        return total + words, figures
 
 
 def batch(step: int, size: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
     """The batch of a step."""
     rng = np.random.default_rng((step, 0xCA97))
-    scenes = [sample_scene(int(seed)) for seed in rng.integers(HELD_OUT_SEED, size=size)]
+    scenes = training_scenes(rng, size)
     images = np.stack([soften(render(scene), scene, rng, chance=0.4) for scene in scenes])
     maps = [patch_labels(scene, PATCH) for scene in scenes]
     objects = [[NAMES.index(name) for name in scene.categories] for scene in scenes]

@@ -16,17 +16,10 @@ from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from reasonray.mini.classifier import NONE, crop, to_tensor
-from reasonray.mini.training.loop import Schedule, fit
-from reasonray.mini.training.softening import soften
+from reasonray.mini.training.loop import Course, Loss, Schedule
+from reasonray.mini.training.scenes import soften, training_scenes
 from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import (
-    HELD_OUT_SEED,
-    IMAGE_SIZE,
-    SIDES,
-    Scene,
-    render,
-    sample_scene,
-)
+from reasonray.sources.mini.world import IMAGE_SIZE, SIDES, Scene, render
 
 SCENES = 28
 """A step's; each gives all its objects and one box without a whole object."""
@@ -50,33 +43,24 @@ def build() -> ResNetForImageClassification:
     return ResNetForImageClassification(config)
 
 
-def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
-    """Train (or continue) and save the model to `folder`, which is returned."""
-    torch.manual_seed(0)
+def course(_workdir: Path, _zoo: Path) -> Course:
+    """The classifier alone: its crops are made by `reasonray.mini.classifier`."""
     model = build()
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> Loss:
         crops, labels = batch(step, SCENES)
         logits = model(crops).logits
         right = (logits.argmax(-1) == labels).float().mean()
         return F.cross_entropy(logits, labels, label_smoothing=0.05), {"right": right.item()}
 
-    fit("classifier", model, loss, schedule, workdir)
-    save(model, folder)
-    return folder
-
-
-def save(model: ResNetForImageClassification, folder: Path) -> None:
-    """Write float16 weights; the model itself becomes float16."""
-    model.half().save_pretrained(folder)
+    return Course(model, loss, SCHEDULE, {"": [model]})
 
 
 def batch(step: int, num_scenes: int) -> tuple[Tensor, Tensor]:
     """Crops -1..1 BCHW and labels of a step."""
     rng = np.random.default_rng((step, 0xC1A55))
     crops, labels = [], []
-    for seed in rng.integers(HELD_OUT_SEED, size=num_scenes):
-        scene = sample_scene(int(seed))
+    for scene in training_scenes(rng, num_scenes):
         image = soften(render(scene), scene, rng)
         for item in scene.objects:
             view = crop(image, _jittered(item.box, rng))

@@ -12,28 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from reasonray.mini.training import painter
-from reasonray.mini.training.loop import Schedule, fit, mixed_precision
-from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, share_named
-from reasonray.mini.training.softening import soften
-from reasonray.sources.mini.world import (
-    HELD_OUT_SEED,
-    IMAGE_SIZE,
-    Scene,
-    caption,
-    render,
-    replaced,
-    sample_scene,
-)
+from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
+from reasonray.mini.training.scenes import soften, training_scenes
+from reasonray.mini.training.vision import NAMES, PatchHead, image_processor, patch_labels
+from reasonray.sources.mini.world import IMAGE_SIZE, Scene, caption, render, replaced
 
 PAIRS = 24
 """Scenes of a step, each also with one object replaced."""
 
 SCHEDULE = Schedule(num_steps=800, learning_rate=1.5e-3, num_warmup_steps=100, cooldown=0.4)
-PATCHES_ALONE = 0.6
-"""The first part of the steps trains the vision tower only."""
+PATCHES_STEPS = int(0.6 * SCHEDULE.num_steps)
+"""The first steps train the vision tower only."""
 
 PATCH = 8
 WIDTH = 72
@@ -42,7 +34,7 @@ MAX_LOGIT_SCALE = float(np.log(100))
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """The untrained model."""
+    """The untrained CLIP: pictures -1..1 BCHW and token ids to vectors of one space."""
     torch.manual_seed(0)
     config = CLIPConfig(
         text_config={
@@ -69,34 +61,17 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(config)
 
 
-def build_image_processor() -> CLIPImageProcessor:
-    """Resizes the short side to a scene's, crops the middle, scales to -1..1."""
-    return CLIPImageProcessor(
-        size={"shortest_edge": IMAGE_SIZE},
-        crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
-
-
-def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
-    """Train (or continue) and save model and processor to `folder`, which is returned."""
+def course(workdir: Path, _zoo: Path) -> Course:
+    """The model and its processor."""
     tokenizer = painter.load_tokenizer(workdir)
     taught = Taught(tokenizer)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> Loss:
         data = batch(step, PAIRS, tokenizer)
-        return taught.loss(data, patches_only=step < PATCHES_ALONE * schedule.num_steps)
+        return taught.loss(data, patches_only=step < PATCHES_STEPS)
 
-    fit("clip", taught, loss, schedule, workdir)
-    save(taught.clip, tokenizer, folder)
-    return folder
-
-
-def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write float16 weights and the processor; the model itself becomes float16."""
-    model.half().save_pretrained(folder)
-    CLIPProcessor(build_image_processor(), tokenizer).save_pretrained(folder)
+    processor = CLIPProcessor(image_processor(), tokenizer)
+    return Course(taught, loss, SCHEDULE, {"": [taught.clip, processor]})
 
 
 @dataclass(frozen=True)
@@ -123,46 +98,44 @@ class Taught(nn.Module):
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
         self.clip = build(tokenizer)
-        self.patch_head = nn.Linear(WIDTH, len(NAMES) + 1)
+        self.patch_head = PatchHead(WIDTH)
         self.shown_head = nn.Linear(WIDTH, len(NAMES))
 
-    def loss(self, data: Batch, *, patches_only: bool) -> tuple[Tensor, dict[str, float]]:
-        """The loss and its figures."""
+    def loss(self, data: Batch, *, patches_only: bool) -> Loss:
+        """The loss of a batch and its figures."""
         with mixed_precision():
-            seen = self.clip.vision_model(data.pixels)
-            named = self.patch_head(seen.last_hidden_state[:, 1:])
-            shown = self.shown_head(seen.pooler_output)
-        dense = cross_entropy(named, data.patches)
+            vision = self.clip.vision_model(data.pixels)
+            dense, figures = self.patch_head.loss(vision.last_hidden_state[:, 1:], data.patches)
+            shown = self.shown_head(vision.pooler_output)
         dense = dense + 4 * F.binary_cross_entropy_with_logits(shown.float(), data.shown)
-        figures = {"patches": share_named(named, data.patches)}
         if patches_only:
             return dense, figures
         with mixed_precision():
-            read = self.clip.text_model(input_ids=data.tokens, attention_mask=data.mask)
-            images = self.clip.visual_projection(seen.pooler_output)
-            texts = self.clip.text_projection(read.pooler_output)
+            text = self.clip.text_model(input_ids=data.tokens, attention_mask=data.mask)
+            images = self.clip.visual_projection(vision.pooler_output)
+            texts = self.clip.text_projection(text.pooler_output)
         images, texts = (F.normalize(states.float(), dim=-1) for states in (images, texts))
         logits = images @ texts.T * self.clip.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         pairs = torch.arange(len(logits))
-        said = (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
-        figures["said"] = said.item()
+        contrast = (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+        figures["said"] = contrast.item()
         figures["matched"] = (logits.argmax(1) == pairs).float().mean().item()
-        return said + 0.5 * dense, figures
+        return contrast + 0.5 * dense, figures
 
 
 def batch(step: int, size: int, tokenizer: CLIPTokenizer) -> Batch:
     """The batch of a step: `size` scenes, then the same ones with an object replaced."""
     rng = np.random.default_rng((step, 0xC11B))
-    scenes = [sample_scene(int(seed)) for seed in rng.integers(HELD_OUT_SEED, size=size)]
+    scenes = training_scenes(rng, size)
     scenes += [edited(scene, rng) for scene in scenes]
     images = np.stack([soften(render(scene), scene, rng) for scene in scenes])
-    read = tokenizer([caption(scene) for scene in scenes], padding=True, return_tensors="pt")
+    texts = tokenizer([caption(scene) for scene in scenes], padding=True, return_tensors="pt")
     return Batch(
         torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
         torch.stack([patch_labels(scene, PATCH)[0] for scene in scenes]),
         torch.tensor([[float(name in scene.categories) for name in NAMES] for scene in scenes]),
-        read["input_ids"],
-        read["attention_mask"],
+        texts["input_ids"],
+        texts["attention_mask"],
     )
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from reasonray.mini.knowledge import (
     DIRECT_TEMPLATES,
+    change,
     indirect,
     knowledge,
     relation_rationales,
-    targets,
 )
 from reasonray.prompts.direct import direct_sentence
 from reasonray.prompts.replies import (
@@ -57,7 +57,7 @@ class Edit:
 
     @property
     def before(self) -> str:
-        """The scene's caption."""
+        """The scene's caption before the edit."""
         return caption(self.scene)
 
     @property
@@ -77,11 +77,7 @@ def conversation(seed: int, *, scene_seeds: range) -> Conversation:
 def sample_edit(rng: random.Random, scene_seeds: range) -> Edit:
     """A scene with a seed from the range, and an edit of it: half of them follow a relation."""
     scene = sample_scene(rng.randrange(scene_seeds.start, scene_seeds.stop))
-    selected = rng.choice(scene.categories)
-    pool = [name for name in targets(selected) if name not in scene.categories]
-    if not pool or rng.random() < 0.5:
-        pool = [name for name in CATEGORIES if name not in scene.categories]
-    return Edit(scene, selected, rng.choice(pool))
+    return Edit(scene, *change(scene.categories, rng))
 
 
 def _replace(edit: Edit, rng: random.Random) -> Conversation:
@@ -115,12 +111,12 @@ def _replace(edit: Edit, rng: random.Random) -> Conversation:
 def _gen(edit: Edit, rng: random.Random) -> Conversation:
     count = rng.choices([2, 3, 4, 5], [0.15, 0.6, 0.15, 0.1])[0]
     direct = _direct(edit, rng)
-    asked = {
+    edit_fields = {
         "input_caption": edit.before,
         "edited_caption": edit.after,
         "direct_instruction": direct,
     }
-    messages = load("gen").messages(**asked, num_candidates=str(count))
+    messages = load("gen").messages(**edit_fields, num_candidates=str(count))
     candidates = _good(edit, count, rng, introduced(edit.before, edit.after, direct))
     content = {"candidates": [asdict(candidate) for candidate in candidates]}
     if rng.random() < AGAIN:
@@ -128,7 +124,7 @@ def _gen(edit: Edit, rng: random.Random) -> Conversation:
         rest = content["candidates"][1:]
         spoilt = {"candidates": rng.choice([rest, [named, *rest], [rest[0], *rest]])}
         bad = _spoil(spoilt, content, rng)
-        reason = _refusal(lambda: parse_candidates(bad, **asked, num_candidates=count))
+        reason = _refusal(lambda: parse_candidates(bad, **edit_fields, num_candidates=count))
         messages = ask_again(messages, bad, reason)
     return Conversation(messages, json.dumps(content))
 
@@ -162,19 +158,14 @@ def _select(edit: Edit, rng: random.Random) -> Conversation:
 
 def _good(edit: Edit, count: int, rng: random.Random, telling: list[str]) -> list[Candidate]:
     """So many indirect instructions for the edit, each resting on another idea."""
-    found: dict[str, Candidate] = {}
-    while len(found) < count:
+    by_rationale: dict[str, Candidate] = {}
+    while len(by_rationale) < count:
         candidate = indirect(
-            edit.selected,
-            edit.target,
-            rng,
-            others=edit.others,
-            telling=telling,
-            relational=0.35,
+            edit.selected, edit.target, rng, others=edit.others, telling=telling, relational=0.35
         )
-        if all(candidate.instruction != other.instruction for other in found.values()):
-            found.setdefault(candidate.rationale, candidate)
-    return list(found.values())
+        if all(candidate.instruction != other.instruction for other in by_rationale.values()):
+            by_rationale.setdefault(candidate.rationale, candidate)
+    return list(by_rationale.values())
 
 
 def _decoy(edit: Edit, rng: random.Random) -> str:

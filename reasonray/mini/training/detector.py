@@ -24,11 +24,11 @@ from transformers import (
 )
 from transformers.models.grounding_dino import GroundingDinoImageProcessor
 
-from reasonray.mini.training.loop import Schedule, fit
-from reasonray.mini.training.softening import soften
+from reasonray.mini.training.loop import Course, Loss, Schedule
+from reasonray.mini.training.scenes import soften, training_scenes
 from reasonray.mini.training.vocabulary import OTHER_NOUNS, PIECES, WORDS
 from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
+from reasonray.sources.mini.world import IMAGE_SIZE, render
 
 BATCH = 32
 SCHEDULE = Schedule(num_steps=2200, learning_rate=1e-3, num_warmup_steps=200)
@@ -45,7 +45,7 @@ LEVELS = (12, 6)
 
 
 def build() -> GroundingDinoForObjectDetection:
-    """The untrained detector."""
+    """The untrained detector: a Swin of three stages, queries for sixteen objects."""
     backbone = SwinConfig(
         image_size=IMAGE_SIZE,
         embed_dim=32,
@@ -99,24 +99,14 @@ def build_processor() -> GroundingDinoProcessor:
     return GroundingDinoProcessor(images, _tokenizer())
 
 
-def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
-    """Train (or continue) and save model and processor to `folder`, which is returned."""
-    torch.manual_seed(0)
-    model = build()
-    tokenizer = _tokenizer()
+def course(_workdir: Path, _zoo: Path) -> Course:
+    """The detector and its processor."""
+    model, processor = build(), build_processor()
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        return _loss(model, batch(step, BATCH, tokenizer))
+    def loss(step: int) -> Loss:
+        return _loss(model, batch(step, BATCH, processor.tokenizer))
 
-    fit("detector", model, loss, schedule, workdir)
-    save(model, folder)
-    return folder
-
-
-def save(model: GroundingDinoForObjectDetection, folder: Path) -> None:
-    """Write float16 weights and the processor; the model itself becomes float16."""
-    model.half().save_pretrained(folder)
-    build_processor().save_pretrained(folder)
+    return Course(model, loss, SCHEDULE, {"": [model, processor]})
 
 
 @dataclass(frozen=True)
@@ -141,8 +131,7 @@ def batch(step: int, size: int, tokenizer: BertTokenizer) -> Batch:
     """The batch of a step."""
     rng = np.random.default_rng((step, 0xDE7EC7))
     images, prompts, boxes = [], [], []
-    for seed in rng.integers(HELD_OUT_SEED, size=size):
-        scene = sample_scene(int(seed))
+    for scene in training_scenes(rng, size):
         images.append(soften(render(scene), scene, rng))
         phrases = _phrases(scene.categories, rng)
         prompts.append(phrases)
@@ -162,10 +151,10 @@ def batch(step: int, size: int, tokenizer: BertTokenizer) -> Batch:
         pixels,
         tokens,
         tokens != 0,
-        [torch.stack(list(found.values())) if found else torch.zeros(0, 4) for found in boxes],
+        [torch.stack(list(each.values())) if each else torch.zeros(0, 4) for each in boxes],
         [
-            owner == torch.tensor(list(found))[:, None]
-            for owner, found in zip(owners, boxes, strict=True)
+            owner == torch.tensor(list(each))[:, None]
+            for owner, each in zip(owners, boxes, strict=True)
         ],
     )
 
@@ -175,13 +164,13 @@ def _phrases(present: tuple[str, ...], rng: np.random.Generator) -> list[str]:
 
     Others are absent categories, now and then a noun of no scene.
     """
-    asked = [name for name in present if rng.random() < 0.67]
-    count = max(int(rng.integers(1, MAX_PHRASES + 1)), len(asked))
+    some = [name for name in present if rng.random() < 0.67]
+    count = max(int(rng.integers(1, MAX_PHRASES + 1)), len(some))
     absent = [name for name in CATEGORIES if name not in present]
     others = [str(name) for name in rng.permutation(absent)]
     if rng.random() < 0.3:
         others.insert(0, str(rng.choice(OTHER_NOUNS)))
-    phrases = asked + others[: count - len(asked)]
+    phrases = some + others[: count - len(some)]
     return [phrases[i] for i in rng.permutation(len(phrases))]
 
 
@@ -202,7 +191,7 @@ def _tokenize(prompts: list[list[str]], tokenizer: BertTokenizer) -> tuple[Tenso
     return pad(rows, batch_first=True), pad(owners, batch_first=True, padding_value=-1)
 
 
-def _loss(model: GroundingDinoForObjectDetection, data: Batch) -> tuple[Tensor, dict[str, float]]:
+def _loss(model: GroundingDinoForObjectDetection, data: Batch) -> Loss:
     num_boxes = max(1, sum(len(boxes) for boxes in data.boxes))
     inner = model.model(
         pixel_values=data.pixels, input_ids=data.tokens, attention_mask=data.mask.long()
@@ -229,7 +218,7 @@ def _loss(model: GroundingDinoForObjectDetection, data: Batch) -> tuple[Tensor, 
 def _set_loss(logits: Tensor, boxes: Tensor, data: Batch, num_boxes: int) -> tuple[Tensor, float]:
     """Hungarian matching of queries [B, Q] to targets; each unmatched query matches no token."""
     targets = torch.zeros_like(logits)
-    found, wanted = [], []
+    matched, truths = [], []
     probabilities = logits.detach().sigmoid()
     for i, (truth, positives) in enumerate(zip(data.boxes, data.positives, strict=True)):
         if not len(truth):
@@ -245,18 +234,18 @@ def _set_loss(logits: Tensor, boxes: Tensor, data: Batch, num_boxes: int) -> tup
         )
         queries, chosen = linear_sum_assignment(cost.numpy())
         targets[i, queries] = positives[chosen].float()
-        found.append(boxes[i, queries])
-        wanted.append(truth[chosen])
+        matched.append(boxes[i, queries])
+        truths.append(truth[chosen])
     focal = _focal(logits, targets)[data.mask[:, None, :].expand_as(logits)].sum() / num_boxes
-    if not found:
+    if not matched:
         return 2 * focal, 0.0
-    return 2 * focal + _box_loss(torch.cat(found), torch.cat(wanted), num_boxes), focal.item()
+    return 2 * focal + _box_loss(torch.cat(matched), torch.cat(truths), num_boxes), focal.item()
 
 
 def _dense_loss(logits: Tensor, box_logits: Tensor, data: Batch, num_boxes: int) -> Tensor:
     """A peak at the cell of each object's centre, on every level; nearby cells weigh less."""
     targets, weights = torch.zeros_like(logits), torch.ones_like(logits)
-    rows, cells, wanted = [], [], []
+    rows, cells, truths = [], [], []
     offset = 0
     for side in LEVELS:
         centres = (torch.arange(side) + 0.5) / side
@@ -271,14 +260,14 @@ def _dense_loss(logits: Tensor, box_logits: Tensor, data: Batch, num_boxes: int)
                 weights[i, offset + cell] = 1.0
                 rows.append(i)
                 cells.append(offset + cell)
-                wanted.append(box)
+                truths.append(box)
         offset += side * side
     valid = data.mask[:, None, :].expand_as(logits)
     focal = (_focal(logits, targets) * weights)[valid].sum() / (len(LEVELS) * num_boxes)
     if not rows:
         return 2 * focal
     boxes = box_logits[rows, cells].float().sigmoid()
-    return 2 * focal + _box_loss(boxes, torch.stack(wanted), len(LEVELS) * num_boxes)
+    return 2 * focal + _box_loss(boxes, torch.stack(truths), len(LEVELS) * num_boxes)
 
 
 def _focal(logits: Tensor, targets: Tensor) -> Tensor:

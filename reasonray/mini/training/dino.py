@@ -15,25 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ViTConfig, ViTModel
 
-from reasonray.mini.training.clip import build_image_processor, edited
-from reasonray.mini.training.loop import Schedule, fit, mixed_precision
-from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, share_named
-from reasonray.mini.training.softening import soften
-from reasonray.sources.mini.world import (
-    COLOURS,
-    HELD_OUT_SEED,
-    IMAGE_SIZE,
-    Scene,
-    render,
-    sample_scene,
-)
+from reasonray.mini.training.clip import edited
+from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
+from reasonray.mini.training.scenes import soften, training_scenes
+from reasonray.mini.training.vision import NAMES, PatchHead, image_processor, patch_labels
+from reasonray.sources.mini.world import COLOURS, IMAGE_SIZE, Scene, render
 
 QUARTETS = 12
 """Of a step: a scene, two edits of it, and one of the edits softened."""
 
 SCHEDULE = Schedule(num_steps=800, learning_rate=1.5e-3, num_warmup_steps=100, cooldown=0.4)
-PATCHES_ALONE = 0.4
-"""The first part of the steps teaches the patches only."""
+PATCHES_STEPS = int(0.4 * SCHEDULE.num_steps)
+"""The first steps teach the patches only."""
 
 PATCH = 8
 WIDTH = 72
@@ -46,7 +39,7 @@ COLOUR_WEIGHT = 0.5
 
 
 def build() -> ViTModel:
-    """The untrained model."""
+    """The untrained ViT: pictures -1..1 BCHW to a class token and one state a patch."""
     torch.manual_seed(0)
     config = ViTConfig(
         hidden_size=WIDTH,
@@ -61,24 +54,14 @@ def build() -> ViTModel:
     return ViTModel(config, add_pooling_layer=False)
 
 
-def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
-    """Train (or continue) and save model and image processor to `folder`, which is returned."""
+def course(_workdir: Path, _zoo: Path) -> Course:
+    """The model and its image processor."""
     taught = Taught()
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        return taught.loss(
-            batch(step, QUARTETS), patches_only=step < PATCHES_ALONE * schedule.num_steps
-        )
+    def loss(step: int) -> Loss:
+        return taught.loss(batch(step, QUARTETS), patches_only=step < PATCHES_STEPS)
 
-    fit("dino", taught, loss, schedule, workdir)
-    save(taught.dino, folder)
-    return folder
-
-
-def save(model: ViTModel, folder: Path) -> None:
-    """Write float16 weights and the image processor; the model itself becomes float16."""
-    model.half().save_pretrained(folder)
-    build_image_processor().save_pretrained(folder)
+    return Course(taught, loss, SCHEDULE, {"": [taught.dino, image_processor()]})
 
 
 @dataclass(frozen=True)
@@ -102,15 +85,13 @@ class Taught(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.dino = build()
-        self.patch_head = nn.Linear(WIDTH, len(NAMES) + 1)
+        self.patch_head = PatchHead(WIDTH)
 
-    def loss(self, data: Batch, *, patches_only: bool) -> tuple[Tensor, dict[str, float]]:
-        """The loss and its figures."""
+    def loss(self, data: Batch, *, patches_only: bool) -> Loss:
+        """The loss of a batch and its figures."""
         with mixed_precision():
             states = self.dino(data.pixels).last_hidden_state
-            named = self.patch_head(states[:, 1:])
-        dense = cross_entropy(named, data.patches)
-        figures = {"patches": share_named(named, data.patches)}
+            dense, figures = self.patch_head.loss(states[:, 1:], data.patches)
         if patches_only:
             return dense, figures
         tokens = F.normalize(states[:, 0].float(), dim=-1)
@@ -122,7 +103,7 @@ class Taught(nn.Module):
 def batch(step: int, size: int) -> Batch:
     """The batch of a step: `size` scenes, two edits of each, and the second ones softened."""
     rng = np.random.default_rng((step, 0xD1A0))
-    first = [sample_scene(int(seed)) for seed in rng.integers(HELD_OUT_SEED, size=size)]
+    first = training_scenes(rng, size)
     edits = [[edited(scene, rng) for scene in first] for _ in range(2)]
     scenes = [*first, *edits[0], *edits[1]]
     images = [soften(render(scene), scene, rng, chance=0.3) for scene in scenes]

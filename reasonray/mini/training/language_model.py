@@ -15,8 +15,8 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from reasonray.mini.training.conversations import Conversation, conversation, sample_edit
-from reasonray.mini.training.loop import Schedule, fit, mixed_precision
-from reasonray.mini.training.vocabulary import byte_pairs
+from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
+from reasonray.mini.training.vocabulary import byte_pairs, kept_tokenizer
 from reasonray.prompts.template import Message, load
 from reasonray.sources.mini.world import HELD_OUT_SEED
 
@@ -75,7 +75,7 @@ def build_tokenizer(num_conversations: int = 4000) -> PreTrainedTokenizerFast:
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """The untrained model."""
+    """The untrained Llama, its vocabulary a multiple of 64."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=-(-len(tokenizer) // 64) * 64,
@@ -93,29 +93,33 @@ def build(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def train(workdir: Path, schedule: Schedule = SCHEDULE) -> LlamaForCausalLM:
-    """Train (or continue); the loss is on the replies only."""
-    tokenizer = load_tokenizer(workdir)
-    model = build(tokenizer)
+def course(workdir: Path, _zoo: Path) -> Course:
+    """The model, its tokenizer and how it samples; the loss is on the replies only."""
+    tokenizer = kept_tokenizer(
+        PreTrainedTokenizerFast, workdir / "language_model_tokenizer", build_tokenizer
+    )
+    model, pad = build(tokenizer), tokenizer.pad_token_id
 
-    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        asked = batch(tokenizer, step, BATCH)
-        count = sum(label >= 0 for _, labels in asked for label in labels)
-        asked.sort(key=lambda pair: len(pair[0]))
+    def loss(step: int) -> Loss:
+        lessons = sorted(batch(tokenizer, step, BATCH), key=lambda lesson: len(lesson[0]))
         size = BATCH // MICRO_BATCHES
-        total = torch.zeros(())
+        replies = torch.zeros(())
         for start in range(0, BATCH, size):
-            total = total + _loss_sum(model, asked[start : start + size], tokenizer.pad_token_id)
+            replies = replies + _loss_sum(model, lessons[start : start + size], pad)
+        replies = replies / _num_taught(lessons)
         copies = _copying_exercises(tokenizer, step)
-        copied = _loss_sum(model, copies, tokenizer.pad_token_id)
-        copied = copied / sum(label >= 0 for _, labels in copies for label in labels)
-        return total / count + 0.5 * copied, {
-            "said": total.item() / count,
-            "copied": copied.item(),
-        }
+        copied = _loss_sum(model, copies, pad) / _num_taught(copies)
+        figures = {"said": replies.item(), "copied": copied.item()}
+        return replies + 0.5 * copied, figures
 
-    fit("language_model", model, loss, schedule, workdir)
-    return model
+    model.generation_config = GenerationConfig(
+        do_sample=True, min_p=MIN_P, pad_token_id=pad, eos_token_id=tokenizer.eos_token_id
+    )
+    return Course(model, loss, SCHEDULE, {"": [model, tokenizer]})
+
+
+def _num_taught(lessons: list[Lesson]) -> int:
+    return sum(label >= 0 for _, labels in lessons for label in labels)
 
 
 def _loss_sum(model: LlamaForCausalLM, lessons: list[Lesson], pad: int) -> torch.Tensor:
@@ -141,9 +145,9 @@ def _copying_exercises(tokenizer: PreTrainedTokenizerFast, step: int) -> list[Le
         edit = sample_edit(rng, range(HELD_OUT_SEED))
         offered = list(edit.scene.categories)
         rng.shuffle(offered)
-        asked = f"Caption: {edit.before}\nCategories: {', '.join(offered)}\n"
+        question = f"Caption: {edit.before}\nCategories: {', '.join(offered)}\n"
         parts = [
-            (f"{ROLES[1]}{asked}{ROLES[2]}{REPLY_PIECES[3]}", False),
+            (f"{ROLES[1]}{question}{ROLES[2]}{REPLY_PIECES[3]}", False),
             (edit.selected, True),
             (f"{REPLY_PIECES[4]}{edit.target}{REPLY_PIECES[8]}", False),
             (f"{edit.after}{REPLY_PIECES[9]}", True),
@@ -158,37 +162,15 @@ def _copying_exercises(tokenizer: PreTrainedTokenizerFast, step: int) -> list[Le
     return lessons
 
 
-def save(model: LlamaForCausalLM, workdir: Path, folder: Path) -> None:
-    """Write weights (float16), tokenizer and generation settings for `from_pretrained`."""
-    tokenizer = load_tokenizer(workdir)
-    model.generation_config = GenerationConfig(
-        do_sample=True,
-        min_p=MIN_P,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    model.half().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def load_tokenizer(workdir: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer that belongs to the checkpoint in a folder; made when there is none yet."""
-    folder = workdir / "language_model_tokenizer"
-    if not (folder / "tokenizer.json").exists():
-        build_tokenizer().save_pretrained(folder)
-    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
-    return tokenizer
-
-
 def batch(tokenizer: PreTrainedTokenizerFast, step: int, size: int) -> list[Lesson]:
     """The conversations of a step; the replies are taught."""
     lessons = []
     for index in range(size):
         seed = step * size + index
-        said = conversation(seed, scene_seeds=range(HELD_OUT_SEED))
-        messages: Any = _with_lines_dropped(said, random.Random(seed))
+        talk = conversation(seed, scene_seeds=range(HELD_OUT_SEED))
+        messages: Any = _with_lines_dropped(talk, random.Random(seed))
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        question, reply = _ids(tokenizer, str(text)), _ids(tokenizer, said.reply + END)
+        question, reply = _ids(tokenizer, str(text)), _ids(tokenizer, talk.reply + END)
         lessons.append(([*question, *reply], [*([-1] * len(question)), *reply]))
     return lessons
 
@@ -198,58 +180,48 @@ def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return ids
 
 
-def _with_lines_dropped(said: Conversation, rng: random.Random) -> list[Message]:
+def _with_lines_dropped(talk: Conversation, rng: random.Random) -> list[Message]:
     """The messages; in one of three conversations some lines of the fixed prompt are missing.
 
     So that the model still answers when someone rewords a line of it.
     """
-    messages = [message.copy() for message in said.messages]
+    messages = [message.copy() for message in talk.messages]
     if messages[0]["role"] == "system" and rng.random() < 0.33:
         lines = messages[0]["content"].split("\n")
-        kept = [line for line in lines if rng.random() >= DROPPED_LINES]
-        messages[0]["content"] = "\n".join(kept)
+        lines = [line for line in lines if rng.random() >= DROPPED_LINES]
+        messages[0]["content"] = "\n".join(lines)
     return messages
 
 
 def _padded(lessons: list[Lesson], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and labels (-1 where nothing is taught), padded on the right: causal, so no mask."""
-    longest = max(len(ids) for ids, _ in lessons)
-    ids_BT = torch.full((len(lessons), longest), pad)
-    labels_BT = torch.full((len(lessons), longest), -1)
-    for row, (ids, labels) in enumerate(lessons):
-        ids_BT[row, : len(ids)] = torch.tensor(ids)
-        labels_BT[row, : len(labels)] = torch.tensor(labels)
-    return ids_BT, labels_BT
+    ids, labels = ([torch.tensor(row) for row in rows] for rows in zip(*lessons, strict=True))
+    pad_sequence = torch.nn.utils.rnn.pad_sequence
+    return pad_sequence(ids, True, pad), pad_sequence(labels, True, -1)
 
 
 def _fixed_lines() -> list[str]:
     """The lines of the shipped prompts that hold no field, and what stands before a field."""
-    found: dict[str, None] = {}
+    pieces: list[str] = []
     for name in ("gen", "select", "replace", "again"):
         prompt = load(name)
-        lines = prompt.system.split("\n")
-        found.update(dict.fromkeys(f"{line}\n" for line in lines[:-1]))
-        found[lines[-1]] = None
-        for line in prompt.user.split("\n"):
-            found[line.partition(" $")[0]] = None
-    return [line for line in found if len(line.strip()) > 4]
+        *lines, last = prompt.system.split("\n")
+        pieces += [*(f"{line}\n" for line in lines), last]
+        pieces += [line.partition(" $")[0] for line in prompt.user.split("\n")]
+    return [piece for piece in dict.fromkeys(pieces) if len(piece.strip()) > 4]
 
 
 def _variable_texts(count: int) -> Iterator[str]:
     for seed in range(count):
-        said = conversation(seed, scene_seeds=range(HELD_OUT_SEED))
-        yield from (
-            line for message in said.messages[1:] for line in message["content"].split(": ")
-        )
-        yield from _strings(json.loads(said.reply))
+        talk = conversation(seed, scene_seeds=range(HELD_OUT_SEED))
+        for message in talk.messages[1:]:
+            yield from message["content"].split(": ")
+        yield from _strings(json.loads(talk.reply))
 
 
 def _strings(content: object) -> Iterator[str]:
     if isinstance(content, str):
         yield content
-    elif isinstance(content, dict):
-        for value in content.values():
-            yield from _strings(value)
-    elif isinstance(content, list):
-        for value in content:
+    elif isinstance(content, dict | list):
+        for value in content.values() if isinstance(content, dict) else content:
             yield from _strings(value)

@@ -5,9 +5,10 @@ that a killed run continues with the batches it would have seen.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -18,8 +19,8 @@ from reasonray.core.writing import replaced
 CHECKPOINT_EVERY = 200
 LOG_EVERY = 50
 
-LossFunction = Callable[[int], tuple[torch.Tensor, dict[str, float]]]
-"""step -> (scalar loss, figures to show)."""
+Loss = tuple[torch.Tensor, dict[str, float]]
+"""A scalar, and figures to show."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,41 @@ class Schedule:
         return max(0.0, min(1.0, (step + 1) / self.num_warmup_steps, down))
 
 
-def fit(
-    name: str, module: torch.nn.Module, loss: LossFunction, schedule: Schedule, workdir: Path
-) -> None:
-    """Train `module` in place; ends with the moving average of its weights.
+@dataclass(frozen=True)
+class Course:
+    """How one model of the zoo is taught, and what of it is kept.
+
+    Attributes:
+        module: everything that is trained, heads that are thrown away among it.
+        loss: called with the step; its batch must follow from the step alone.
+        schedule: steps and rates.
+        parts: what `save` writes, by subfolder ("" is the folder itself): models, and what has no
+            weights, as processors, tokenizers and schedulers.
+    """
+
+    module: torch.nn.Module
+    loss: Callable[[int], Loss]
+    schedule: Schedule
+    parts: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write the parts; the models themselves become float16."""
+        for subfolder, parts in self.parts.items():
+            for part in parts:
+                if hasattr(part, "to"):
+                    part.to(torch.float16)
+                part.save_pretrained(folder / subfolder)
+
+
+def fit(name: str, course: Course, workdir: Path) -> None:
+    """Train a course's module in place; ends with the moving average of its weights.
 
     Args:
         name: shown in the progress and used for the checkpoint's file.
-        module: everything that is trained.
-        loss: called with the step; its batch must follow from the step alone.
-        schedule: steps and rates.
+        course: what is trained, and how.
         workdir: where `<name>.pt` is kept; an interrupted run continues from it.
     """
+    module, schedule = course.module, course.schedule
     trained = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.99)
@@ -74,16 +98,6 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         average, first = state["average"], state["step"]
 
-    def save(step: int) -> None:
-        state = {
-            "module": module.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "average": average,
-            "step": step,
-        }
-        with replaced(checkpoint) as temporary:
-            torch.save(state, temporary)
-
     module.train()
     smooth: float | None = None
     with _progress() as progress:
@@ -92,7 +106,7 @@ def fit(
         for step in range(first, schedule.num_steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate * schedule.rate(step)
-            value, figures = loss(step)
+            value, figures = course.loss(step)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -100,14 +114,16 @@ def fit(
             decay = min(schedule.ema_decay, (step + 1) / (step + 10))
             torch._foreach_lerp_(average, [p.detach() for p in trained], 1 - decay)
             smooth = value.item() if smooth is None else 0.98 * smooth + 0.02 * value.item()
-            shown = " ".join(f"{key} {number:.4f}" for key, number in figures.items())
-            progress.update(bar, advance=1, figures=f"loss {smooth:.4f} {shown}")
+            numbers = {"loss": smooth, **figures}
+            line = " ".join(f"{key} {number:.4f}" for key, number in numbers.items())
+            progress.update(bar, advance=1, figures=line)
             if (step + 1) % LOG_EVERY == 0 and not progress.console.is_terminal:
-                pace = (time.monotonic() - started) / (step + 1 - first)
-                print(f"{name} {step + 1}/{schedule.num_steps} loss {smooth:.4f} {shown} "
-                      f"{pace:.2f} s/step", flush=True)  # fmt: skip
+                line += f" {(time.monotonic() - started) / (step + 1 - first):.2f} s/step"
+                print(f"{name} {step + 1}/{schedule.num_steps} {line}", flush=True)
             if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == schedule.num_steps:
-                save(step + 1)
+                state = {"average": average, "step": step + 1, "module": module.state_dict()}
+                with replaced(checkpoint) as temporary:
+                    torch.save(state | {"optimizer": optimizer.state_dict()}, temporary)
     with torch.no_grad():
         for parameter, value in zip(trained, average, strict=True):
             parameter.copy_(value)

@@ -17,7 +17,6 @@ import torch
 from tokenizers import processors
 from torch import Tensor, nn
 from transformers import (
-    CLIPImageProcessor,
     CLIPVisionConfig,
     GenerationConfig,
     LlamaConfig,
@@ -27,17 +26,23 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from reasonray.mini.training.loop import Schedule, fit, mixed_precision
-from reasonray.mini.training.patches import NAMES, cross_entropy, patch_labels, share_named
+from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
 from reasonray.mini.training.questions import Question, question
-from reasonray.mini.training.softening import soften
-from reasonray.mini.training.vocabulary import byte_pairs
-from reasonray.sources.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
+from reasonray.mini.training.scenes import soften, training_scenes
+from reasonray.mini.training.vision import (
+    NAMES,
+    PatchHead,
+    cross_entropy,
+    image_processor,
+    patch_labels,
+)
+from reasonray.mini.training.vocabulary import byte_pairs, kept_tokenizer
+from reasonray.sources.mini.world import IMAGE_SIZE, render, sample_scene
 
 BATCH = 40
 SCHEDULE = Schedule(num_steps=4500, learning_rate=1e-3, num_warmup_steps=300, cooldown=0.4)
-PATCHES_ALONE = 0.19
-"""The first part of the steps trains the vision tower only."""
+PATCHES_STEPS = int(0.19 * SCHEDULE.num_steps)
+"""The first steps train the vision tower only."""
 
 PATCH = 12
 PLACES = (IMAGE_SIZE // PATCH) ** 2
@@ -75,25 +80,10 @@ def build_tokenizer(num_questions: int = 20000) -> PreTrainedTokenizerFast:
     )
 
 
-def load_tokenizer(workdir: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer that belongs to the checkpoint in a folder; made when there is none yet."""
-    folder = workdir / "mllm_tokenizer"
-    if not (folder / "tokenizer.json").exists():
-        build_tokenizer().save_pretrained(folder)
-    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
-    return tokenizer
-
-
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """Resizes the short side to a scene's, crops the middle, scales to -1..1."""
-    images = CLIPImageProcessor(
-        size={"shortest_edge": IMAGE_SIZE},
-        crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
+    """The image processor of all towers, and LLaVA's chat template."""
     return LlavaProcessor(
-        images,
+        image_processor(),
         tokenizer,
         patch_size=PATCH,
         vision_feature_select_strategy="default",
@@ -103,7 +93,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
-    """The untrained model."""
+    """The untrained LLaVA: a CLIP tower, whose states are a picture's tokens, and a Llama."""
     torch.manual_seed(0)
     vision = CLIPVisionConfig(
         hidden_size=96,
@@ -166,18 +156,16 @@ class Taught(nn.Module):
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.mllm = build(tokenizer)
-        self.patch_head = nn.Linear(96, len(NAMES) + 1)
+        self.patch_head = PatchHead(96)
         self.subject_head = nn.Linear(WIDTH, len(NAMES) + 1)
         self.target_head = nn.Linear(WIDTH, len(NAMES) + 1)
 
-    def loss(self, data: Batch, *, patches_only: bool) -> tuple[Tensor, dict[str, float]]:
-        """The loss and its figures."""
+    def loss(self, data: Batch, *, patches_only: bool) -> Loss:
+        """The loss of a batch and its figures."""
         inner: Any = self.mllm.model
         with mixed_precision():
             states = inner.vision_tower(data.pixels).last_hidden_state[:, 1:]
-            named = self.patch_head(states)
-            patches = cross_entropy(named, data.patches)
-            figures = {"patches": share_named(named, data.patches)}
+            patches, figures = self.patch_head.loss(states, data.patches)
             if patches_only:
                 return patches, figures
             embedded = self.mllm.get_input_embeddings()(data.tokens)
@@ -186,53 +174,42 @@ class Taught(nn.Module):
             embedded = embedded.masked_scatter(image, projected.to(embedded.dtype))
             hidden = inner.language_model(inputs_embeds=embedded, use_cache=False)[0]
             taught = data.labels[:, 1:] >= 0
-            said = cross_entropy(
+            answer = cross_entropy(
                 self.mllm.lm_head(hidden[:, :-1][taught]), data.labels[:, 1:][taught]
             )
-            asked = hidden[torch.arange(len(hidden)), data.last]
-            subject = cross_entropy(self.subject_head(asked), data.subjects)
-            target_logits = self.target_head(asked)
+            last = hidden[torch.arange(len(hidden)), data.last]
+            subject = cross_entropy(self.subject_head(last), data.subjects)
+            target_logits = self.target_head(last)
             target = cross_entropy(target_logits, data.targets)
-        some = data.targets < len(NAMES)
-        right = (target_logits.argmax(-1) == data.targets)[some]
-        figures |= {"said": said.item(), "subject": subject.item(), "target": target.item()}
+        right = (target_logits.argmax(-1) == data.targets)[data.targets < len(NAMES)]
+        figures |= {"said": answer.item(), "subject": subject.item(), "target": target.item()}
         figures["right"] = right.float().mean().item()
-        return said + 0.3 * patches + 0.5 * (subject + target), figures
+        return answer + 0.3 * patches + 0.5 * (subject + target), figures
 
 
-def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
-    """Train (or continue) and save model and processor to `folder`, which is returned."""
-    torch.manual_seed(0)
-    tokenizer = load_tokenizer(workdir)
-    processor = build_processor(tokenizer)
-    taught = Taught(tokenizer)
+def course(workdir: Path, _zoo: Path) -> Course:
+    """The model and its processor."""
+    tokenizer = kept_tokenizer(PreTrainedTokenizerFast, workdir / "mllm_tokenizer", build_tokenizer)
+    processor, taught = build_processor(tokenizer), Taught(tokenizer)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> Loss:
         data = batch(step, BATCH, processor)
-        return taught.loss(data, patches_only=step < PATCHES_ALONE * schedule.num_steps)
+        return taught.loss(data, patches_only=step < PATCHES_STEPS)
 
-    fit("mllm", taught, loss, schedule, workdir)
-    save(taught.mllm, processor, folder)
-    return folder
-
-
-def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
-    """Write float16 weights and the processor; the model itself becomes float16."""
-    model.generation_config = GenerationConfig(
-        pad_token_id=processor.tokenizer.pad_token_id, eos_token_id=processor.tokenizer.eos_token_id
+    taught.mllm.generation_config = GenerationConfig(
+        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id
     )
-    model.half().save_pretrained(folder)
-    processor.save_pretrained(folder)
+    return Course(taught, loss, SCHEDULE, {"": [taught.mllm, processor]})
 
 
 def batch(step: int, size: int, processor: LlavaProcessor) -> Batch:
     """The questions of a step, each about a scene of its own."""
     rng = np.random.default_rng((step, 0x11A7))
     talk = random.Random(f"questions {step}")
-    scenes = [sample_scene(int(seed)) for seed in rng.integers(HELD_OUT_SEED, size=size)]
+    scenes = training_scenes(rng, size)
     images = np.stack([soften(render(scene), scene, rng, chance=0.4) for scene in scenes])
-    asked = [question(scene, talk) for scene in scenes]
-    rows = [_tokens(said, processor) for said in asked]
+    questions = [question(scene, talk) for scene in scenes]
+    rows = [_tokens(each, processor) for each in questions]
     tokenizer = processor.tokenizer
     pad = nn.utils.rnn.pad_sequence
     whole = [torch.tensor([*question_ids, *answer_ids]) for question_ids, answer_ids in rows]
@@ -243,21 +220,21 @@ def batch(step: int, size: int, processor: LlavaProcessor) -> Batch:
         pad(whole, True, tokenizer.pad_token_id),
         pad(labels, True, -100),
         torch.tensor([len(ids) - 1 for ids, _ in rows]),
-        torch.tensor([_number(said.subject) for said in asked]),
-        torch.tensor([_number(said.target) for said in asked]),
+        torch.tensor([_number(each.subject) for each in questions]),
+        torch.tensor([_number(each.target) for each in questions]),
     )
 
 
-def _tokens(said: Question, processor: LlavaProcessor) -> tuple[list[int], list[int]]:
+def _tokens(lesson: Question, processor: LlavaProcessor) -> tuple[list[int], list[int]]:
     """Ids of the question as the chat template puts it, with the picture's, and of the answer."""
-    content = [{"type": "image"}, {"type": "text", "text": said.text}]
+    content = [{"type": "image"}, {"type": "text", "text": lesson.text}]
     # Any: the library types a conversation without pictures.
     conversation: Any = [{"role": "user", "content": content}]
     text = processor.apply_chat_template(conversation, add_generation_prompt=True)
     tokenizer = processor.tokenizer
-    asked = tokenizer(text.replace(IMAGE, IMAGE * PLACES))["input_ids"]
-    answer = tokenizer(f" {said.answer}{END}", add_special_tokens=False)["input_ids"]
-    return asked, answer
+    question_ids = tokenizer(text.replace(IMAGE, IMAGE * PLACES))["input_ids"]
+    answer_ids = tokenizer(f" {lesson.answer}{END}", add_special_tokens=False)["input_ids"]
+    return question_ids, answer_ids
 
 
 def _number(category: str | None) -> int:
@@ -267,6 +244,6 @@ def _number(category: str | None) -> int:
 def _texts(count: int) -> Iterator[str]:
     rng = random.Random(0)
     for seed in range(count):
-        said = question(sample_scene(seed), rng)
-        yield f" {said.answer}"
-        yield said.text
+        lesson = question(sample_scene(seed), rng)
+        yield f" {lesson.answer}"
+        yield lesson.text

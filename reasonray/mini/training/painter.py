@@ -6,42 +6,35 @@ UNet. Shapes as in `reasonray.models.painter`, whose inputs the model sees here 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from diffusers.models.attention import GatedSelfAttentionDense
-from diffusers.models.attention_processor import AttnProcessor
 from diffusers.pipelines.deprecated.stable_diffusion_gligen import StableDiffusionGLIGENPipeline
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from reasonray.mini.training.loop import Schedule, fit, mixed_precision
+from reasonray.core.errors import UserError
+from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
 from reasonray.mini.training.stable_diffusion import (
-    FACTOR,
-    WIDTH,
     build_scheduler,
     build_text_encoder,
     build_tokenizer,
+    build_unet,
     kept_latents,
-    kept_tokenizer,
+    noised,
     tokens,
+    variants,
 )
-from reasonray.mini.training.vocabulary import OTHER_NOUNS, WORDS
+from reasonray.mini.training.vocabulary import OTHER_NOUNS, WORDS, kept_tokenizer
 from reasonray.models.painter import MAX_OBJECTS, outside_mask
 from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import (
-    HELD_OUT_SEED,
-    IMAGE_SIZE,
-    Scene,
-    caption,
-    render,
-    replaced,
-    sample_scene,
-)
+from reasonray.sources.mini.world import IMAGE_SIZE, Scene, caption, render, replaced
 from reasonray.stages.paint import widened
 
 BATCH = 32
@@ -68,20 +61,11 @@ class Taught(nn.Module):
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
-        # Any, here and below: diffusers' classes are untyped where it matters.
-        unet_class: Any = UNet2DConditionModel
-        self.unet = unet_class(
-            sample_size=IMAGE_SIZE // FACTOR,
+        self.unet = build_unet(
             in_channels=17,
-            out_channels=8,
             block_out_channels=(80, 128),
-            layers_per_block=1,
             # Six by six cells are enough to say what goes where; convolutions draw the detail.
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=WIDTH,
-            attention_head_dim=4,
-            norm_num_groups=16,
             attention_type="gated",
         )
         # GLIGEN's gates start shut, so as not to disturb a trained UNet; ours is not trained yet.
@@ -89,53 +73,62 @@ class Taught(nn.Module):
             if isinstance(module, GatedSelfAttentionDense):
                 for gate in (module.alpha_attn, module.alpha_dense):
                     nn.init.constant_(cast(Tensor, gate), OPEN)
-        # The fused attention's backward pass takes half a step's time on a CPU.
-        self.unet.set_attn_processor(AttnProcessor())
-        self.unet.to(memory_format=torch.channels_last)
         self.text_encoder = build_text_encoder(tokenizer)
 
 
 def load_tokenizer(workdir: Path) -> CLIPTokenizer:
     """The tokenizer that belongs to the checkpoint in a folder: it has the world's words whole."""
     return kept_tokenizer(
+        CLIPTokenizer,
         workdir / "painter_tokenizer",
         lambda: build_tokenizer((*WORDS, *OTHER_NOUNS), MAX_TOKENS),
     )
 
 
-def train(workdir: Path, folder: Path, schedule: Schedule = SCHEDULE) -> Path:
-    """Train (or continue) and save the whole painter to `folder`, which is returned.
+def course(workdir: Path, _zoo: Path) -> Course:
+    """The whole painter, as a diffusers GLIGEN folder.
 
     The VAE is taken from `workdir`/vae, where `training.vae` leaves it.
+
+    Raises:
+        UserError: it is not there.
     """
-    torch.manual_seed(0)
+    if not (workdir / "vae").exists():
+        raise UserError(f"mini train painter: no VAE in {workdir}; train vae first")
+    # Any: diffusers' classes are untyped where it matters.
     vae: Any = AutoencoderKL.from_pretrained(workdir / "vae")
-    data = Data(latents(vae, workdir / "painter-latents") * vae.config.scaling_factor)
+    # Else the folder of this machine that it was loaded from is written.
+    vae.register_to_config(_name_or_path="")
+    latents = kept_latents(vae, workdir / "painter-latents", NUM_SCENES, pictures)
+    latents = latents * vae.config.scaling_factor
     tokenizer, scheduler = load_tokenizer(workdir), build_scheduler()
     taught = Taught(tokenizer)
     if not (workdir / "painter.pt").exists():
         tell_apart(taught.text_encoder, tokenizer)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        batch = data.batch(step, BATCH, tokenizer)
-        generator = torch.Generator().manual_seed(step)
-        noise = torch.randn(batch.clean.shape, generator=generator)
+    def loss(step: int) -> Loss:
+        data = batch(step, BATCH, latents, tokenizer)
         # More of the noisy end, where it is decided what is drawn.
-        drawn = torch.rand(BATCH, generator=generator).sqrt()
-        last = scheduler.config.num_train_timesteps - 1
-        times = (drawn * (last + 1)).long().clamp(max=last)
-        noisy = scheduler.add_noise(batch.clean, noise, times)
+        noisy, times, velocity = noised(scheduler, data.clean, step, 1 / 2)
         with mixed_precision():
-            predicted = predict(taught, batch, noisy, times)
-        error = (predicted.float() - scheduler.get_velocity(batch.clean, noise, times)).square()
-        weight = 1 - (1 - OUTSIDE_WEIGHT) * batch.keep
-        inside = (error * (1 - batch.keep)).sum() / (1 - batch.keep).sum() / error.shape[1]
+            predicted = predict(taught, data, noisy, times)
+        error = (predicted.float() - velocity).square()
+        weight = 1 - (1 - OUTSIDE_WEIGHT) * data.keep
+        inside = (error * (1 - data.keep)).sum() / (1 - data.keep).sum() / error.shape[1]
         total = (error * weight).sum() / weight.sum() / error.shape[1]
         return total, {"inside": inside.item()}
 
-    fit("painter", taught, loss, schedule, workdir)
-    save(taught, vae, tokenizer, folder)
-    return folder
+    pipeline = StableDiffusionGLIGENPipeline(
+        vae=vae,
+        text_encoder=taught.text_encoder,
+        tokenizer=tokenizer,
+        unet=taught.unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return Course(taught, loss, SCHEDULE, {"": [pipeline]})
 
 
 def tell_apart(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
@@ -156,23 +149,6 @@ def tell_apart(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-
-
-def save(taught: Taught, vae: Any, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write a diffusers GLIGEN folder, float16; the models themselves become float16."""
-    # Else the folder of this machine that it was loaded from is written.
-    vae.register_to_config(_name_or_path="")
-    pipeline: Any = StableDiffusionGLIGENPipeline(
-        vae=vae.half(),
-        text_encoder=taught.text_encoder.half(),
-        tokenizer=tokenizer,
-        unet=taught.unet.half(),
-        scheduler=build_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(folder)
 
 
 @dataclass(frozen=True)
@@ -197,44 +173,41 @@ class Batch:
     grounded: Tensor
 
 
-class Data:
-    """Edits between the variants of each scene.
+def batch(step: int, size: int, latents: Tensor, tokenizer: CLIPTokenizer) -> Batch:
+    """A step's edits between the variants of each scene; they follow from the step alone.
 
     Args:
+        step: of the training.
+        size: B.
         latents: scaled, [NUM_SCENES, NUM_VARIANTS, C, H, W].
+        tokenizer: of `load_tokenizer`.
     """
-
-    def __init__(self, latents: Tensor) -> None:
-        self.latents = latents
-
-    def batch(self, step: int, size: int, tokenizer: CLIPTokenizer) -> Batch:
-        """The samples of a step, which follow from it alone."""
-        rng = np.random.default_rng((step, 0x9A17))
-        sources, targets, boxes, prompts, phrases, grounded = [], [], [], [], [], []
-        for number in rng.integers(NUM_SCENES, size=size):
-            scene, index, names = variants(int(number))
-            source, target = rng.choice(NUM_VARIANTS, size=2, replace=False)
-            sources.append(self.latents[number, source])
-            targets.append(self.latents[number, target])
-            boxes.append(asked_box(scene.objects[index].box, rng))
-            category = CATEGORIES[names[target]]
-            phrases.append(category.phrase if rng.random() < 0.3 else category.name)
-            draw = rng.random()
-            blind = draw < NO_CONDITION + NO_PROMPT
-            prompts.append("" if blind else caption(replaced(scene, index, category.name)))
-            grounded.append(float(draw >= NO_CONDITION))
-        boxes_B4 = torch.tensor(np.array(boxes), dtype=torch.float32) / IMAGE_SIZE
-        source_BCHW = torch.stack(sources).float()
-        keep = outside_mask(boxes_B4, source_BCHW.shape[-2:])
-        return Batch(
-            clean=source_BCHW * keep + torch.stack(targets).float() * (1 - keep),
-            source=source_BCHW,
-            keep=keep,
-            boxes=boxes_B4,
-            prompts=tokens(tokenizer, prompts),
-            phrases=tokens(tokenizer, phrases),
-            grounded=torch.tensor(grounded),
-        )
+    rng = np.random.default_rng((step, 0x9A17))
+    sources, targets, boxes, prompts, phrases, grounded = [], [], [], [], [], []
+    for number in rng.integers(NUM_SCENES, size=size):
+        scene, index, names = same_side(int(number))
+        source, target = rng.choice(NUM_VARIANTS, size=2, replace=False)
+        sources.append(latents[number, source])
+        targets.append(latents[number, target])
+        boxes.append(asked_box(scene.objects[index].box, rng))
+        category = CATEGORIES[names[target]]
+        phrases.append(category.phrase if rng.random() < 0.3 else category.name)
+        draw = rng.random()
+        blind = draw < NO_CONDITION + NO_PROMPT
+        prompts.append("" if blind else caption(replaced(scene, index, category.name)))
+        grounded.append(float(draw >= NO_CONDITION))
+    boxes_B4 = torch.tensor(np.array(boxes), dtype=torch.float32) / IMAGE_SIZE
+    source_BCHW = torch.stack(sources).float()
+    keep = outside_mask(boxes_B4, source_BCHW.shape[-2:])
+    return Batch(
+        clean=source_BCHW * keep + torch.stack(targets).float() * (1 - keep),
+        source=source_BCHW,
+        keep=keep,
+        boxes=boxes_B4,
+        prompts=tokens(tokenizer, prompts),
+        phrases=tokens(tokenizer, phrases),
+        grounded=torch.tensor(grounded),
+    )
 
 
 def predict(taught: Taught, batch: Batch, noisy: Tensor, times: Tensor) -> Tensor:
@@ -258,35 +231,19 @@ def predict(taught: Taught, batch: Batch, noisy: Tensor, times: Tensor) -> Tenso
     return predicted
 
 
-def variants(number: int) -> tuple[Scene, int, list[str]]:
-    """A training scene, the index of one object, and the categories that object is drawn in.
+def same_side(number: int) -> tuple[Scene, int, list[str]]:
+    """The `variants` of a scene, in which the object always looks to the same side.
 
-    It always looks to the same side: between two equally likely views a small model paints both.
+    Between two equally likely views a small model paints both.
     """
-    rng = np.random.default_rng((number, 0xED17))
-    scene = sample_scene(int(rng.integers(HELD_OUT_SEED)))
-    index = int(rng.integers(len(scene.objects)))
-    others = [name for name in CATEGORIES if name not in scene.categories]
-    drawn = rng.choice(others, size=NUM_VARIANTS - 1, replace=False)
-    objects = list(scene.objects)
-    objects[index] = replace(objects[index], mirrored=False)
-    scene = replace(scene, objects=tuple(objects))
-    return scene, index, [scene.categories[index], *(str(name) for name in drawn)]
+    scene, index, names = variants(number, 0xED17, NUM_VARIANTS)
+    return replaced(scene, index, names[0]), index, names
 
 
-def latents(vae: Any, folder: Path) -> Tensor:
-    """Unscaled latents of all variants, float16."""
-    return kept_latents(folder, NUM_SCENES, lambda number: _encode(vae, number))
-
-
-@torch.inference_mode()
-def _encode(vae: Any, number: int) -> Tensor:
-    scene, index, names = variants(number)
-    images = np.stack([render(replaced(scene, index, name)) for name in names])
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with mixed_precision():
-        encoded: Tensor = vae.encode(pixels).latent_dist.mode()
-    return encoded.half()
+def pictures(number: int) -> list[NDArray[np.uint8]]:
+    """All variants of a scene, uint8 HWC."""
+    scene, index, names = same_side(number)
+    return [render(replaced(scene, index, name)) for name in names]
 
 
 def asked_box(box: Sequence[int], rng: np.random.Generator) -> list[float]:

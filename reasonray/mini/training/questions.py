@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonray.mini.knowledge import DIRECT_TEMPLATES, facts, indirect, knowledge, targets
+from reasonray.mini.knowledge import DIRECT_TEMPLATES, change, facts, indirect, knowledge, refer
 from reasonray.prompts.direct import direct_sentence
 from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
 from reasonray.sources.mini.world import Scene, caption
@@ -90,7 +90,7 @@ def question(scene: Scene, rng: random.Random, kind: str | None = None) -> Quest
 def question_apart(scene: Scene, rng: random.Random) -> Question:
     """What an instruction would change that rests on something kept apart; never in training."""
     while True:
-        selected, target = _edit(scene, rng)
+        selected, target = change(scene.categories, rng)
         text = _indirect(selected, target, rng, scene.categories)
         if rests_on_apart(text, selected, target):
             return Question(text, _change(selected, target), selected, target)
@@ -105,14 +105,14 @@ def _where(scene: Scene, rng: random.Random) -> Question:
     index = rng.randrange(len(names))
     places = {1: POSITIONS[1:2], 2: POSITIONS[::2], 3: POSITIONS}[len(names)]
     if rng.random() < 0.5:
-        subject = f"the {names[index]}" if rng.random() < 0.5 else _refer(names[index], rng)
+        subject = f"the {names[index]}" if rng.random() < 0.5 else refer(names[index], rng)
         return Question(f"Where is {subject}?", places[index], names[index])
     return Question(f"What is {places[index]}?", _definite(names[index]), names[index])
 
 
 def _reference(scene: Scene, rng: random.Random) -> Question:
     name = rng.choice(scene.categories)
-    text = rng.choice(REFERENCE_QUESTIONS).format(s=_refer(name, rng))
+    text = rng.choice(REFERENCE_QUESTIONS).format(s=refer(name, rng))
     return Question(text, _definite(name), name)
 
 
@@ -123,7 +123,7 @@ def _relation(scene: Scene, rng: random.Random) -> Question:
         return _reference(scene, rng)
     relation = rng.choice(names)
     unique = sum(other in RELATIONS[relation] for other in scene.categories) == 1
-    subject = "it" if unique and rng.random() < 0.4 else _refer(name, rng)
+    subject = "it" if unique and rng.random() < 0.4 else refer(name, rng)
     subject = f"the {name}" if subject != "it" and rng.random() < 0.3 else subject
     target = RELATIONS[relation][name]
     text = rng.choice(RELATION_QUESTIONS[relation]).format(s=subject)
@@ -137,21 +137,13 @@ def _fact(scene: Scene, rng: random.Random) -> Question:
 
 
 def _instruction(scene: Scene, rng: random.Random) -> Question:
-    selected, target = _edit(scene, rng)
+    selected, target = change(scene.categories, rng)
     if rng.random() < 0.25:
         template, phrase = rng.choice(DIRECT_TEMPLATES), CATEGORIES[target].phrase
         text = direct_sentence(template, selected, phrase, capital=False)
     else:
         text = training_instruction(selected, target, rng, scene.categories)
     return Question(text, _change(selected, target), selected, target)
-
-
-def _edit(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    selected = rng.choice(scene.categories)
-    pool = [name for name in targets(selected) if name not in scene.categories]
-    if not pool or rng.random() < 0.5:
-        pool = [name for name in CATEGORIES if name not in scene.categories]
-    return selected, rng.choice(pool)
 
 
 def _change(selected: str, target: str) -> str:
@@ -189,10 +181,6 @@ def _opening(sentence: str) -> str:
     """The longest fixed piece of a sentence, which no other sentence has."""
     pieces = sentence.lower().replace("{poss}", "{s}").split("{s}")
     return max(pieces, key=len)
-
-
-def _refer(category: str, rng: random.Random) -> str:
-    return f"the {rng.choice(knowledge()['categories'][category]['refs'])}"
 
 
 def _definite(category: str) -> str:

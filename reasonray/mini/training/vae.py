@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from reasonray.mini.training.loop import Schedule, fit, mixed_precision
-from reasonray.sources.mini.world import HELD_OUT_SEED, IMAGE_SIZE, render, sample_scene
+from reasonray.mini.training.loop import Course, Loss, Schedule, fit, mixed_precision
+from reasonray.mini.training.scenes import training_scenes
+from reasonray.sources.mini.world import IMAGE_SIZE, render
 
 CROP = 64
 BATCH = 24
@@ -47,7 +48,7 @@ def train(workdir: Path) -> Any:
     vae: Any = build()
     vae.to(memory_format=torch.channels_last)
 
-    def loss(step: int, crop: int | None, noise: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(step: int, crop: int | None, noise: float) -> Loss:
         images = batch(step, BATCH, crop=crop)
         with mixed_precision():
             posterior = vae.encode(images).latent_dist
@@ -64,14 +65,15 @@ def train(workdir: Path) -> Any:
         total = l1 + 2 * difference.square().mean() + 0.5 * edges + 2 * colours + 1e-4 * kl
         return total, {"l1": l1.item() / 2, "kl": kl.item()}
 
-    fit("vae", vae, lambda step: loss(step, CROP, 0.0), SCHEDULE, workdir)
+    fit("vae", Course(vae, lambda step: loss(step, CROP, 0.0), SCHEDULE), workdir)
     with torch.no_grad():
         latents = vae.encode(batch(SCHEDULE.num_steps, 64, crop=None)).latent_dist.mode()
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     vae.save_pretrained(workdir / "vae")
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
-    fit("vae-decoder", vae, lambda step: loss(step, None, DECODER_NOISE), DECODER_SCHEDULE, workdir)
+    refined = Course(vae, lambda step: loss(step, None, DECODER_NOISE), DECODER_SCHEDULE)
+    fit("vae-decoder", refined, workdir)
     vae.save_pretrained(workdir / "vae")
     return vae
 
@@ -80,8 +82,7 @@ def batch(step: int, size: int, *, crop: int | None) -> torch.Tensor:
     """Training images of a step, float32 BCHW -1..1; a crop is centred near an object."""
     rng = np.random.default_rng((step, 0x7AE))
     images = []
-    for seed in rng.integers(HELD_OUT_SEED, size=size):
-        scene = sample_scene(int(seed))
+    for scene in training_scenes(rng, size):
         image = render(scene)
         if crop is not None:
             item = scene.objects[rng.integers(len(scene.objects))]

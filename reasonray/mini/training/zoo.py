@@ -1,6 +1,7 @@
 """The zoo's models, each by its own module of `training`, into the package."""
 
-from collections.abc import Callable, Iterator, Sequence
+import importlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reasonray.core.errors import UserError
@@ -28,15 +29,15 @@ def train_zoo(models: Sequence[str], workdir: Path, zoo: Path = ZOO) -> Iterator
 
     Args:
         models: some of `MODELS`; none: all.
-        workdir: checkpoints, a cache of latents.
+        workdir: checkpoints, the tokenizers that belong to them, a cache of latents.
         zoo: gets a folder for each model; the VAE goes into the painter's.
 
     Yields:
         The folder of each model that is done.
 
     Raises:
-        UserError: no such model, no packages to draw with, or the painter is asked for before the
-            VAE.
+        UserError: no such model, no packages to draw with, or a model is asked for before the one
+            that it is built on.
     """
     for name in models:
         if name not in MODELS:
@@ -44,53 +45,31 @@ def train_zoo(models: Sequence[str], workdir: Path, zoo: Path = ZOO) -> Iterator
     require_packages()
     for name in MODELS:
         if name in (models or MODELS):
-            yield _trainer(name)(workdir, zoo / name)
+            yield train(name, workdir, zoo)
 
 
-def _trainer(name: str) -> Callable[[Path, Path], Path]:
-    # Here, because they import torch.
-    from reasonray.mini.training import (
-        captioner,
-        classifier,
-        clip,
-        detector,
-        dino,
-        instructpix2pix,
-        language_model,
-        mllm,
-        painter,
-        vae,
-    )
+def train(name: str, workdir: Path, zoo: Path) -> Path:
+    """Train one of `MODELS`, or go on with it; its module has `course(workdir, zoo)`.
 
-    def train_vae(workdir: Path, folder: Path) -> Path:
-        vae.train(workdir)
+    Args:
+        name: of the model and of its module.
+        workdir: checkpoints, the tokenizers that belong to them, a cache of latents.
+        zoo: gets the model's folder, which is returned; the VAE's stays in `workdir`.
+
+    Raises:
+        UserError: a model that this one is built on is not there yet.
+    """
+    # Here, because it takes seconds: a wrong name is said before.
+    import torch
+
+    from reasonray.mini.training.loop import Course, fit
+
+    module = importlib.import_module(f"reasonray.mini.training.{name}")
+    if name == "vae":
+        module.train(workdir)
         return workdir / "vae"
-
-    def train_painter(workdir: Path, folder: Path) -> Path:
-        if not (workdir / "vae").exists():
-            raise UserError(f"mini train painter: no VAE in {workdir}; train vae first")
-        return painter.train(workdir, folder)
-
-    def train_instructpix2pix(workdir: Path, folder: Path) -> Path:
-        if not (folder.parent / "painter" / "vae").exists():
-            raise UserError(
-                "mini train instructpix2pix: no painter, whose VAE is used; train it first"
-            )
-        return instructpix2pix.train(workdir, folder)
-
-    def train_language_model(workdir: Path, folder: Path) -> Path:
-        language_model.save(language_model.train(workdir), workdir, folder)
-        return folder
-
-    return {
-        "vae": train_vae,
-        "painter": train_painter,
-        "detector": detector.train,
-        "captioner": captioner.train,
-        "classifier": classifier.train,
-        "language_model": train_language_model,
-        "mllm": mllm.train,
-        "instructpix2pix": train_instructpix2pix,
-        "clip": clip.train,
-        "dino": dino.train,
-    }[name]
+    torch.manual_seed(0)
+    course: Course = module.course(workdir, zoo)
+    fit(name, course, workdir)
+    course.save(zoo / name)
+    return zoo / name

@@ -12,7 +12,7 @@ from reasonray.core.sections import EditorConfig, ModelConfig
 from reasonray.editor.model import load_editor, load_scheduler, load_text_parts
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.mini import ZOO
-from reasonray.mini.training import instructpix2pix, stable_diffusion
+from reasonray.mini.training import instructpix2pix, stable_diffusion, zoo
 from reasonray.mini.training.instructpix2pix import NAMES
 from reasonray.mini.training.loop import Schedule
 from reasonray.sources.mini.world import render, sample_scene
@@ -34,18 +34,17 @@ def vae() -> Any:
 
 @pytest.mark.usefixtures("few_scenes")
 def test_labels_say_what_the_latents_and_the_text_show(tmp_path: Path, vae: Any) -> None:
-    latents = instructpix2pix.latents(vae, tmp_path / "latents")
-    data = instructpix2pix.Data(latents, vae.config.scaling_factor)
-    tokenizer = instructpix2pix.load_tokenizer(tmp_path)
-    batch = data.batch(0, 64, tokenizer)
-    both = batch.shown & batch.told
-    assert 0 < (~batch.shown).sum() < 20
-    assert not batch.source[~batch.shown].any()
-    change = (batch.target / data.scale - batch.source).abs().mean(1)
+    latents = instructpix2pix.kept_looks(vae, tmp_path / "latents")
+    scale, tokenizer = vae.config.scaling_factor, instructpix2pix.load_tokenizer(tmp_path)
+    batch = instructpix2pix.batch(0, 64, latents, scale, tokenizer)
+    both = batch.with_picture & batch.with_text
+    assert 0 < (~batch.with_picture).sum() < 20
+    assert not batch.source[~batch.with_picture].any()
+    change = (batch.target / scale - batch.source).abs().mean(1)
     for place in both.nonzero().flatten().tolist():
         meant = batch.meant[place] > 0
         assert change[place][meant].mean() > 3 * change[place][~meant].mean()
-        gone, come = (NAMES[i] for i in batch.said[place].tolist())
+        gone, come = (NAMES[i] for i in batch.edits[place].tolist())
         assert set(batch.covered[place][meant].tolist()) == {NAMES.index(gone)}
         text = tokenizer.decode(batch.tokens[place], skip_special_tokens=True)
         assert gone in text
@@ -53,11 +52,12 @@ def test_labels_say_what_the_latents_and_the_text_show(tmp_path: Path, vae: Any)
 
 
 @pytest.mark.usefixtures("few_scenes")
-def test_a_training_leaves_an_editors_base(tmp_path: Path, vae: Any) -> None:
+def test_a_training_leaves_an_editors_base(
+    tmp_path: Path, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "painter").symlink_to(ZOO / "painter")
-    folder = instructpix2pix.train(
-        tmp_path / "work", tmp_path / "instructpix2pix", Schedule(num_steps=2)
-    )
+    monkeypatch.setattr(instructpix2pix, "SCHEDULE", Schedule(num_steps=2))
+    folder = zoo.train("instructpix2pix", tmp_path / "work", tmp_path)
     config = EditorConfig(
         base=ModelConfig(name=str(folder)),
         vae=ModelConfig(name=str(ZOO / "painter" / "vae")),

@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 from reasonray.mini import ZOO
 from reasonray.mini.evaluation.captioner import objects_named
 from reasonray.mini.training import captioner, classifier, clip, detector, dino
-from reasonray.mini.training.softening import soften
+from reasonray.mini.training.scenes import soften
 from reasonray.mini.training.vocabulary import OTHER_NOUNS
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import IMAGE_SIZE, caption, render, replaced, sample_scene

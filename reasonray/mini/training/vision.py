@@ -1,14 +1,28 @@
-"""Dense labels, which teach every vision tower of the zoo first: what covers each patch."""
+"""What the zoo's vision towers share: how they are given pictures, and what teaches them first.
+
+That are dense labels, what covers each patch: captions and answers alone teach a tower slowly.
+"""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import CLIPImageProcessor
 
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import IMAGE_SIZE, Scene
 
 NAMES = sorted(CATEGORIES)
 NO_OBJECT = len(NAMES)
+
+
+def image_processor() -> CLIPImageProcessor:
+    """Resizes the short side to a scene's, crops the middle, scales to -1..1."""
+    return CLIPImageProcessor(
+        size={"shortest_edge": IMAGE_SIZE},
+        crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
 
 
 def patch_labels(scene: Scene, patch: int) -> tuple[Tensor, Tensor]:
@@ -33,11 +47,23 @@ def patch_labels(scene: Scene, patch: int) -> tuple[Tensor, Tensor]:
     return names.flatten(), ranks.flatten()
 
 
-def share_named(logits: Tensor, labels: Tensor) -> float:
-    """The share of objects' patches whose category is the likeliest (BPC, BP)."""
-    return (logits.argmax(-1) == labels)[labels < NO_OBJECT].float().mean().item()
-
-
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """The mean over everything but the last axis, in float32; labels of -100 do not count."""
     return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten())
+
+
+class PatchHead(nn.Linear):
+    """Names the category that covers each patch; teaches a tower, and is thrown away.
+
+    Args:
+        width: of the tower's states.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, len(NAMES) + 1)
+
+    def loss(self, states: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Of states BPC and labels BP; and the share of objects' patches that are named right."""
+        logits = self(states)
+        right = (logits.argmax(-1) == labels)[labels < NO_OBJECT]
+        return cross_entropy(logits, labels), {"patches": right.float().mean().item()}

@@ -1,4 +1,4 @@
-"""Pictures of a scene as they come out of cameras, files and decoders: a little soft.
+"""Training scenes, and pictures as they come out of cameras, files and decoders: a little soft.
 
 What looks at pictures (detector, captioner, classifier) later sees JPEG files and objects that a
 painter made and a VAE decoded, but never learns from painted ones: it is taught on true scenes
@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from reasonray.sources.mini.world import Scene
+from reasonray.sources.mini.world import HELD_OUT_SEED, Scene, sample_scene
+
+
+def training_scenes(rng: np.random.Generator, count: int) -> list[Scene]:
+    """Scenes that no evaluation shows."""
+    return [sample_scene(int(seed)) for seed in rng.integers(HELD_OUT_SEED, size=count)]
 
 
 def soften(
