@@ -7,7 +7,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # PyPI's Linux builds of torch bring 3 GB of CUDA; PyTorch's own index has the CPU build.
 TORCH_CPU := $(if $(filter Linux,$(shell uname)),--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: setup demo test lint docs
+.PHONY: setup demo test test-fast test-nightly lint docs
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -22,7 +22,14 @@ demo: setup
 	$(BIN)/reasonray generate mini --output out/demo
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=15
+
+# Between commits: within a minute.
+test-fast: setup
+	$(BIN)/pytest -m "not ray and not zoo and not slow and not nightly"
+
+test-nightly: setup
+	$(BIN)/pytest -m nightly --durations=15
 
 lint: setup
 	$(BIN)/ruff check

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 
 import hypothesis
+import one_cluster
 import pytest
 from lying_server import LyingServer
 
@@ -10,9 +11,55 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("untimed")
 
+MAY_BE_SKIPPED = ("needs vLLM", "needs root", "needs a file system")
+"""How the reasons begin for which a test may be skipped; CONTRIBUTING.md says how each is run."""
+
 
 @pytest.fixture
 def lying_server() -> Iterator[LyingServer]:
     server = LyingServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[one_cluster.Cluster]:
+    """One Ray for all tests that need not kill it."""
+    with one_cluster.started() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def ray_session(cluster: one_cluster.Cluster) -> Iterator[None]:
+    """This process as a driver of the cluster."""
+    import ray
+
+    ray.init(address=cluster.address)
+    yield
+    ray.shutdown()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those with Ray come last: it lives until the session's end, and the others mind warnings."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    return _not_skipped_silently((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    return _not_skipped_silently((yield))
+
+
+def _not_skipped_silently(report):
+    """A test that is skipped without leave has failed."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(MAY_BE_SKIPPED):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, which conftest.py does not allow: {reason}"
+    return report

@@ -17,26 +17,35 @@ from reasonray.editor import finished, model, training
 from reasonray.editor.batches import Batches
 from reasonray.editor.pipeline import LORA_WEIGHTS, ReasonEditPipeline
 
-pytest.importorskip("peft")
 Trained = tuple[EditorConfig, model.Editor, list[dict[str, Any]], Path]
 
 
-@pytest.fixture(params=["mllm", "text"])
-def trained(request: pytest.FixtureRequest, tmp_path: Path) -> Trained:
+@pytest.fixture(scope="module", params=["mllm", "text"])
+def training_once(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
     """An editor with adapters after some steps, what it saved on the way, and its dataset."""
     torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("finished")
     settings = tiny_base.editor_settings(
-        tmp_path, lora_rank=2, condition=request.param, alignment_steps=0, learning_rate=0.02
+        folder, lora_rank=2, condition=request.param, alignment_steps=0, learning_rate=0.02
     )
     config = EditorConfig.model_validate(settings)
-    data = tiny_base.data(tmp_path / "data", [tiny_base.sample(number) for number in range(4)])
-    samples = tiny_base.cached(config, data, tmp_path / "features")
+    data = tiny_base.data(folder / "data", [tiny_base.sample(number) for number in range(4)])
+    samples = tiny_base.cached(config, data, folder / "features")
     editor, scheduler = model.load_editor(config, samples.width, seed=0)
     saved: list[dict[str, Any]] = []
     worker = training.Worker(save=lambda state: saved.append(copy.deepcopy(state)))
     batches = Batches(samples, range(4), config, seed=0)
     training.train(editor, scheduler, batches, None, config, worker, 0.5)
     return config, editor, saved, data
+
+
+@pytest.fixture
+def trained(training_once: Trained) -> Trained:
+    """The same for each test: writing an editor changes it."""
+    config, editor, saved, data = training_once
+    return config, copy.deepcopy(editor), saved, data
 
 
 def write(trained: Trained, lora_export: str, folder: Path) -> Path:

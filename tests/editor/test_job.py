@@ -1,6 +1,5 @@
 """`reasonray train` on a real local Ray: whole, killed, with two workers."""
 
-import contextlib
 import json
 import os
 import signal
@@ -13,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-import psutil
 import pytest
 import tiny_base
 import torch
 import yaml
+from one_cluster import Cluster, kill
 
 from reasonray.cli.main import call
 from reasonray.core.errors import UserError
@@ -50,13 +49,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(place: Path) -> Path:
+def whole(cluster: Cluster, place: Path) -> Path:
     """An undisturbed training."""
-    assert start(place, place / "whole").wait(timeout=240) == 0
+    assert start(place, place / "whole", RAY_ADDRESS=cluster.address).wait(timeout=240) == 0
     return place / "whole"
 
 
-def start(place: Path, output: Path, *settings: str) -> "subprocess.Popen[bytes]":
+def start(
+    place: Path, output: Path, *settings: str, **environment: str
+) -> "subprocess.Popen[bytes]":
+    """A training, on the Ray of `RAY_ADDRESS` or else one of its own."""
     arguments = ["train", str(place / "recipe.yaml"), "--data", str(place / "data")]
     arguments += ["--output", str(output), "--features", str(place / "features")]
     for setting in settings:
@@ -64,7 +66,7 @@ def start(place: Path, output: Path, *settings: str) -> "subprocess.Popen[bytes]
     with output.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-c", DRIVER, *arguments],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
             stdout=subprocess.DEVNULL,
             stderr=log,
         )
@@ -89,23 +91,16 @@ def wait_for_steps(output: Path, count: int) -> None:
         time.sleep(0.02)
 
 
-def kill_worker(driver: "subprocess.Popen[bytes]", log: Path) -> None:
-    found = []
-    for process in psutil.Process(driver.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                found.append(process)
-    assert found
-    for worker in found:
-        worker.send_signal(signal.SIGKILL)
+def kill_worker(driver: "subprocess.Popen[bytes]", log: Path, parent: int) -> None:
+    kill(parent, "RayTrainWorker")
 
 
-def kill_driver(driver: "subprocess.Popen[bytes]", log: Path) -> None:
+def kill_driver(driver: "subprocess.Popen[bytes]", log: Path, parent: int) -> None:
     driver.kill()
     driver.wait()
 
 
-def interrupt_driver(driver: "subprocess.Popen[bytes]", log: Path) -> None:
+def interrupt_driver(driver: "subprocess.Popen[bytes]", log: Path, parent: int) -> None:
     driver.send_signal(signal.SIGINT)
     assert driver.wait(timeout=60) == 1
     assert log.read_text().endswith("reasonray: stopped; the same command continues it\n")
@@ -136,29 +131,43 @@ def test_a_training_leaves_an_editor_that_edits(whole: Path, place: Path) -> Non
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("kill", [kill_worker, kill_driver, interrupt_driver])
+@pytest.mark.parametrize(
+    ("ray", "fault"),
+    [
+        ("cluster", kill_worker),
+        ("own", kill_driver),
+        ("cluster", interrupt_driver),
+        pytest.param("own", kill_worker, marks=pytest.mark.nightly),
+        pytest.param("cluster", kill_driver, marks=pytest.mark.nightly),
+        pytest.param("own", interrupt_driver, marks=pytest.mark.nightly),
+    ],
+)
 def test_a_killed_training_goes_on_with_the_same_losses(
+    cluster: Cluster,
     whole: Path,
     place: Path,
     tmp_path: Path,
-    kill: "Callable[[subprocess.Popen[bytes], Path], None]",
+    ray: str,
+    fault: "Callable[[subprocess.Popen[bytes], Path, int], None]",
 ) -> None:
-    driver = start(place, tmp_path / "out")
+    where = {"RAY_ADDRESS": cluster.address} if ray == "cluster" else {}
+    driver = start(place, tmp_path / "out", **where)
     wait_for_steps(tmp_path / "out", 12)
-    kill(driver, tmp_path / "out.log")
-    if kill is not kill_worker:
+    fault(driver, tmp_path / "out.log", cluster.pid if where else driver.pid)
+    if fault is not kill_worker:
         time.sleep(5)
-        driver = start(place, tmp_path / "out")
+        driver = start(place, tmp_path / "out", **where)
     assert driver.wait(timeout=240) == 0
     assert losses(tmp_path / "out") == losses(whole)
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_workers_learn_what_one_does(
-    whole: Path, place: Path, tmp_path: Path, parallel: str
+    cluster: Cluster, whole: Path, place: Path, tmp_path: Path, parallel: str
 ) -> None:
     settings = ["num_workers=2", "micro_batch_size=2", f"parallel={parallel}"]
-    driver = start(place, tmp_path / "out", *[f"editor.machines.{each}" for each in settings])
+    settings = [f"editor.machines.{each}" for each in settings]
+    driver = start(place, tmp_path / "out", *settings, RAY_ADDRESS=cluster.address)
     assert driver.wait(timeout=280) == 0
     ours, theirs = losses(tmp_path / "out"), losses(whole)
     assert ours.keys() == theirs.keys()
@@ -227,7 +236,7 @@ def test_a_folder_without_a_dataset_is_said(
 
 
 def test_a_record_that_cannot_be_read_is_said(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ray_session: None, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unreadable = tiny_base.sample(0, input_image={"bytes": b"no picture", "path": "a.png"})
     data = tiny_base.data(tmp_path / "data", [unreadable])

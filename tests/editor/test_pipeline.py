@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny_editor
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
 from diffusers import EulerDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
 from tiny_editor import picture
 
@@ -78,24 +79,23 @@ def test_the_first_noise_is_the_schedule_s_of_this_call() -> None:
 
 
 def test_an_offloaded_model_is_called_where_the_libraries_wait_for_it() -> None:
-    hooks = pytest.importorskip("accelerate.hooks")
     pipe = editor(tokens="text")
     expected = edited(pipe, picture(), "Show what it makes.", [5])
     called = []
 
-    class Watching(hooks.ModelHook):  # type: ignore[misc, name-defined]
+    class Watching(ModelHook):  # type: ignore[misc]
         def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
             called.append(type(module).__name__)
             return args, kwargs
 
     parts = ("mllm", "connector", "unet")
     for name in parts:
-        hooks.add_hook_to_module(getattr(pipe, name), Watching())
+        add_hook_to_module(getattr(pipe, name), Watching())
     try:
         got = edited(pipe, picture(), "Show what it makes.", [5])
     finally:
         for name in parts:
-            hooks.remove_hook_from_module(getattr(pipe, name))
+            remove_hook_from_module(getattr(pipe, name))
     assert {type(getattr(pipe, name)).__name__ for name in parts} == set(called)
     assert np.array_equal(got, expected)
 

@@ -1,28 +1,34 @@
 """FSDP in processes of its own, over gloo: the same training as on one worker."""
 
 import json
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import socket
-from functools import partial
+import sys
 from pathlib import Path
 from typing import Any
 
+import gloo_worker
 import pytest
 import tiny_base
 import torch
-from torch.multiprocessing import spawn
+from torch.multiprocessing import start_processes
 
 from reasonray.core.sections import EditorConfig
-from reasonray.editor import features, metrics_log, model, sharding, training
-from reasonray.editor.batches import Batches, split
+from reasonray.editor import metrics_log
 
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 Figures = list[tuple[str, int, float]]
-DEVICE = torch.device("cpu")
 
 
-class StoppedError(Exception):
-    """What a kill is played with."""
+@pytest.fixture(scope="module", autouse=True)
+def imported_once() -> None:
+    """The server that processes are forked from imports torch and the editor, not each of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        multiprocessing.set_forkserver_preload([gloo_worker.__name__])
+        multiprocessing.forkserver.ensure_running()
 
 
 @pytest.fixture(scope="module")
@@ -37,69 +43,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def work(rank: int, world_size: int, port: int, place: Path, folder: Path, given: Any) -> None:
-    """One worker's training; `given` changes the settings and may stop it."""
-    torch.set_num_threads(1)
-    given = dict(given)
-    stop_after = given.pop("stop_after", None)
-    config = EditorConfig.model_validate(json.loads((place / "editor.json").read_text()) | given)
-    sharded = world_size > 1
-    if sharded:
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
-    samples = features.Features(place / "features")
-    trained_on, held_out = split(samples.ids, config.validation_fraction)
-    small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0})
-    count = 0
-
-    def save(state: dict[str, Any]) -> None:
-        nonlocal count
-        count += 1
-        if rank == 0:
-            torch.save(state, folder / "state.pt")
-        if count == stop_after:
-            raise StoppedError
-
-    kept = folder / "state.pt"
-    worker = training.Worker(
-        rank=rank,
-        world_size=world_size,
-        wrap=partial(sharding.shard, device=DEVICE) if sharded else lambda module: module,
-        sharded=sharded,
-        save=save,
-        restored=torch.load(kept, weights_only=True) if kept.exists() else None,
-        folder=folder,
-    )
-    editor, scheduler = model.load_editor(config, samples.width, seed=0)
-    batches = Batches(samples, trained_on, config, seed=0)
-    try:
-        training.train(
-            editor, scheduler, batches, Batches(samples, held_out, small, 0), config, worker, 0.5
-        )
-    except StoppedError:
-        pass
-    else:
-        result = sharding.whole(editor.state_dict(), keep=rank == 0)
-        if rank == 0:
-            torch.save(result, folder / "editor.pt")
-    if sharded:
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-        # Gloo's threads are sometimes still there when C++ cleans up, which then aborts.
-        os._exit(0)
-
-
-def train(place: Path, folder: Path, world_size: int, **given: Any) -> Figures:
+def train(place: Path, folder: Path, world_size: int, **changes: Any) -> Figures:
     """Figures of all steps after a training in new processes, or in this one."""
     folder.mkdir(exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = (world_size, port, place, folder, given)
+    arguments = (world_size, port, place, folder, changes)
     if world_size == 1:
-        work(0, *arguments)
+        gloo_worker.work(0, *arguments)
     else:
-        spawn(work, arguments, nprocs=world_size)
+        start_processes(gloo_worker.work, arguments, world_size, start_method="forkserver")
     return figures(folder)
 
 

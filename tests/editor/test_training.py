@@ -21,8 +21,10 @@ from reasonray.editor import features, frozen, metrics_log, model, objective, tr
 from reasonray.editor.batches import Batch, Batches, padded, split
 from reasonray.editor.online import Online
 
+Losses = list[tuple[str, int, float]]
 
-def losses(folder: Path) -> list[tuple[str, int, float]]:
+
+def losses(folder: Path) -> Losses:
     lines = [json.loads(line) for line in (folder / metrics_log.METRICS).read_text().splitlines()]
     return [(line["stage"], line["step"], line["loss"]) for line in lines if "loss" in line]
 
@@ -34,7 +36,7 @@ def run(
     *,
     stop_after: int | None = None,
     restored: dict[str, Any] | None = None,
-) -> tuple[list[tuple[str, int, float]], dict[str, Any] | None]:
+) -> tuple[Losses, dict[str, Any] | None]:
     """Train in this process; `stop_after` checkpoints a kill is played."""
     folder.mkdir(exist_ok=True)
     kept: list[dict[str, Any]] = []
@@ -59,22 +61,30 @@ def run(
     return losses(folder), kept[-1] if kept else None
 
 
+@pytest.fixture(scope="module")
+def undisturbed(config: EditorConfig, samples: features.Features, place: Path) -> Losses:
+    """The losses of a whole training on cached features."""
+    return run(config, samples, place / "undisturbed")[0]
+
+
 def test_cached_and_online_features_give_the_same_losses(
-    config: EditorConfig, data: Path, samples: features.Features, tmp_path: Path
+    config: EditorConfig, data: Path, undisturbed: Losses, tmp_path: Path
 ) -> None:
-    from_cache, _ = run(config, samples, tmp_path / "cached")
     computed, _ = run(config, Online(config, data, ["I"]), tmp_path / "online")
-    assert len(from_cache) == 8
-    for ours, theirs in zip(from_cache, computed, strict=True):
+    assert len(undisturbed) == 8
+    for ours, theirs in zip(undisturbed, computed, strict=True):
         assert ours[:2] == theirs[:2]
         assert abs(ours[2] - theirs[2]) < 1e-3
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
 def test_a_killed_run_goes_on_with_the_same_losses(
-    config: EditorConfig, samples: features.Features, tmp_path: Path, stop_after: int
+    config: EditorConfig,
+    samples: features.Features,
+    undisturbed: Losses,
+    tmp_path: Path,
+    stop_after: int,
 ) -> None:
-    undisturbed, _ = run(config, samples, tmp_path / "whole")
     _, state = run(config, samples, tmp_path / "killed", stop_after=stop_after)
     with (tmp_path / "killed" / metrics_log.METRICS).open("a") as file:
         file.write('{"stage": "editing", "st')  # what it was writing
@@ -83,11 +93,13 @@ def test_a_killed_run_goes_on_with_the_same_losses(
 
 
 def test_micro_batches_change_nothing(
-    config: EditorConfig, samples: features.Features, tmp_path: Path
+    config: EditorConfig,
+    samples: features.Features,
+    undisturbed: Losses,
+    tmp_path: Path,
 ) -> None:
-    whole, _ = run(config, samples, tmp_path / "whole")
     small, _ = run(tiny_base.with_micro_batches(config, 1), samples, tmp_path / "small")
-    for ours, theirs in zip(whole, small, strict=True):
+    for ours, theirs in zip(undisturbed, small, strict=True):
         assert abs(ours[2] - theirs[2]) < 1e-4
 
 
@@ -148,14 +160,15 @@ def test_the_baseline_trains_without_connector_and_alignment(
 
 
 def test_min_snr_and_adapters_are_choices(
-    config: EditorConfig, samples: features.Features, tmp_path: Path
+    config: EditorConfig,
+    samples: features.Features,
+    undisturbed: Losses,
+    tmp_path: Path,
 ) -> None:
-    pytest.importorskip("peft")
-    plain, _ = run(config, samples, tmp_path / "plain")
     weighted, _ = run(config.model_copy(update={"min_snr_gamma": 5.0}), samples, tmp_path / "snr")
     # Nothing weighs more than before, and what was nearly clean weighs less.
-    assert all(a[2] >= b[2] for a, b in zip(plain[3:5], weighted[3:5], strict=True))
-    assert plain[3:] != weighted[3:]
+    assert all(a[2] >= b[2] for a, b in zip(undisturbed[3:5], weighted[3:5], strict=True))
+    assert undisturbed[3:] != weighted[3:]
     editor, _ = model.load_editor(config.model_copy(update={"lora_rank": 2}), 128, seed=0)
     trained = [name for name, p in editor.unet.named_parameters() if p.requires_grad]
     assert trained
@@ -165,7 +178,6 @@ def test_min_snr_and_adapters_are_choices(
 def test_adapters_on_a_text_to_image_base_leave_the_picture_s_channels_to_be_learnt(
     config: EditorConfig, samples: features.Features, tmp_path: Path
 ) -> None:
-    pytest.importorskip("peft")
     base = tmp_path / "base"
     shutil.copytree(config.base.name, base)
     tiny_editor.unet(in_channels=4).save_pretrained(base / "unet")

@@ -1,11 +1,15 @@
-"""The shipped `mini` recipe on real Ray: made scenes, and photographs it was never trained for."""
+"""The shipped `mini` recipe on real Ray: its scenes, and pictures it was never trained for."""
 
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFilter
 import pytest
 
 import reasonray
@@ -19,7 +23,7 @@ NUM_SCENES = 10
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+def made(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     output = tmp_path_factory.mktemp("mini") / "out"
     return output, reasonray.generate("mini", output, sources=[f"mini={NUM_SCENES}"])
 
@@ -60,7 +64,9 @@ def test_the_second_run_has_nothing_to_do(
     assert "nothing to do" in capsys.readouterr().err
 
 
-def test_photographs_and_broken_files_all_come_out_with_a_reason(tmp_path: Path) -> None:
+def test_photographs_and_broken_files_all_come_out_with_a_reason(
+    ray_session: None, tmp_path: Path
+) -> None:
     folder = tmp_path / "v3det"
     broken = _write_photographs(folder)
     output = tmp_path / "out"
@@ -86,22 +92,43 @@ def _rejections(output: Path) -> list[dict[str, str]]:
     return [{**row, "input_uri": names[row["source_id"]]} for row in rows]
 
 
+def _photograph(width: int, height: int, seed: int) -> PIL.Image.Image:
+    """What a camera gives: a sky, a ground, things at many distances, blur and grain."""
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(0, 1, height)[:, None, None]
+    top, bottom = rng.integers(0, 256, (2, 3))
+    picture = PIL.Image.fromarray((top + (bottom - top) * ramp).repeat(width, 1).astype(np.uint8))
+    draw = PIL.ImageDraw.Draw(picture)
+    for size in np.geomspace(0.5, 0.02, 40) * min(width, height):
+        left, up = rng.uniform(0, [width, height]) - size / 2
+        colour = tuple(rng.integers(0, 256, 3).tolist())
+        shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
+        shape((left, up, left + size * rng.uniform(0.5, 2), up + size), fill=colour)
+    soft = np.asarray(picture.filter(PIL.ImageFilter.GaussianBlur(1.5)))
+    grain = rng.normal(0, 6, soft.shape)
+    return PIL.Image.fromarray((soft + grain).clip(0, 255).astype(np.uint8))
+
+
 def _write_photographs(folder: Path) -> dict[str, str]:
     """Photographs of many sizes in V3Det's layout; gives the broken ones and their reasons."""
-    skimage_data = pytest.importorskip("skimage.data")
-    photos = {
-        name: PIL.Image.fromarray(getattr(skimage_data, name)())
-        for name in ("astronaut", "camera", "chelsea", "coffee", "rocket")
+    portrait, square, wide = (
+        _photograph(*size, seed) for seed, size in enumerate([(480, 640), (512, 512), (640, 427)])
+    )
+    turned = PIL.Image.Exif()
+    turned[PIL.ExifTags.Base.Orientation] = 6
+    files = {
+        "portrait.jpg": _jpeg(portrait),
+        "square.jpg": _jpeg(square),
+        "wide.jpg": _jpeg(wide),
+        "grey.jpg": _jpeg(square.convert("L")),
+        "turned.jpg": _jpeg(wide, exif=turned),
+        "cmyk.jpg": _jpeg(wide.convert("CMYK")),
+        "strip.jpg": _jpeg(wide.crop((0, 100, 640, 180))),
+        "cut.jpg": _jpeg(portrait)[:8000],
+        "empty.jpg": b"",
+        "text.jpg": b"<html>404 Not Found</html>",
+        "tiny.jpg": _jpeg(wide.resize((8, 6))),
     }
-    files: dict[str, bytes] = {}
-    for name, photo in photos.items():
-        files[f"{name}.jpg"] = _jpeg(photo)
-    files["cmyk.jpg"] = _jpeg(photos["coffee"].convert("CMYK"))
-    files["wide.jpg"] = _jpeg(photos["rocket"].crop((0, 100, 640, 180)))
-    files["cut.jpg"] = files["chelsea.jpg"][:8000]
-    files["empty.jpg"] = b""
-    files["text.jpg"] = b"<html>404 Not Found</html>"
-    files["tiny.jpg"] = _jpeg(photos["coffee"].resize((8, 6)))
     images = []
     for number, (name, content) in enumerate(files.items(), start=1):
         path = folder / "images" / "n0001" / name
@@ -121,7 +148,7 @@ def _write_photographs(folder: Path) -> dict[str, str]:
     }
 
 
-def _jpeg(image: PIL.Image.Image) -> bytes:
+def _jpeg(image: PIL.Image.Image, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90)
+    image.save(buffer, "JPEG", quality=90, **options)
     return buffer.getvalue()

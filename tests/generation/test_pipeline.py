@@ -1,7 +1,7 @@
 """The whole pipeline on a real Ray, with the toy stages: what is lost, doubled or hangs."""
 
-import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -9,34 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from toy_runs import HELPERS, ROOT, assert_same, num_committed, published, start
+from one_cluster import NUM_CPUS, Cluster
+from toy_runs import assert_same, num_committed, published, start
 from toy_stages import Build, Plan, recipe
 
 from reasonray.core.errors import RunError, UserError
 from reasonray.dataset.manifest import read_manifest
-from reasonray.generation.pool import PoolSpec
 from reasonray.generation.run import run
 from reasonray.generation.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
-
-
-@pytest.fixture(scope="module")
-def ray_session() -> Iterator[None]:
-    """One Ray for the tests that need not kill it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HELPERS), str(ROOT)]))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
-        # Ray's workers give way to everything else by default, which on a busy machine is for ever.
-        patch.setenv("RAY_worker_niceness", "0")
-        import ray
-
-        ray.init(
-            address="local", num_cpus=8, include_dashboard=False, object_store_memory=500_000_000
-        )
-        yield
-        ray.shutdown()
 
 
 def test_a_run_equals_the_plain_loop(ray_session: None, tmp_path: Path) -> None:
@@ -129,26 +111,14 @@ def test_a_stage_that_cannot_be_loaded_ends_the_run_at_once(
         run(recipe(), tmp_path / "out", build=build, plan=Plan(3))
 
 
-@pytest.mark.parametrize(("num_gpus", "seen"), [(0, ""), (0.5, "0,1")])
-def test_an_actor_sees_gpus_only_if_its_pool_has_some(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_gpus: float, seen: str
-) -> None:
-    from reasonray.generation.pipeline import PoolActor
-
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    (pool, _) = recipe().pools
-    spec = PoolSpec(
-        config=pool.model_copy(update={"num_gpus": num_gpus}),
-        recipe=recipe(),
-        build=Build(),
-        divergence_threshold=None,
-        attempts=tmp_path,
-        progress=tmp_path,
-        is_first=True,
-        is_last=False,
-    )
-    PoolActor(spec)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+def test_an_actor_sees_gpus_only_if_its_pool_has_some(ray_session: None, tmp_path: Path) -> None:
+    content = recipe().model_dump()
+    content["pools"][1]["num_gpus"] = 0.5
+    watched = recipe(pools=content["pools"], parts=["II"])
+    run(watched, tmp_path / "out", build=Build(), plan=Plan(1, ((0, "gpus"),)))
+    [row] = published(tmp_path / "out").values()
+    assert row["instruction"] == "sees GPUs ''"
+    assert row["edited_caption"] in ("sees GPUs '0'", "sees GPUs '1'")
 
 
 def test_a_cluster_too_small_is_refused_before_the_start_and_before_a_resume(
@@ -157,7 +127,7 @@ def test_a_cluster_too_small_is_refused_before_the_start_and_before_a_resume(
     content = recipe().model_dump()
     content["pools"][1] |= {"min_actors": 5, "max_actors": 5}
     large = recipe(pools=content["pools"])
-    wanted = "needs at least 9 CPUs, the cluster has 8 CPUs"
+    wanted = f"needs at least 9 CPUs, the cluster has {NUM_CPUS} CPUs"
     plan = Plan(3, ((2, "outage"),))
     with pytest.raises(UserError, match=wanted):
         run(large, tmp_path / "out", build=Build(), plan=plan)
@@ -195,16 +165,36 @@ def kill_at(driver: "subprocess.Popen[str]", output: Path, rows: int, deadline_s
     return count
 
 
-@pytest.mark.timeout(900)  # eight times Ray
-def test_a_run_killed_five_times_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+def environment(ray: str, cluster: Cluster) -> dict[str, str]:
+    """Of a driver that joins the cluster, or starts a Ray as on a laptop."""
+    return {"RAY_ADDRESS": cluster.address} if ray == "cluster" else {}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("ray", "kills"),
+    [
+        ("own", ["between"]),
+        ("cluster", ["first", "between", "last"]),
+        pytest.param("own", ["first", *["between"] * 3, "last"], marks=pytest.mark.nightly),
+    ],
+    ids=["once, with its own Ray", "three times", "five times, with its own Ray"],
+)
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    cluster: Cluster, tmp_path: Path, ray: str, kills: list[str]
+) -> None:
     output, num, delay = tmp_path / "out", 24, 0.05
-    total = 3 * num
-    middle = sorted(random.sample(range(8, total - 16), 3))
-    # Before the first block, three times between, and within the last block.
-    for rows_before in [0, *middle, total - 8]:
-        seen = kill_at(start(output, num, delay), output, rows_before, 120)
-        assert seen < total
-    last = start(output, num, 0.0)
+    total, where = 3 * num, environment(ray, cluster)
+    # Before the first block, between two, and within the last block.
+    rows_before = {
+        "first": [0],
+        "between": sorted(random.sample(range(8, total - 16), kills.count("between"))),
+        "last": [total - 8],
+    }
+    for kill in kills:
+        driver = start(output, num, delay, **where)
+        assert kill_at(driver, output, rows_before[kill].pop(0), 120) < total
+    last = start(output, num, 0.0, **where)
     _, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors
     assert f"of {total} rows are done" in errors
@@ -216,15 +206,15 @@ def test_a_run_killed_five_times_ends_as_if_it_had_not_been(tmp_path: Path) -> N
     made = read_manifest(output)
     assert made is not None
     # What was in flight was done again, no more: four blocks of eight for each kill at most.
-    assert made.stages["load"].rows <= total + 5 * 32
+    assert made.stages["load"].rows <= total + len(kills) * 32
 
 
-def test_two_runs_at_once_end_with_the_second_saying_so(tmp_path: Path) -> None:
-    first = start(tmp_path / "out", 8, 0.05)
+def test_two_runs_at_once_end_with_the_second_saying_so(cluster: Cluster, tmp_path: Path) -> None:
+    first = start(tmp_path / "out", 8, 0.05, RAY_ADDRESS=cluster.address)
     while not (tmp_path / "out/.run/plan").exists():
         assert first.poll() is None
         time.sleep(0.05)
-    second = start(tmp_path / "out", 8, 0.05)
+    second = start(tmp_path / "out", 8, 0.05, RAY_ADDRESS=cluster.address)
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 2
     assert f"another run is writing here (process {first.pid} on" in errors
@@ -232,9 +222,12 @@ def test_two_runs_at_once_end_with_the_second_saying_so(tmp_path: Path) -> None:
     assert first.returncode == 0, errors
 
 
-def test_sigterm_stops_cleanly_and_the_run_goes_on_later(tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    driver = start(output, 24, 0.05)
+@pytest.mark.parametrize("ray", ["cluster", pytest.param("own", marks=pytest.mark.nightly)])
+def test_sigterm_stops_cleanly_and_the_run_goes_on_later(
+    cluster: Cluster, tmp_path: Path, ray: str
+) -> None:
+    output, where = tmp_path / "out", environment(ray, cluster)
+    driver = start(output, 24, 0.05, **where)
     while num_committed(output) < 8:
         assert driver.poll() is None
         time.sleep(0.05)
@@ -243,7 +236,7 @@ def test_sigterm_stops_cleanly_and_the_run_goes_on_later(tmp_path: Path) -> None
     assert driver.returncode == 1
     assert "stopped by SIGTERM" in errors
     assert "Traceback" not in errors
-    last = start(output, 24, 0.0)
+    last = start(output, 24, 0.0, **where)
     _, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors
     assert_same(output, Plan(24), Build())
@@ -255,12 +248,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=150k", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(mount, check=False, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
+    if shutil.which("mount") is None:
+        pytest.skip("needs root and the command mount, for a small disk")
+    done = subprocess.run(mount, check=False, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"no small disk: {done.stderr.decode().strip()}")
+        pytest.skip(f"needs root, for a small disk: {done.stderr.strip()}")
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 

@@ -28,7 +28,9 @@ def test_shards_hold_every_row_once_by_id_with_the_published_schemas(tmp_path: P
 def test_rows_keep_every_value_they_had(tmp_path: Path) -> None:
     published(tmp_path / "out")
     rows = sequential(recipe(), Build(), Plan(6))
-    for record in pq.read_table(tmp_path / "out/accepted").to_pylist():
+    records = pq.read_table(tmp_path / "out/accepted").to_pylist()
+    assert len(records) > 12
+    for record in records:
         row = rows[record["id"]]
         for name in ("input_image", "edited_image", "instruction", "candidates", "box", "license"):
             assert record[name] == row.get(name), name

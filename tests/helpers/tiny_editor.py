@@ -7,14 +7,34 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
 
 from reasonray.editor.connector import Connector
-from reasonray.mini.training import mllm as mini_mllm
-from reasonray.mini.training.stable_diffusion import build_tokenizer
-from reasonray.mini.training.vocabulary import OTHER_NOUNS, WORDS
 
 WIDTH = 64
+"""Of the text encoding that the UNet hears."""
+
+LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
+"""All that the tokenizers know: they spell."""
+
+PATCH, IMAGE_SIZE = 8, 32
+CHAT_TEMPLATE = (
+    "{% for message in messages %}USER: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
 
 
 def vae() -> Any:
@@ -50,7 +70,9 @@ def scheduler() -> Any:
 
 
 def text_parts() -> dict[str, Any]:
-    tokenizer = build_tokenizer((*WORDS, *OTHER_NOUNS), max_tokens=24)
+    tokens = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(f"{c}</w>" for c in LETTERS)]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=24)
     torch.manual_seed(3)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -68,8 +90,64 @@ def text_parts() -> dict[str, Any]:
 
 @cache
 def _multimodal() -> tuple[Any, Any]:
-    tokenizer = mini_mllm.build_tokenizer(num_questions=200)
-    return mini_mllm.build(tokenizer).eval(), mini_mllm.build_processor(tokenizer)
+    """A LLaVA that was never trained, and its processor."""
+    special = ["<pad>", "<s>", "</s>", "<image>"]
+    vocabulary = {token: number for number, token in enumerate([*special, *LETTERS])}
+    spelling = Tokenizer(models.BPE(vocabulary, []))
+    spelling.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    spelling.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=spelling,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        extra_special_tokens={"image_token": "<image>"},
+        padding_side="left",
+        model_max_length=512,
+    )
+    processor = LlavaProcessor(
+        CLIPImageProcessor(
+            size={"shortest_edge": IMAGE_SIZE},
+            crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+            image_mean=[0.5] * 3,
+            image_std=[0.5] * 3,
+        ),
+        tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        projection_dim=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH,
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=special.index("<image>"),
+        vision_feature_layer=-1,
+        image_seq_length=(IMAGE_SIZE // PATCH) ** 2,
+    )
+    return LlavaForConditionalGeneration(config).eval(), processor
 
 
 def multimodal_parts(kind: str = "mlp") -> dict[str, Any]:

@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from one_cluster import HELPERS
 from toy_stages import Build, Plan, recipe, sequential
 
 from reasonray.core.record import is_rejected
 from reasonray.dataset.manifest import KINDS
 
-HELPERS = Path(__file__).parent
-ROOT = HELPERS.parents[1]
 DRIVER = HELPERS / "toy_driver.py"
 
 
 def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
+    """`toy_driver.py`, on the Ray of `RAY_ADDRESS` or else one of its own."""
     return subprocess.Popen(
         [sys.executable, str(DRIVER), *map(str, arguments)],
         stderr=subprocess.PIPE,

@@ -44,6 +44,10 @@ class Toy(Stage):
         return PIL.Image.fromarray(self.rng(row).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8))
 
 
+def visible_gpus() -> str:
+    return f"sees GPUs {os.environ.get('CUDA_VISIBLE_DEVICES')!r}"
+
+
 class Load(Toy):
     name = "load"
 
@@ -84,6 +88,8 @@ class Propose(Toy):
     def one(self, row: Row) -> None:
         row["instruction"] = f"what would {self.rng(row).integers(1000)} become"
         row["candidates"] = [row["instruction"], "other"]
+        if row["input_caption"] == "gpus":
+            row["instruction"] = visible_gpus()
 
 
 class Paint(Toy):
@@ -101,6 +107,8 @@ class Paint(Toy):
             raise ValueError("a wrong row")
         if row["input_caption"] == "outage" and self.outages:
             raise RunError("the server is gone; start it and run the same command again")
+        if row["input_caption"] == "gpus":
+            row["edited_caption"] = visible_gpus()
         row["edited_image"] = encode_png(self.picture(row))
         row["box"] = [1.0, 2.0, 3.0, 4.0]
 

@@ -1,82 +1,20 @@
 """Jobs on a cluster of this machine, started as the README says but on ports of its own."""
 
-import contextlib
-import os
-import random
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import DRIVER, HELPERS, ROOT, assert_same, num_committed
+from one_cluster import NUM_CPUS, ROOT, Cluster
+from toy_runs import DRIVER, assert_same, num_committed
 from toy_stages import Build, Plan
 
 from reasonray.dataset.manifest import read_manifest
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
-
-NUM_CPUS = 6
-
-
-def free_ports(count: int) -> list[int]:
-    """Below the range from which the system, and so Ray's other processes, take theirs."""
-    ports: list[int] = []
-    for port in random.sample(range(20_000, 32_000), 1_000):
-        with socket.socket() as each, contextlib.suppress(OSError):
-            each.bind(("", port))
-            ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise RuntimeError("no free ports")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address for jobs of `ray start --head`; ended by its own process group alone."""
-    folder = tempfile.mkdtemp(prefix="rr", dir="/tmp")  # socket paths must stay short
-    names = ["port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"]
-    names += ["metrics-export-port", "runtime-env-agent-port", "ray-client-server-port"]
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    environment = {
-        **os.environ,
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_worker_niceness": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(HELPERS),
-    }
-    environment.pop("RAY_ADDRESS", None)
-    head = subprocess.Popen(
-        [
-            *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
-            *("--num-cpus", str(NUM_CPUS), "--temp-dir", folder, "--dashboard-host", "127.0.0.1"),
-            *("--node-ip-address", "127.0.0.1", "--object-store-memory", "500000000"),
-            *(f"--{name}={port}" for name, port in ports.items()),
-        ],
-        env=environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        yield f"http://127.0.0.1:{ports['dashboard-port']}"
-    head.terminate()
-    try:
-        head.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        head.kill()
-    # Its children have the same group; nobody else is in it.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(head.pid, signal.SIGKILL)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def patiently(action: Callable[[], Any], timeout_s: float = 240) -> Any:
@@ -116,8 +54,8 @@ class Jobs:
 
 
 @pytest.fixture(scope="module")
-def jobs(cluster: str) -> Jobs:
-    return Jobs(cluster)
+def jobs(cluster: Cluster) -> Jobs:
+    return Jobs(cluster.jobs_address)
 
 
 def test_a_job_stopped_in_the_middle_and_submitted_again_loses_and_doubles_nothing(

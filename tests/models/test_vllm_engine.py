@@ -12,7 +12,7 @@ from reasonray.models.language_model import (
 from reasonray.prompts.replies import parse_replacement, replacement_schema
 from reasonray.prompts.template import load
 
-pytest.importorskip("vllm")
+pytest.importorskip("vllm", reason="needs vLLM; CONTRIBUTING.md says how to run it")
 
 # vLLM and torch warn of themselves; the engine takes a minute to start.
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]

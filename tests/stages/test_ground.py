@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from reasonray.core.record import Row, is_rejected
@@ -77,22 +77,43 @@ def test_a_box_that_cannot_be_repainted_is_not_offered(
 
 
 coordinate = st.floats(-200, 400, allow_nan=False, width=32)
+side = st.integers(1, 300)
 
 
 @given(
     box=st.tuples(coordinate, coordinate, coordinate, coordinate),
     score=st.floats(0, 1),
-    width=st.integers(1, 300),
-    height=st.integers(1, 300),
+    width=side,
+    height=side,
 )
 def test_whatever_the_box_what_is_offered_lies_in_the_picture(
     box: tuple[float, float, float, float], score: float, width: int, height: int
 ) -> None:
-    for item in offered([Found("cat", box, score)], (width, height), CONFIG):
+    detections = offered([Found("cat", box, score)], (width, height), CONFIG)
+    event("offered" if detections else "not offered")
+    for item in detections:
         left, top, right, bottom = item["box"]
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
         assert item["score"] >= CONFIG.box_threshold
+
+
+@given(st.data(), side, side, st.floats(CONFIG.box_threshold, 1))
+def test_a_box_of_a_size_to_repaint_is_offered_wherever_it_lies(
+    data: st.DataObject, width: int, height: int, score: float
+) -> None:
+    """A fifth to four fifths of each side; a tenth of it at most lies beyond an edge."""
+
+    def span(length: int) -> tuple[float, float]:
+        size = data.draw(st.floats(0.2, 0.8)) * length
+        start = data.draw(st.floats(-0.1, 1.1)) * length
+        start = min(max(start, -0.1 * size), length - 0.9 * size)
+        return start, start + size
+
+    (left, right), (top, bottom) = span(width), span(height)
+    [item] = offered([Found("cat", (left, top, right, bottom), score)], (width, height), CONFIG)
+    clipped = [max(left, 0), max(top, 0), min(right, width), min(bottom, height)]
+    assert item == {"category": "cat", "box": clipped, "score": score}
 
 
 def test_the_reason_names_the_most_promising_category() -> None:

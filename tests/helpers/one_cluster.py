@@ -1,0 +1,132 @@
+"""The one Ray of a test session: `ray start --head` on this machine, on ports of its own."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+HELPERS = Path(__file__).parent
+ROOT = HELPERS.parents[1]
+
+NUM_CPUS = 8
+NUM_GPUS = 2
+"""In name only, for the tests of who sees which."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a test needs to know of it.
+
+    Attributes:
+        address: HOST:PORT, for `RAY_ADDRESS`.
+        jobs_address: the URL that jobs are submitted to.
+        pid: of the process that all of the cluster's descend from.
+    """
+
+    address: str
+    jobs_address: str
+    pid: int
+
+
+def free_ports(count: int) -> list[int]:
+    """Below the range from which the system, and so Ray's other processes, take theirs."""
+    ports: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as each, contextlib.suppress(OSError):
+            each.bind(("", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError("no free ports")
+
+
+@contextlib.contextmanager
+def started() -> Iterator[Cluster]:
+    """The cluster; ended by its own process group alone."""
+    folder = tempfile.mkdtemp(prefix="rr", dir="/tmp")  # socket paths must stay short
+    names = ["port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"]
+    names += ["metrics-export-port", "runtime-env-agent-port", "ray-client-server-port"]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        # Of the drivers, too: those of other processes inherit them.
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
+        # Ray's workers give way to everything else by default, which on a busy machine is for ever.
+        patch.setenv("RAY_worker_niceness", "0")
+        head = subprocess.Popen(
+            [
+                *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
+                *("--num-cpus", str(NUM_CPUS), "--num-gpus", str(NUM_GPUS)),
+                *("--temp-dir", folder, "--dashboard-host", "127.0.0.1"),
+                *("--node-ip-address", "127.0.0.1", "--object-store-memory", "500000000"),
+                *(f"--{name}={port}" for name, port in ports.items()),
+            ],
+            env={
+                **os.environ,
+                "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(NUM_GPUS))),
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join([str(HELPERS), str(ROOT)]),
+                "PYTHONUNBUFFERED": "1",
+            },
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            _wait_for(head)
+            yield Cluster(
+                address=f"127.0.0.1:{ports['port']}",
+                jobs_address=f"http://127.0.0.1:{ports['dashboard-port']}",
+                pid=head.pid,
+            )
+        finally:
+            _end(head)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(head: "subprocess.Popen[str]") -> None:
+    assert head.stdout is not None
+    lines = []
+    for line in head.stdout:
+        lines.append(line)
+        if "Ray runtime started" in line:
+            return
+    raise RuntimeError(f"Ray did not start:\n{''.join(lines)}")
+
+
+def _end(head: "subprocess.Popen[str]") -> None:
+    head.terminate()
+    try:
+        head.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        head.kill()
+    # Its children have the same group; nobody else is in it.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(head.pid, signal.SIGKILL)
+    head.communicate()  # the pipe, which its children held open
+
+
+def kill(parent: int, name: str) -> None:
+    """SIGKILL to each process below `parent` whose command line has this name."""
+    victims = []
+    for process in psutil.Process(parent).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if name in " ".join(process.cmdline()):
+                victims.append(process)
+    assert victims
+    for victim in victims:
+        victim.send_signal(signal.SIGKILL)
