@@ -118,11 +118,11 @@ def settings(recipe: Recipe, checkpoint: CheckpointConfig | None = None) -> Iter
     # Its reader gives one block whatever is asked for.
     context.use_datasource_v2 = False
     # Private: checked with Ray 2.60. Its public way changes the context for good.
-    ray.data.DataContext._set_current(context)
+    ray.data.DataContext._set_current(context)  # noqa: SLF001
     try:
         yield
     finally:
-        ray.data.DataContext._set_current(before)
+        ray.data.DataContext._set_current(before)  # noqa: SLF001
 
 
 def executed(action: Callable[[], _T], output: Path) -> _T:
@@ -134,7 +134,7 @@ def executed(action: Callable[[], _T], output: Path) -> _T:
     """
     try:
         return action()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever Ray raises becomes an error of ours
         failure = _failure(_original(error), output)
     gc.collect()
     raise failure
@@ -194,7 +194,7 @@ def _growth(num_actors: int) -> tuple[Mapping[str, float], list[Mapping[str, flo
     does not say how far.
     """
     # Nothing public tells. Checked with Ray 2.60, where only hosted autoscalers report it.
-    state = ray._private.state.state
+    state = ray._private.state.state  # noqa: SLF001
     total = state.get_max_resources_from_cluster_config()
     if not total:
         return None
@@ -247,7 +247,7 @@ def _silent() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         raise RunError("stopped by SIGTERM")
 
     if threading.current_thread() is not threading.main_thread():

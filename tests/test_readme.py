@@ -14,7 +14,7 @@ def floors_of_the_readme() -> list[set[str]]:
     return [
         {
             match.removesuffix("/").removesuffix(".py")
-            for match in re.findall(r"^  (\S+)", floor, re.M)
+            for match in re.findall(r"^  (\S+)", floor, re.MULTILINE)
         }
         for floor in tree.split("\n\n")
     ]

@@ -33,11 +33,11 @@ def sources(help: str) -> Callable[[_Command], _Command]:
     return click.option("--source", "sources", multiple=True, metavar="FORMAT=PATH", help=help)
 
 
-def _folder(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+def _folder(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
     if path is not None and context.obj and not Path(path).is_absolute():
         raise click.BadParameter(f"{path}: give an absolute path on storage that all nodes mount")
     return path
 
 
-def _parts(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+def _parts(_context: click.Context, _: click.Parameter, text: str | None) -> Any:
     return None if text is None else [part.strip() for part in text.split(",")]

@@ -92,7 +92,7 @@ class _Alive(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if function is torch.ops.aten._local_scalar_dense.default:
+        if function is torch.ops.aten._local_scalar_dense.default:  # noqa: SLF001  its only name
             # "Is the mask all true?", "do the shapes agree?": there are no values to look at.
             return True if args[0].dtype == torch.bool else 1
         result = function(*args, **(kwargs or {}))
@@ -116,7 +116,8 @@ class _Saved:
         self._storages: dict[int, Any] = {}
 
     def pack(self, tensor: Any) -> Any:
-        whole = tensor if tensor._base is None else tensor._base
+        # Of a view the tensor that it looks at; nothing public tells (checked with torch 2.13).
+        whole = tensor if tensor._base is None else tensor._base  # noqa: SLF001
         if not isinstance(whole, torch.nn.Parameter) and _storage(whole) not in self._storages:
             self._storages[_storage(whole)] = whole
             self.numbers += whole.numel()
@@ -127,5 +128,6 @@ class _Saved:
 
 
 def _storage(tensor: torch.Tensor) -> int:
-    address: int = tensor.untyped_storage()._cdata
+    # On the meta device all data_ptr() are 0 (checked with torch 2.13).
+    address: int = tensor.untyped_storage()._cdata  # noqa: SLF001
     return address

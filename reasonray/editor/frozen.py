@@ -146,7 +146,7 @@ class Frozen:
 
 def _squared(row: dict[str, Any], column: str, size: int) -> Image.Image:
     """The picture at the training's size: scaled to cover a square, the middle of it."""
-    image: Encoded = row[column] if row[column] else {"bytes": b"", "path": None}
+    image: Encoded = row[column] or {"bytes": b"", "path": None}
     try:
         return ImageOps.fit(decode(image), (size, size), Image.Resampling.LANCZOS)
     except RowError as error:

@@ -24,26 +24,26 @@ RUNS = "loggers.json"
 
 
 class Logger(Protocol):
-    """One way of showing them."""
+    """A place where the figures and the sample edits of a training are shown."""
 
     def last_step(self, tag: str) -> int:
-        """The last step that it has of a tag; -1: none."""
+        """The last step that it has of a tag, of this run or of one before it; -1 for none."""
         ...
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """A figure."""
+        """Show a figure of a step, counted over both stages."""
         ...
 
     def image(self, tag: str, image: Image.Image, step: int) -> None:
-        """A sheet of sample edits."""
+        """Show a sheet of sample edits, RGB, of a step."""
         ...
 
     def flush(self) -> None:
-        """Nothing told so far is lost any more."""
+        """Put on the disk, or send, what was shown so far: a kill loses none of it."""
         ...
 
     def close(self) -> None:
-        """The training is done."""
+        """End the run: the training is done."""
         ...
 
 
@@ -94,23 +94,18 @@ class TensorBoard:
         self.last.update({tag: known.Images(tag)[-1].step for tag in tags["images"]})
 
     def last_step(self, tag: str) -> int:
-        """As the files say that were there."""
         return int(self.last.get(tag, -1))
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """One event."""
         self.writer.add_scalar(tag, value, step)
 
     def image(self, tag: str, image: Image.Image, step: int) -> None:
-        """One event."""
         self.writer.add_image(tag, np.asarray(image), step, dataformats="HWC")
 
     def flush(self) -> None:
-        """To the disk."""
         self.writer.flush()
 
     def close(self) -> None:
-        """And flush."""
         self.writer.close()
 
 
@@ -140,22 +135,18 @@ class WandB:
             ) from error
 
     def last_step(self, tag: str) -> int:
-        """Of the run: it takes no earlier ones."""
         return int(self.run.starting_step) - 1
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """Into the step's row."""
         self.run.log({tag: value}, step=step)
 
     def image(self, tag: str, image: Image.Image, step: int) -> None:
-        """Into the step's row."""
         self.run.log({tag: self.wandb.Image(image)}, step=step)
 
     def flush(self) -> None:
-        """W&B's own process writes all the time."""
+        pass  # its own process writes all the time
 
     def close(self) -> None:
-        """Finish the run."""
         self.run.finish()
 
 
@@ -183,25 +174,22 @@ class MLflow:
         self.last: dict[str, int] = {}
 
     def last_step(self, tag: str) -> int:
-        """As the run's history says, which is asked once."""
         if tag not in self.last:
             history = self.client.get_metric_history(self.run_id, tag)
             self.last[tag] = max((each.step for each in history), default=-1)
         return self.last[tag]
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """A metric."""
         self.client.log_metric(self.run_id, tag, value, step=step)
 
     def image(self, tag: str, image: Image.Image, step: int) -> None:
-        """An artifact of the step's name; one drawn again replaces it."""
+        # An artifact of the step's name: one that is drawn again replaces it.
         self.client.log_image(self.run_id, image, artifact_file=f"{tag}/step-{step:06d}.png")
 
     def flush(self) -> None:
-        """Each call has written."""
+        pass  # each call has written
 
     def close(self) -> None:
-        """Finish the run."""
         self.client.set_terminated(self.run_id)
 
 

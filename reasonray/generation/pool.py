@@ -76,7 +76,7 @@ class Pool:
         self._losses: dict[str, Loss] = {}
         try:
             self._load(process_id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  raised by the first call
             self._failure = error
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -34,12 +34,8 @@ def make(source: SourceConfig, workdir: Path) -> list[SourceConfig]:
         write_instructpix2pix(partial / "instructpix2pix", count, first_seed)
         write_v3det(partial / "v3det", count, first_seed + count)
         partial.rename(world)
-    license = source.license or LICENSE
+    terms = source.license or LICENSE
     return [
-        SourceConfig(
-            format="instructpix2pix", path=str(world / "instructpix2pix"), license=license
-        ),
-        SourceConfig(
-            format="v3det", path=str(world / "v3det"), split=source.split, license=license
-        ),
+        SourceConfig(format="instructpix2pix", path=str(world / "instructpix2pix"), license=terms),
+        SourceConfig(format="v3det", path=str(world / "v3det"), split=source.split, license=terms),
     ]
