@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification
 
+from reasonray.core.boxes import Box
 from reasonray.mini.classifier import NONE, crop, to_tensor
 from reasonray.mini.training.loop import Course, Loss, Schedule
 from reasonray.mini.training.scenes import soften, training_scenes
@@ -26,8 +27,6 @@ SCENES = 28
 
 SCHEDULE = Schedule(num_steps=800, learning_rate=2e-3, num_warmup_steps=100)
 LABELS = (*sorted(CATEGORIES), NONE)
-
-Box = tuple[float, float, float, float]
 
 
 def build() -> ResNetForImageClassification:
