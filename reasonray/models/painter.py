@@ -27,6 +27,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from reasonray.core.boxes import Box, area, clipped, whole
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
+from reasonray.models.pixels import to_images, to_tensor
 from reasonray.models.weights import load_config, load_model, load_part
 
 MAX_OBJECTS = 30
@@ -126,15 +127,12 @@ class Painter:
         Raises:
             ValueError: a box has no area within its picture.
         """
-        kept = [_within(box, image.size) for box, image in zip(boxes, images, strict=True)]
-        windows = [square_window(image.size, box) for image, box in zip(images, kept, strict=True)]
-        views = [
-            window.view(image, self.image_size)
-            for window, image in zip(windows, images, strict=True)
-        ]
-        relative = [window.normalised(box) for window, box in zip(windows, kept, strict=True)]
+        inside = [_within(box, image.size) for box, image in zip(boxes, images, strict=True)]
+        windows = [square_window(i.size, box) for i, box in zip(images, inside, strict=True)]
+        views = (w.view(i, self.image_size) for w, i in zip(windows, images, strict=True))
+        relative = [window.normalised(box) for window, box in zip(windows, inside, strict=True)]
         decoded = self._sample(
-            _to_pixels(views),
+            to_tensor(views),
             torch.tensor(relative),
             phrases,
             prompts,
@@ -144,10 +142,12 @@ class Painter:
             scheduled_sampling_beta,
         )
         return [
-            composite(image, window.back(_to_image(painted)), window, box, feather)
-            if bool(painted.isfinite().all())
+            composite(image, window.back(painted), window, box, feather)
+            if bool(pixels.isfinite().all())
             else None
-            for image, painted, window, box in zip(images, decoded, windows, kept, strict=True)
+            for image, painted, pixels, window, box in zip(
+                images, to_images(decoded), decoded, windows, inside, strict=True
+            )
         ]
 
     def _sample(
@@ -358,14 +358,3 @@ def _resized(image: Image.Image, side: int) -> Image.Image:
         if image.size == (side, side)
         else image.resize((side, side), Image.Resampling.LANCZOS)
     )
-
-
-def _to_pixels(views: Sequence[Image.Image]) -> Tensor:
-    """float32 B3XX -1..1."""
-    stacked = torch.from_numpy(np.stack([np.asarray(view) for view in views]))
-    return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _to_image(pixels_3XX: Tensor) -> Image.Image:
-    bytes_ = ((pixels_3XX.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return Image.fromarray(bytes_.permute(1, 2, 0).numpy())
