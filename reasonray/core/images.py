@@ -38,6 +38,8 @@ JPEG_QUALITY = 95
 """Of what has to become JPEG, without subsampling of the colours."""
 
 _ORIENTATION = 0x0112
+# Not by Pillow's `exif_transpose`: it also writes the EXIF block anew, which fails where some other
+# entry of it is damaged, and the picture would be lost for that.
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,

@@ -115,8 +115,10 @@ class Row(TypedDict, total=False):
     detections: list[Detection] | None
     selected_category: str | None
     target_category: str | None
+    detection_box: list[float] | None
+    """The selected category's, as the detector gave it; xyxy as `box`."""
     box: list[float] | None
-    """xyxy in pixels of the input image, EXIF orientation applied."""
+    """What was repainted: xyxy, whole pixels of the input image, EXIF orientation applied."""
     image_hash: str | None
     """Perceptual hash of the edited image, 64 bits in hexadecimal."""
     scores: Scores
@@ -184,6 +186,7 @@ _WORK = [
     ("candidate_rationales", _STRINGS),
     ("candidate_reasoning_types", _STRINGS),
     ("detections", pa.list_(_DETECTION)),
+    ("detection_box", pa.list_(pa.float32(), 4)),
     ("image_hash", pa.string()),
 ]
 _REJECTION = [("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
@@ -227,7 +230,7 @@ DESCRIPTIONS = {
     "categories": "Parts II and III: what could have been replaced",
     "selected_category": "what is replaced",
     "target_category": "by what",
-    "box": "where: x0, y0, x1, y1 in pixels of the input, EXIF orientation applied",
+    "box": "what was repainted: x0, y0, x1, y1, whole pixels of the input as it is shown",
     "scores": "what was measured of the pair; null where a part does not measure it",
     "scores.divergence": "Eq. 1: mean squared difference of RGB 0..1",
     "scores.detection": "Grounding DINO's score of the selected category in the input, 0..1",

@@ -18,6 +18,7 @@ from reasonray.editor.frozen import Frozen
 from reasonray.editor.metrics_log import METRICS, read_metrics
 from reasonray.editor.model import Editor, load_scheduler, load_text_parts, load_vae
 from reasonray.editor.pipeline import ReasonEditPipeline, denoise, three_passes
+from reasonray.models.pixels import to_images
 
 CARD = """\
 ---
@@ -110,9 +111,7 @@ class Artist:
         return sheet
 
     def _pictures(self, latents: Tensor) -> list[Image.Image]:
-        decoded = self.vae.decode(latents.float()).sample
-        pixels = ((decoded + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-        return [Image.fromarray(each) for each in pixels]
+        return to_images(self.vae.decode(latents.float()).sample)
 
 
 def write_editor(

@@ -20,6 +20,7 @@ from reasonray.core.sections import EditorConfig
 from reasonray.editor.conditioning import multimodal_states, null_states, text_states
 from reasonray.editor.model import load_text_parts, load_vae
 from reasonray.models import weights
+from reasonray.models.pixels import to_tensor
 from reasonray.models.weights import load_part
 
 IMAGES = ("input_image", "edited_image")
@@ -138,9 +139,8 @@ class Frozen:
         return vae.latent_channels, side, side
 
     def _latents(self, images: Sequence[Image.Image]) -> list[Array]:
-        pixels = np.stack([np.asarray(image) for image in images])
-        tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.vae.device, self.vae.dtype)
-        latents: Tensor = self.vae.encode(tensor / 127.5 - 1).latent_dist.mode()
+        pixels_BCHW = to_tensor(images, self.vae.dtype, self.vae.device)
+        latents: Tensor = self.vae.encode(pixels_BCHW).latent_dist.mode()
         return list(latents.cpu().half().numpy())
 
 

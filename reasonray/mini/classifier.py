@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reasonray.mini import ZOO
+from reasonray.models.pixels import to_tensor
 
 CROP = 48
 """Side of what the classifier sees, pixels."""
@@ -46,7 +47,7 @@ class Classifier:
         if not images:
             return []
         crops = [crop(image, box) for image, box in zip(images, boxes, strict=True)]
-        best = self._model(pixel_values=to_tensor(np.stack(crops))).logits.argmax(-1)
+        best = self._model(pixel_values=to_tensor(crops)).logits.argmax(-1)
         return [self._model.config.id2label[i] for i in best.tolist()]
 
 
@@ -57,8 +58,3 @@ def crop(image: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
         (CROP, CROP), Image.Transform.EXTENT, (left, top, right, bottom), Image.Resampling.BILINEAR
     )
     return np.asarray(view)
-
-
-def to_tensor(crops: NDArray[np.uint8]) -> torch.Tensor:
-    """float32 BCHW -1..1 of uint8 BHWC."""
-    return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -14,12 +14,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
+from reasonray.core.boxes import Box, iou
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
 from reasonray.models.weights import load_model, load_part
-
-Box = tuple[float, float, float, float]
-"""xyxy, pixels."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Answers:
         Args:
             region: xyxy, pixels.
         """
-        fits = _iou(self.boxes, torch.tensor(region, dtype=torch.float32)) >= 0.5
+        fits = iou(self.boxes.numpy(), region) >= 0.5
         return float(self.scores[fits].max()) if fits.any() else 0.0
 
 
@@ -187,12 +185,3 @@ class _Prompt:
     pixels: Tensor
     tokens: list[int]
     spans: dict[int, slice]
-
-
-def _iou(boxes: Tensor, region: Tensor) -> Tensor:
-    """Of boxes [Q, 4] with a region [4], xyxy."""
-    low = torch.maximum(boxes[:, :2], region[:2])
-    high = torch.minimum(boxes[:, 2:], region[2:])
-    overlap = (high - low).clamp(min=0).prod(dim=1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) + (region[2:] - region[:2]).prod()
-    return overlap / (areas - overlap).clamp(min=1e-6)

@@ -24,15 +24,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from reasonray.core.boxes import Box, area, clipped, whole
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
+from reasonray.models.pixels import to_images, to_tensor
 from reasonray.models.weights import load_config, load_model, load_part
 
 MAX_OBJECTS = 30
 """Grounding tokens of a picture; GLIGEN is trained with this many, null ones included."""
-
-Box = Sequence[float]
-"""xyxy, pixels."""
 
 
 class Painter:
@@ -95,7 +94,7 @@ class Painter:
     def paint(
         self,
         images: Sequence[Image.Image],
-        boxes: Sequence[Box],
+        boxes: Sequence[Sequence[float]],
         phrases: Sequence[str],
         prompts: Sequence[str],
         seeds: Sequence[int],
@@ -128,15 +127,12 @@ class Painter:
         Raises:
             ValueError: a box has no area within its picture.
         """
-        kept = [_within(box, image.size) for box, image in zip(boxes, images, strict=True)]
-        windows = [square_window(image.size, box) for image, box in zip(images, kept, strict=True)]
-        views = [
-            window.view(image, self.image_size)
-            for window, image in zip(windows, images, strict=True)
-        ]
-        relative = [window.normalised(box) for window, box in zip(windows, kept, strict=True)]
+        inside = [_within(box, image.size) for box, image in zip(boxes, images, strict=True)]
+        windows = [square_window(i.size, box) for i, box in zip(images, inside, strict=True)]
+        views = (w.view(i, self.image_size) for w, i in zip(windows, images, strict=True))
+        relative = [window.normalised(box) for window, box in zip(windows, inside, strict=True)]
         decoded = self._sample(
-            _to_pixels(views),
+            to_tensor(views),
             torch.tensor(relative),
             phrases,
             prompts,
@@ -146,10 +142,12 @@ class Painter:
             scheduled_sampling_beta,
         )
         return [
-            composite(image, window.back(_to_image(painted)), window, box, feather)
-            if bool(painted.isfinite().all())
+            composite(image, window.back(painted), window, box, feather)
+            if bool(pixels.isfinite().all())
             else None
-            for image, painted, window, box in zip(images, decoded, windows, kept, strict=True)
+            for image, painted, pixels, window, box in zip(
+                images, to_images(decoded), decoded, windows, inside, strict=True
+            )
         ]
 
     def _sample(
@@ -264,15 +262,10 @@ class Window:
         """A painted view at the window's own size."""
         return _resized(painted, self.side)
 
-    def normalised(self, box: Box) -> tuple[float, float, float, float]:
+    def normalised(self, box: Box) -> tuple[float, ...]:
         """A box of the picture as fractions of the window, xyxy."""
-        left, top, right, bottom = box
-        return (
-            (left - self.left) / self.side,
-            (top - self.top) / self.side,
-            (right - self.left) / self.side,
-            (bottom - self.top) / self.side,
-        )
+        starts = (self.left, self.top) * 2
+        return tuple((v - start) / self.side for v, start in zip(box, starts, strict=True))
 
 
 def square_window(size: tuple[int, int], box: Box) -> Window:
@@ -285,17 +278,13 @@ def square_window(size: tuple[int, int], box: Box) -> Window:
         size: width and height of the picture.
         box: xyxy within it, pixels.
     """
-    left, top, right, bottom = box
-    length = max(math.ceil(right) - math.floor(left), math.ceil(bottom) - math.floor(top))
-    side = max(min(size), length)
+    left, top, right, bottom = whole(box, size)
+    side = max(min(size), right - left, bottom - top)
 
-    def start(low: float, high: float, available: int) -> int:
+    def start(low: int, high: int, available: int) -> int:
         if side >= available:
             return -((side - available) // 2)
-        centred = math.floor((low + high - side) / 2)
-        # Rounding must not push the box's own edge out of the window.
-        covering = min(max(centred, math.ceil(high) - side), math.floor(low))
-        return min(max(covering, 0), available - side)
+        return min(max((low + high - side) // 2, 0), available - side)
 
     return Window(start(left, right, size[0]), start(top, bottom, size[1]), side)
 
@@ -333,7 +322,7 @@ def composite(
         feather: width of the ramp inside the box's edge, a fraction of the box's shorter side.
     """
     left, top, right, bottom = box
-    x0, y0, x1, y1 = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+    x0, y0, x1, y1 = whole(box, image.size)
     ramp = feather * min(right - left, bottom - top)
     alpha = np.minimum(
         _ramp(x0, x1, left, right, ramp)[None], _ramp(y0, y1, top, bottom, ramp)[:, None]
@@ -356,12 +345,11 @@ def _ramp(start: int, stop: int, low: float, high: float, width: float) -> NDArr
     return opacity
 
 
-def _within(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    left, top, right, bottom = box
-    kept = (max(left, 0.0), max(top, 0.0), min(right, float(size[0])), min(bottom, float(size[1])))
-    if not (kept[0] < kept[2] and kept[1] < kept[3]):
+def _within(box: Sequence[float], size: tuple[int, int]) -> Box:
+    inside = clipped(box, size)
+    if not area(inside):
         raise ValueError(f"box {list(box)} has no area in a picture of {size[0]}x{size[1]} pixels")
-    return kept
+    return inside
 
 
 def _resized(image: Image.Image, side: int) -> Image.Image:
@@ -370,14 +358,3 @@ def _resized(image: Image.Image, side: int) -> Image.Image:
         if image.size == (side, side)
         else image.resize((side, side), Image.Resampling.LANCZOS)
     )
-
-
-def _to_pixels(views: Sequence[Image.Image]) -> Tensor:
-    """float32 B3XX -1..1."""
-    stacked = torch.from_numpy(np.stack([np.asarray(view) for view in views]))
-    return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _to_image(pixels_3XX: Tensor) -> Image.Image:
-    bytes_ = ((pixels_3XX.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return Image.fromarray(bytes_.permute(1, 2, 0).numpy())

@@ -16,8 +16,11 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
+    MinPLogitsWarper,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
 )
 
 from reasonray.core.errors import UserError
@@ -27,6 +30,8 @@ from reasonray.models.weights import load_model, load_part
 
 MAX_BATCH = 64
 """Rows generated at once; more are done in turns."""
+
+_CUT_OFFS = {"min_p": MinPLogitsWarper, "top_k": TopKLogitsWarper, "top_p": TopPLogitsWarper}
 
 
 class TransformersModel:
@@ -48,10 +53,11 @@ class TransformersModel:
             )
         self.model = load_model(AutoModelForCausalLM, config.model)
         self.device = self.model.device
-        asked = self.model.generation_config.to_diff_dict()
-        self.top_k: int | None = asked.get("top_k")
-        self.top_p: float | None = asked.get("top_p")
-        self.min_p: float | None = asked.get("min_p")
+        settings = self.model.generation_config.to_diff_dict()
+        # Any: declared for token ids, too, which none of them reads.
+        self._cut_offs: list[Any] = [
+            kind(settings[name]) for name, kind in _CUT_OFFS.items() if settings.get(name)
+        ]
         ends = self.model.generation_config.eos_token_id
         listed = ends if isinstance(ends, list) else [ends]
         self.ends = {e for e in (*listed, self.tokenizer.eos_token_id) if e is not None}
@@ -140,21 +146,10 @@ class TransformersModel:
         """Each row's token where its own chance (0..1) falls into its cumulative distribution."""
         greedy_B = temperature_B == 0
         warmth_B1 = torch.where(greedy_B, 1.0, temperature_B)[:, None]
-        probability_BV = torch.softmax(logits_BV / warmth_B1, dim=-1, dtype=torch.float64)
-        if self.min_p is not None:
-            least_B1 = self.min_p * probability_BV.amax(-1, keepdim=True)
-            probability_BV = probability_BV.where(probability_BV >= least_B1, 0)
-        if self.top_k is not None and self.top_k < probability_BV.shape[1]:
-            least_B1 = probability_BV.topk(self.top_k).values[:, -1:]
-            probability_BV = probability_BV.where(probability_BV >= least_B1, 0)
-        if self.top_p is not None:
-            sorted_BV, order_BV = probability_BV.sort(descending=True, stable=True)
-            before_BV = sorted_BV.cumsum(-1) - sorted_BV
-            inside_BV = before_BV < self.top_p * sorted_BV.sum(-1, keepdim=True)
-            probability_BV = torch.zeros_like(sorted_BV).scatter(
-                1, order_BV, sorted_BV.where(inside_BV, 0)
-            )
-        cumulative_BV = probability_BV.cumsum(-1)
+        scores_BV = (logits_BV / warmth_B1).double()
+        for cut_off in self._cut_offs:
+            scores_BV = cut_off(None, scores_BV)
+        cumulative_BV = scores_BV.softmax(-1).cumsum(-1)
         point_B1 = (chance_B * cumulative_BV[:, -1])[:, None]
         # right=True: a token of no probability is never hit.
         sampled_B = torch.searchsorted(cumulative_BV, point_B1, right=True)[:, 0]

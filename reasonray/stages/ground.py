@@ -1,8 +1,10 @@
 """Stage `ground`: a box in the input image for each candidate category (Eq. 5)."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from reasonray.core.boxes import area, clipped
 from reasonray.core.images import decode
 from reasonray.core.record import Detection, Image, Row, reject
 from reasonray.core.sections import GroundConfig
@@ -55,15 +57,12 @@ def offered(
         config: thresholds.
     """
     detections: list[Detection] = []
-    width, height = size
     for item in found:
-        left, top, right, bottom = item.box
-        box = [max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)]
-        area = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
-        whole = (right - left) * (bottom - top)
-        fits = config.min_area <= area / (width * height) <= config.max_area
-        if item.score >= config.box_threshold and fits and area >= MIN_VISIBLE * whole > 0:
-            detections.append({"category": item.phrase, "box": box, "score": item.score})
+        box = clipped(item.box, size)
+        is_visible = area(box) >= MIN_VISIBLE * area(item.box) > 0
+        fits = config.min_area <= area(box) / math.prod(size) <= config.max_area
+        if item.score >= config.box_threshold and fits and is_visible:
+            detections.append({"category": item.phrase, "box": list(box), "score": item.score})
     return detections
 
 

@@ -1,8 +1,8 @@
 """Stage `paint`: the selected category's box repainted as the target (Eq. 7)."""
 
-from collections.abc import Sequence
 from typing import cast
 
+from reasonray.core.boxes import widened
 from reasonray.core.images import decode, encode_png
 from reasonray.core.record import Image, Row, reject, sample_seed
 from reasonray.core.sections import PaintConfig
@@ -16,13 +16,13 @@ class Paint(Stage):
     parts = ("II", "III")
     reads = {
         "input_image": "encoded picture",
-        "box": "xyxy, pixels of the picture",
+        "detection_box": "xyxy, pixels of the picture",
         "target_category": "what is painted into the box",
         "edited_caption": "what the whole picture shows afterwards",
     }
     writes = {
         "edited_image": "PNG of the picture's size, equal to it outside the box",
-        "box": "the box with its margin: what was repainted",
+        "box": "the detection's box with its margin, whole pixels: what was repainted",
     }
     rejects = {"paint_failed": "the model gave no finite picture"}
 
@@ -37,10 +37,11 @@ class Paint(Stage):
         self.models = [{"stage": self.name, "name": config.model.name, "revision": commit}]
 
     def process(self, rows: list[Row]) -> None:
-        """Write `edited_image`, and `box` with its margin."""
+        """Write `edited_image`, and the `box` that was repainted."""
         images = [decode(cast(Image, row["input_image"])) for row in rows]
         for row, image in zip(rows, images, strict=True):
-            row["box"] = widened(cast(list[float], row["box"]), self.config.margin, image.size)
+            detection = cast(list[float], row["detection_box"])
+            row["box"] = list(widened(detection, self.config.margin, image.size))
         painted = self.painter.paint(
             images,
             [cast(list[float], row["box"]) for row in rows],
@@ -58,21 +59,3 @@ class Paint(Stage):
                 reject(row, self.name, "paint_failed", detail)
             else:
                 row["edited_image"] = encode_png(edited)
-
-
-def widened(box: Sequence[float], margin: float, size: tuple[int, int]) -> list[float]:
-    """A box grown on each side by `margin` of its width or height, cut off at the picture.
-
-    Args:
-        box: xyxy, pixels.
-        margin: 0..1.
-        size: width and height of the picture.
-    """
-    left, top, right, bottom = box
-    across, down = margin * (right - left), margin * (bottom - top)
-    return [
-        max(left - across, 0.0),
-        max(top - down, 0.0),
-        min(right + across, float(size[0])),
-        min(bottom + down, float(size[1])),
-    ]

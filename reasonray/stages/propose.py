@@ -19,7 +19,7 @@ class Propose(Asks[Replacement]):
     writes = {
         "selected_category": "one of the detected categories",
         "target_category": "what takes its place; lower case, no article",
-        "box": "xyxy pixels of input_image, of the selected category",
+        "detection_box": "xyxy pixels of input_image, of the selected category",
         "scores.detection": "of that box, 0..1",
         "instruction": "names neither of the two",
         "rationale": "one sentence from the instruction to the target",
@@ -57,7 +57,7 @@ class Propose(Asks[Replacement]):
         detection = _best(row)[reply.selected_category]
         row["selected_category"] = reply.selected_category
         row["target_category"] = reply.target_category
-        row["box"] = list(detection["box"])
+        row["detection_box"] = list(detection["box"])
         add_scores(row, detection=detection["score"])
         row["instruction"] = reply.candidate.instruction
         row["rationale"] = reply.candidate.rationale

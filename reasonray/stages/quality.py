@@ -5,7 +5,6 @@ picture's perceptual hash (`image_hash`); whoever holds all rows of an input (it
 reject those whose hashes differ in few bits, in the order of the plan.
 """
 
-import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -13,6 +12,7 @@ import imagehash
 import numpy as np
 import PIL.Image
 
+from reasonray.core.boxes import whole
 from reasonray.core.images import decode
 from reasonray.core.record import Image, Row, Scores, add_scores, reject
 from reasonray.core.sections import QualityConfig
@@ -35,7 +35,7 @@ class Quality(Stage):
         "edited_image": "encoded picture",
     }
     may_read = {
-        "box": "xyxy pixels, of a pair that was painted here",
+        "box": "xyxy, whole pixels, of a pair that was painted here",
         "target_category": "where there is a box",
         "selected_category": "where there is a box",
         "scores.divergence": "of the pair, where it was measured before",
@@ -96,7 +96,7 @@ class Quality(Stage):
             change = row["scores"]["divergence"]
             if row.get("box"):
                 # A small box hardly counts in the whole picture, however much it changed.
-                cut = _pixels(_box(row), before.size)
+                cut = whole(_box(row), before.size)
                 change = mean_squared_difference(before.crop(cut), after.crop(cut), SIZE)
             fault = shortfall(row["scores"], change, self.config)
             if fault is not None:
@@ -137,23 +137,12 @@ def outside_change(before: PIL.Image.Image, after: PIL.Image.Image, box: Sequenc
         box: xyxy, pixels of `before`.
     """
     first, second = (np.asarray(image, dtype=np.int16) for image in (before, after))
-    left, top, right, bottom = _pixels(box, before.size)
+    left, top, right, bottom = whole(box, before.size)
     outside = np.ones(first.shape[:2], dtype=bool)
     outside[top:bottom, left:right] = False
     if not outside.any():
         return 0.0
     return float(np.abs(first - second)[outside].mean() / 255)
-
-
-def _pixels(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """All pixels a box touches within a picture of this width and height."""
-    left, top, right, bottom = box
-    return (
-        max(math.floor(left), 0),
-        max(math.floor(top), 0),
-        min(math.ceil(right), size[0]),
-        min(math.ceil(bottom), size[1]),
-    )
 
 
 def _box(row: Row) -> list[float]:

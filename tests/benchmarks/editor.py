@@ -28,15 +28,15 @@ from reasonray.mini.classifier import Classifier
 from reasonray.mini.evaluation.editor import Picture, edited, recognised
 from reasonray.mini.evaluation.edits import KINDS, Edit, edits
 from reasonray.mini.training.zoo import ZOO
+from reasonray.models.pixels import to_images, to_tensor
 from reasonray.sources.mini.world import render
 
 
 @torch.inference_mode()
 def reconstructed(vae: Any, pictures: list[Picture]) -> list[Picture]:
     """Pictures through the VAE: the best that an editor can give."""
-    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
-    decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
-    return list(((decoded + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
+    decoded = vae.decode(vae.encode(to_tensor(pictures)).latent_dist.mode()).sample
+    return [np.asarray(picture) for picture in to_images(decoded)]
 
 
 def draw(rows: list[tuple[Edit, Picture, Picture]]) -> Image.Image:

@@ -30,7 +30,7 @@ def main() -> None:
             part = rows[first : first + size]
             painter.paint(
                 [decode(row["input_image"]) for row in part],
-                [row["box"] for row in part],
+                [row["detection_box"] for row in part],
                 [row["target_category"] for row in part],
                 [row["edited_caption"] for row in part],
                 list(range(first, first + len(part))),

@@ -83,6 +83,14 @@ def test_a_broken_exif_block_does_not_cost_the_picture() -> None:
     assert decode(image).size == (64, 40)
 
 
+def test_a_damaged_exif_entry_costs_neither_the_picture_nor_its_orientation() -> None:
+    # Orientation 6, and a width that is text.
+    entries = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+    entries += b"\x01\x00\x00\x02\x00\x00\x00\x04\xff\xfe\x00\x01"
+    exif = b"Exif\x00\x00MM\x00\x2a\x00\x00\x00\x08\x00\x02" + entries + bytes(4)
+    assert decode(encoded(halves(), "JPEG", exif=exif)).size == (40, 64)
+
+
 def test_cmyk_and_grey_jpegs_become_rgb() -> None:
     cmyk = decode(encoded(halves("CMYK"), "JPEG"))
     assert cmyk.mode == "RGB"

@@ -1,13 +1,17 @@
 import contextlib
+import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import LanguageModelConfig, ModelConfig
+from reasonray.models import weights
 from reasonray.models.language_model import ReplyFailure, Request, load_language_model
 from reasonray.models.transformers_model import TransformersModel
 from reasonray.prompts.replies import ReplyError, parse_choice, parse_replacement
@@ -92,30 +96,59 @@ def test_a_seed_repeats_its_reply_and_others_differ(model: TransformersModel) ->
     assert len(set(replies)) >= 8
 
 
-def test_sampled_tokens_have_the_frequencies_of_the_logits(model: TransformersModel) -> None:
-    logits_V = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
-    chance_B = (torch.arange(4000) + 0.5) / 4000
-    min_p, model.min_p = model.min_p, None
+def with_cut_offs(folder: Path, **cut_offs: float) -> TransformersModel:
+    """The zoo's model whose makers ask for these."""
+    torch.set_num_threads(1)
+    shutil.copytree(weights.resolve(ZOO.model), folder / "model")
+    path = folder / "model/generation_config.json"
+    content = json.loads(path.read_text())
+    content.pop("min_p")
+    path.write_text(json.dumps({**content, **cut_offs}))
+    config = ModelConfig(name=str(folder / "model"))
+    return TransformersModel(ZOO.model_copy(update={"model": config}))
+
+
+PROBABILITIES = {"bee": 0.5, "egg": 0.3, "cat": 0.15, "key": 0.05}
+
+
+def first_words(model: TransformersModel, count: int) -> Counter[str]:
+    """The first words of replies with seeds 0..count-1, of a model that says `PROBABILITIES`."""
+    words = [model.tokenizer(word, add_special_tokens=False)["input_ids"] for word in PROBABILITIES]
+    ids = [token for [token] in words]
+
+    def say(module: object, arguments: object, output: CausalLMOutputWithPast) -> None:
+        assert output.logits is not None
+        output.logits[:] = -torch.inf
+        output.logits[..., ids] = torch.tensor([*PROBABILITIES.values()]).log()
+
+    hook = model.model.register_forward_hook(say)
     try:
-        tokens = model._sample(logits_V.expand(4000, 4), torch.ones(4000), chance_B.double())
+        messages = [{"role": "user", "content": "?"}]
+        replies = model.reply([Request(messages, None, seed, 1.0, 1) for seed in range(count)])
     finally:
-        model.min_p = min_p
-    counts = Counter(tokens.tolist())
-    assert [round(counts[i] / 4000, 3) for i in range(4)] == [0.5, 0.3, 0.15, 0.05]
+        hook.remove()
+    return Counter(str(reply).strip() for reply in replies)
+
+
+def test_sampled_tokens_have_the_frequencies_of_the_logits(tmp_path: Path) -> None:
+    counts = first_words(with_cut_offs(tmp_path), 640)
+    assert {word: count / 640 for word, count in counts.items()} == pytest.approx(
+        PROBABILITIES, abs=0.03
+    )
 
 
 @pytest.mark.parametrize(
-    ("cut", "value", "left"), [("min_p", 0.4, 2), ("top_k", 3, 3), ("top_p", 0.7, 2)]
+    ("cut_offs", "left"),
+    [
+        ({"min_p": 0.4}, 2),
+        ({"top_k": 3}, 3),
+        ({"top_p": 0.7}, 2),
+        ({"top_k": 0, "top_p": 1.0}, 4),
+        ({"min_p": 0.2, "top_k": 3, "top_p": 0.6}, 2),
+    ],
 )
-def test_a_model_s_own_cut_offs_hold(
-    model: TransformersModel, monkeypatch: pytest.MonkeyPatch, cut: str, value: float, left: int
-) -> None:
-    monkeypatch.setattr(model, "min_p", None)
-    monkeypatch.setattr(model, cut, value)
-    logits_V = torch.log(torch.tensor([0.05, 0.5, 0.15, 0.3]))
-    chance_B = ((torch.arange(1000) + 0.5) / 1000).double()
-    tokens = model._sample(logits_V.expand(1000, 4), torch.ones(1000), chance_B)
-    assert set(tokens.tolist()) == set([1, 3, 2, 0][:left])
+def test_a_model_s_own_cut_offs_hold(cut_offs: dict[str, float], left: int, tmp_path: Path) -> None:
+    assert set(first_words(with_cut_offs(tmp_path, **cut_offs), 128)) == {*[*PROBABILITIES][:left]}
 
 
 def test_a_question_that_does_not_fit_fails_alone(model: TransformersModel) -> None:

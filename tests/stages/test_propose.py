@@ -130,7 +130,7 @@ def test_the_best_box_of_the_selected_category_and_our_direct_instruction_are_wr
 ) -> None:
     lying_server.answer = lie
     done = stage(lying_server)([row("honest", scores={"divergence": 0.5})])[0]
-    assert done["box"] == [5.0, 6.0, 35.0, 45.0]
+    assert done["detection_box"] == [5.0, 6.0, 35.0, 45.0]
     assert done["scores"] == {"divergence": 0.5, "detection": 0.75}
     assert done["selected_category"] == "butterfly"
     assert done["edited_caption"] == GOOD["edited_caption"]

@@ -6,7 +6,6 @@ alike (`images.plain`).
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import ceil, floor
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -15,6 +14,7 @@ import PIL.Image
 import pyarrow as pa
 
 from reasonray.core import images
+from reasonray.core.boxes import whole
 from reasonray.core.record import IMAGE, Image, Row
 from reasonray.core.sections import OutputConfig
 from reasonray.dataset.shards import Shards, with_image_features
@@ -109,10 +109,8 @@ def mask(image: PIL.Image.Image, box: Sequence[float] | None) -> bytes:
     Returns:
         An RGBA PNG of the image's size.
     """
-    width, height = image.size
-    left, top, right, bottom = box or (0, 0, width, height)
     masked = image.convert("RGBA")
-    masked.paste((255, 255, 255, 0), (floor(left), floor(top), ceil(right), ceil(bottom)))
+    masked.paste((255, 255, 255, 0), whole(box or (0, 0, *image.size), image.size))
     buffer = io.BytesIO()
     masked.save(buffer, "PNG")
     return buffer.getvalue()

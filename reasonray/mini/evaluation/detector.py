@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from reasonray.core.boxes import iou
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import Row
 from reasonray.mini.evaluation.measurement import Measurement, share
@@ -27,7 +28,7 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
         false += sum(name not in scene.categories for name in boxes)
         for item in scene.objects:
             box = boxes.get(item.category)
-            overlaps.append(iou(box, item.box) if box else 0.0)
+            overlaps.append(float(iou(box, item.box)) if box else 0.0)
     present, right = len(overlaps), sum(overlap > 0.5 for overlap in overlaps)
     return [
         share("object found at IoU > 0.5", right, present, 0.98),
@@ -43,12 +44,3 @@ def _row(scene: Scene, index: int) -> Row:
     names = [*scene.categories, *rng.choice(others, NUM_ABSENT, replace=False).tolist()]
     row["categories"] = [names[i] for i in rng.permutation(len(names))]
     return row
-
-
-def iou(a: list[float], b: tuple[float, ...]) -> float:
-    """Of two xyxy boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    overlap = max(0.0, width) * max(0.0, height)
-    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return overlap / (areas - overlap)

@@ -17,6 +17,7 @@ from reasonray.evaluation.metrics import METRICS, Metrics, means
 from reasonray.mini import ZOO
 from reasonray.mini.evaluation.measurement import Measurement, share
 from reasonray.mini.evaluation.scenes import FIRST_SEED, held_out
+from reasonray.models.pixels import to_images, to_tensor
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import Scene, caption, render, replaced
 
@@ -84,8 +85,5 @@ def _vae(painter: Path) -> Any:
 @torch.inference_mode()
 def _softened(vae: Any, images: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
     """What is left of pictures after the VAE, everywhere."""
-    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-    latents = vae.encode(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mode()
-    decoded = vae.decode(latents).sample.clamp(-1, 1).permute(0, 2, 3, 1)
-    arrays = ((decoded + 1) * 127.5).round().to(torch.uint8).numpy()
-    return [PIL.Image.fromarray(array) for array in arrays]
+    latents = vae.encode(to_tensor(images)).latent_dist.mode()
+    return to_images(vae.decode(latents).sample)

@@ -42,7 +42,7 @@ def edit(scene: Scene, index: int) -> Row:
     chosen = int(rng.integers(len(scene.objects)))
     target = str(rng.choice([name for name in CATEGORIES if name not in scene.categories]))
     row = as_row(scene, index)
-    row["box"] = [float(v) for v in scene.objects[chosen].box]
+    row["detection_box"] = [float(v) for v in scene.objects[chosen].box]
     row["selected_category"] = scene.categories[chosen]
     row["target_category"] = target
     row["edited_caption"] = caption(replaced(scene, chosen, target))

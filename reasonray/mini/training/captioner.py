@@ -28,6 +28,7 @@ from reasonray.mini.training.loop import Course, Loss, Schedule
 from reasonray.mini.training.scenes import soften, training_scenes
 from reasonray.mini.training.vision import NAMES, PatchHead, cross_entropy, patch_labels
 from reasonray.mini.training.vocabulary import WORDS
+from reasonray.models.pixels import to_tensor
 from reasonray.sources.mini.world import COLOURS, IMAGE_SIZE, caption, render
 
 BATCH = 32
@@ -178,7 +179,7 @@ def batch(step: int, size: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
     """The batch of a step."""
     rng = np.random.default_rng((step, 0xCA97))
     scenes = training_scenes(rng, size)
-    images = np.stack([soften(render(scene), scene, rng, chance=0.4) for scene in scenes])
+    images = [soften(render(scene), scene, rng, chance=0.4) for scene in scenes]
     maps = [patch_labels(scene, PATCH) for scene in scenes]
     objects = [[NAMES.index(name) for name in scene.categories] for scene in scenes]
     start = torch.full((NUM_QUERIES,), SPECIAL.index("<image>"))
@@ -191,7 +192,7 @@ def batch(step: int, size: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
     ignored = torch.full((NUM_QUERIES + 1,), -100)
     labels = pad([torch.cat([ignored, t[1:]]) for t in texts], True, -100)
     return Batch(
-        torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        to_tensor(images),
         torch.stack([names for names, _ in maps]),
         torch.stack([ranks for _, ranks in maps]),
         torch.tensor([o + [len(NAMES)] * (MAX_OBJECTS - len(o)) for o in objects]),

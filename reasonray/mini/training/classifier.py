@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from reasonray.mini.classifier import NONE, crop, to_tensor
+from reasonray.core.boxes import Box
+from reasonray.mini.classifier import NONE, crop
 from reasonray.mini.training.loop import Course, Loss, Schedule
 from reasonray.mini.training.scenes import soften, training_scenes
+from reasonray.models.pixels import to_tensor
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import IMAGE_SIZE, SIDES, Scene, render
 
@@ -26,8 +28,6 @@ SCENES = 28
 
 SCHEDULE = Schedule(num_steps=800, learning_rate=2e-3, num_warmup_steps=100)
 LABELS = (*sorted(CATEGORIES), NONE)
-
-Box = tuple[float, float, float, float]
 
 
 def build() -> ResNetForImageClassification:
@@ -69,7 +69,7 @@ def batch(step: int, num_scenes: int) -> tuple[Tensor, Tensor]:
             labels.append(LABELS.index(NONE if lost else item.category))
         crops.append(crop(image, _empty_box(scene, rng)))
         labels.append(LABELS.index(NONE))
-    return to_tensor(np.stack(crops)), torch.tensor(labels)
+    return to_tensor(crops), torch.tensor(labels)
 
 
 def _jittered(box: tuple[int, int, int, int], rng: np.random.Generator) -> Box:

@@ -18,6 +18,7 @@ from reasonray.mini.training import painter
 from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
 from reasonray.mini.training.scenes import soften, training_scenes
 from reasonray.mini.training.vision import NAMES, PatchHead, image_processor, patch_labels
+from reasonray.models.pixels import to_tensor
 from reasonray.sources.mini.world import IMAGE_SIZE, Scene, caption, render, replaced
 
 PAIRS = 24
@@ -128,10 +129,9 @@ def batch(step: int, size: int, tokenizer: CLIPTokenizer) -> Batch:
     rng = np.random.default_rng((step, 0xC11B))
     scenes = training_scenes(rng, size)
     scenes += [edited(scene, rng) for scene in scenes]
-    images = np.stack([soften(render(scene), scene, rng) for scene in scenes])
     texts = tokenizer([caption(scene) for scene in scenes], padding=True, return_tensors="pt")
     return Batch(
-        torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        to_tensor(soften(render(scene), scene, rng) for scene in scenes),
         torch.stack([patch_labels(scene, PATCH)[0] for scene in scenes]),
         torch.tensor([[float(name in scene.categories) for name in NAMES] for scene in scenes]),
         texts["input_ids"],

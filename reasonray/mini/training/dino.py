@@ -19,6 +19,7 @@ from reasonray.mini.training.clip import edited
 from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
 from reasonray.mini.training.scenes import soften, training_scenes
 from reasonray.mini.training.vision import NAMES, PatchHead, image_processor, patch_labels
+from reasonray.models.pixels import to_tensor
 from reasonray.sources.mini.world import COLOURS, IMAGE_SIZE, Scene, render
 
 QUARTETS = 12
@@ -111,7 +112,7 @@ def batch(step: int, size: int) -> Batch:
     scenes += edits[1]
     described = F.normalize(torch.stack([contents(scene) for scene in scenes]), dim=-1)
     return Batch(
-        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        to_tensor(images),
         torch.stack([patch_labels(scene, PATCH)[0] for scene in scenes]),
         described @ described.T,
     )

@@ -37,6 +37,7 @@ from reasonray.mini.training.vision import (
     patch_labels,
 )
 from reasonray.mini.training.vocabulary import byte_pairs, kept_tokenizer
+from reasonray.models.pixels import to_tensor
 from reasonray.sources.mini.world import IMAGE_SIZE, render, sample_scene
 
 BATCH = 40
@@ -207,7 +208,7 @@ def batch(step: int, size: int, processor: LlavaProcessor) -> Batch:
     rng = np.random.default_rng((step, 0x11A7))
     talk = random.Random(f"questions {step}")
     scenes = training_scenes(rng, size)
-    images = np.stack([soften(render(scene), scene, rng, chance=0.4) for scene in scenes])
+    images = [soften(render(scene), scene, rng, chance=0.4) for scene in scenes]
     questions = [question(scene, talk) for scene in scenes]
     rows = [_tokens(each, processor) for each in questions]
     tokenizer = processor.tokenizer
@@ -215,7 +216,7 @@ def batch(step: int, size: int, processor: LlavaProcessor) -> Batch:
     whole = [torch.tensor([*question_ids, *answer_ids]) for question_ids, answer_ids in rows]
     labels = [torch.tensor([-100] * len(ids) + answer) for ids, answer in rows]
     return Batch(
-        torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        to_tensor(images),
         torch.stack([patch_labels(scene, PATCH)[0] for scene in scenes]),
         pad(whole, True, tokenizer.pad_token_id),
         pad(labels, True, -100),

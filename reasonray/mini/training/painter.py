@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from reasonray.core.boxes import Box, widened
 from reasonray.core.errors import UserError
 from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
 from reasonray.mini.training.stable_diffusion import (
@@ -35,7 +36,6 @@ from reasonray.mini.training.vocabulary import OTHER_NOUNS, WORDS, kept_tokenize
 from reasonray.models.painter import MAX_OBJECTS, outside_mask
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import IMAGE_SIZE, Scene, caption, render, replaced
-from reasonray.stages.paint import widened
 
 BATCH = 32
 SCHEDULE = Schedule(num_steps=4000, learning_rate=1e-3, cooldown=0.35)
@@ -246,7 +246,7 @@ def pictures(number: int) -> list[NDArray[np.uint8]]:
     return [render(replaced(scene, index, name)) for name in names]
 
 
-def asked_box(box: Sequence[int], rng: np.random.Generator) -> list[float]:
+def asked_box(box: Sequence[int], rng: np.random.Generator) -> Box:
     """The box as the stage `paint` hands it on: a detector's, widened; xyxy pixels."""
     moved = np.array(box) + rng.uniform(-JITTER, JITTER, size=4)
     return widened(moved.tolist(), rng.uniform(0, MAX_MARGIN), (IMAGE_SIZE, IMAGE_SIZE))

@@ -16,6 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from reasonray.core.writing import replaced
 from reasonray.mini.training.loop import mixed_precision
+from reasonray.models.pixels import to_tensor
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import HELD_OUT_SEED, IMAGE_SIZE, Scene, sample_scene
 
@@ -170,7 +171,6 @@ def kept_latents(
 
 @torch.inference_mode()
 def _encode(vae: Any, images: list[NDArray[np.uint8]]) -> Tensor:
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     with mixed_precision():
-        encoded: Tensor = vae.encode(pixels).latent_dist.mode()
+        encoded: Tensor = vae.encode(to_tensor(images)).latent_dist.mode()
     return encoded.half()

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL
 
 from reasonray.mini.training.loop import Course, Loss, Schedule, fit, mixed_precision
 from reasonray.mini.training.scenes import training_scenes
+from reasonray.models.pixels import to_tensor
 from reasonray.sources.mini.world import IMAGE_SIZE, render
 
 CROP = 64
@@ -90,7 +91,4 @@ def batch(step: int, size: int, *, crop: int | None) -> torch.Tensor:
             top, left = np.clip(centre - crop // 2, 0, IMAGE_SIZE - crop)
             image = image[top : top + crop, left : left + crop]
         images.append(image)
-    pixels_BHWC = torch.from_numpy(np.stack(images))
-    return (pixels_BHWC.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(
-        memory_format=torch.channels_last
-    )
+    return to_tensor(images).contiguous(memory_format=torch.channels_last)
