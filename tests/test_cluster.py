@@ -23,7 +23,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": MACHINE}] * 2)
     monkeypatch.setattr(ray, "cluster_resources", lambda: total)
     monkeypatch.setattr(ray, "available_resources", lambda: total)
-    monkeypatch.setattr(ray._private.state.state, "get_cluster_config", lambda: None)
+    monkeypatch.setattr("ray._private.state.state.get_cluster_config", lambda: None)
     return monkeypatch
 
 
@@ -67,13 +67,12 @@ def test_cpus_that_another_run_holds_are_waited_for(cluster: pytest.MonkeyPatch)
 def test_a_cluster_that_grows_counts_with_what_it_may_become(
     cluster: pytest.MonkeyPatch, max_count: int
 ) -> None:
-    import ray
     from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
     larger = {"CPU": 16, "GPU": 2, "memory": 2**34}
     group = NodeGroupConfig(resources=larger, max_count=max_count)
     config = ClusterConfig(node_group_configs=[group])
-    cluster.setattr(ray._private.state.state, "get_cluster_config", lambda: config)
+    cluster.setattr("ray._private.state.state.get_cluster_config", lambda: config)
     connect(num_gpus=2, min_actors=4, num_cpus=15)
     with pytest.raises(UserError, match="needs 17 CPUs on one machine, the largest has 16"):
         connect(num_cpus=17)

@@ -5,7 +5,7 @@ Shapes: C latent channels, H x W cells, T tokens, D width of the frozen model's 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -146,7 +146,7 @@ class Frozen:
 
 def _squared(row: dict[str, Any], column: str, size: int) -> Image.Image:
     """The picture at the training's size: scaled to cover a square, the middle of it."""
-    image: Encoded = row[column] or {"bytes": b"", "path": None}
+    image = cast(Encoded, row[column] or {"bytes": b"", "path": None})
     try:
         return ImageOps.fit(decode(image), (size, size), Image.Resampling.LANCZOS)
     except RowError as error:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from reasonray.core.errors import UserError
 from reasonray.core.sections import EditorConfig
 from reasonray.editor.batches import Batch
+from reasonray.models.weights import has_bfloat16
 
 
 class Objective:
@@ -89,9 +90,7 @@ class Objective:
 
 def precision(config: EditorConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Autocast to bfloat16 if the recipe says so, or, on auto, where the device computes in it."""
-    is_half = config.precision == "bfloat16"
-    if config.precision == "auto" and device.type == "cuda":
-        is_half = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif config.precision == "auto":
-        is_half = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    is_half = config.precision == "bfloat16" or (
+        config.precision == "auto" and has_bfloat16(device)
+    )
     return torch.autocast(device.type, torch.bfloat16, enabled=is_half)

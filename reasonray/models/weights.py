@@ -71,6 +71,14 @@ def device(config: ModelConfig) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself, rather than emulate it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Nothing public tells of a CPU (checked with torch 2.13).
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
+
+
 def dtype(config: ModelConfig) -> torch.dtype:
     """The configured dtype; auto is float16 on a GPU, float32 on a CPU."""
     if config.dtype != "auto":

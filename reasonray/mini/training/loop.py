@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reasonray.core.writing import replaced
+from reasonray.models.weights import has_bfloat16
 
 CHECKPOINT_EVERY = 200
 LOG_EVERY = 50
@@ -132,8 +133,7 @@ def fit(name: str, course: Course, workdir: Path) -> None:
 
 def mixed_precision() -> torch.autocast:
     """bfloat16 autocast on CPU where the processor has it, which halves a step; else a no-op."""
-    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.autocast("cpu", torch.bfloat16, enabled=supported)
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(torch.device("cpu")))
 
 
 def _progress() -> Progress:

@@ -130,7 +130,7 @@ def _relation(scene: Scene, rng: random.Random) -> Question:
     return Question(text, CATEGORIES[target].phrase, name, target)
 
 
-def _fact(scene: Scene, rng: random.Random) -> Question:
+def _fact(_: Scene, rng: random.Random) -> Question:
     target = rng.choice(sorted(CATEGORIES))
     text = rng.choice(FACT_QUESTIONS).format(np=rng.choice(facts(target))[1])
     return Question(text, CATEGORIES[target].phrase, None, target)
