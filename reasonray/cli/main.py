@@ -30,7 +30,7 @@ for command in (
 
 
 def main() -> None:
-    """The `reasonray` command."""
+    """Run the command line of this process and exit with its code."""
     sys.exit(call(sys.argv[1:]))
 
 

@@ -62,7 +62,7 @@ def read_bytes(uri: str) -> bytes:
         RunError: a remote filesystem failed `NUM_ATTEMPTS` times: outside any row, so the run
             stops and can be resumed.
     """
-    uri = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), uri)
+    uri = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), uri)
     inside = _IN_PARQUET.fullmatch(uri)
     if inside:
         return _read_cell(

@@ -66,15 +66,15 @@ def multimodal_states(
 def _last_states(mllm: Any, inputs: Any) -> Tensor:
     # The whole model is called, not its `model`: libraries that offload it wait for that. Asked
     # for `hidden_states` it would keep those of every layer.
-    found: list[Tensor] = []
+    states: list[Tensor] = []
     watch = mllm.model.register_forward_hook(
-        lambda module, arguments, output: found.append(output.last_hidden_state)
+        lambda module, arguments, output: states.append(output.last_hidden_state)
     )
     try:
         mllm(**inputs, use_cache=False, logits_to_keep=1)
     finally:
         watch.remove()
-    return found[0]
+    return states[0]
 
 
 def null_states(

@@ -74,10 +74,10 @@ class Connector(ModelMixin, ConfigMixin):
             UserError: its settings do not go with the UNet.
         """
         try:
-            made: Self = cls(input_dim, output_dim, **config.model_dump())
+            connector: Self = cls(input_dim, output_dim, **config.model_dump())
         except ValueError as error:
             raise UserError(f"editor.connector.{error}") from error
-        return made
+        return connector
 
     def forward(self, states_BTD: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
         """The UNet's `encoder_hidden_states` and `encoder_attention_mask`.

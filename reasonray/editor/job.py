@@ -192,12 +192,12 @@ def _progress(output: Path, config: EditorConfig) -> Iterator[None]:
     total = {"alignment": config.alignment_steps, "editing": config.num_steps}
 
     def follow() -> None:
-        shown = None
+        printed = None
         while not stop.wait(5.0):
             lines = metrics_log.read_metrics(path)[-2:]
             latest = next((line for line in reversed(lines) if "loss" in line), None)
-            if latest and latest != shown:
-                shown = latest
+            if latest and latest != printed:
+                printed = latest
                 stage = latest["stage"]
                 say(f"{stage} {latest['step']}/{total[stage]} loss {latest['loss']:.4f}")
 

@@ -162,9 +162,9 @@ class MLflow:
         self.run_id = _run_id(folder, "mlflow")
         if self.run_id is None:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-            found = self.client.get_experiment_by_name(name)
+            known = self.client.get_experiment_by_name(name)
             artifacts = None if where else (folder / "mlartifacts").as_uri()
-            experiment = found.experiment_id if found else self.client.create_experiment(
+            experiment = known.experiment_id if known else self.client.create_experiment(
                 name, artifacts
             )  # fmt: skip
             run = self.client.create_run(experiment, run_name=folder.name)
@@ -204,12 +204,12 @@ def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def _run_id(folder: Path, name: str) -> str | None:
     path = folder / RUNS
-    kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    return kept.get(name)
+    ids: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    return ids.get(name)
 
 
 def _keep(folder: Path, name: str, run_id: str) -> str:
     path = folder / RUNS
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    write_file(path, json.dumps({**kept, name: run_id}))
+    ids = json.loads(path.read_text()) if path.exists() else {}
+    write_file(path, json.dumps({**ids, name: run_id}))
     return run_id

@@ -137,7 +137,11 @@ def load_scheduler(config: EditorConfig) -> Any:
 
 
 def load_vae(config: EditorConfig) -> Any:
-    """The VAE, frozen."""
+    """The VAE that encodes the pictures, frozen: the recipe's own, or its base's.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
     from diffusers import AutoencoderKL
 
     model, subfolder = (config.vae, None) if config.vae else (config.base, "vae")

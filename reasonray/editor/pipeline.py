@@ -209,9 +209,11 @@ class ReasonEditPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             return states.to(self.unet.dtype), None
         tokens: Tokens = self.config.tokens
         parts = self.mllm, self.processor
-        given = self.connector(*multimodal_states(*parts, images, instructions, tokens, device))
+        instructed = self.connector(
+            *multimodal_states(*parts, images, instructions, tokens, device)
+        )
         null = self.connector(*null_states(*parts, tokens, device))
-        return three_passes(given, null, self.unet.dtype)
+        return three_passes(instructed, null, self.unet.dtype)
 
     def encode_source(self, images: Sequence[Image.Image]) -> Tensor:
         """The pictures' latents BCHW: the distribution's mode, unscaled, as InstructPix2Pix's."""
@@ -275,10 +277,10 @@ def denoise(
 
 
 def three_passes(
-    given: tuple[Tensor, Tensor], null: tuple[Tensor, Tensor], dtype: torch.dtype
+    instructed: tuple[Tensor, Tensor], null: tuple[Tensor, Tensor], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Given states (B samples) and the null's (one), padded to one length: given, null, null."""
-    (states, mask), (null_state, null_mask) = given, null
+    """The states of B instructions and the null's (one), in one length: instructed, null, null."""
+    (states, mask), (null_state, null_mask) = instructed, null
     length = max(states.shape[1], null_state.shape[1])
     size = len(states)
     both = torch.cat([_padded(states, length)] + [_padded(null_state, length)] * (2 * size))
@@ -296,15 +298,17 @@ def _paired(
     image: Image.Image | Sequence[Image.Image], instruction: str | Sequence[str]
 ) -> tuple[list[Image.Image], list[str]]:
     images = [image] if isinstance(image, Image.Image) else list(image)
-    said = [instruction] * len(images) if isinstance(instruction, str) else list(instruction)
-    if len(images) != len(said):
-        raise ValueError(f"{len(images)} pictures, but {len(said)} instructions")
+    instructions = (
+        [instruction] * len(images) if isinstance(instruction, str) else list(instruction)
+    )
+    if len(images) != len(instructions):
+        raise ValueError(f"{len(images)} pictures, but {len(instructions)} instructions")
     if not images:
         raise ValueError("no picture")
     sizes = {picture.size for picture in images}
     if len(sizes) > 1:
         raise ValueError(f"the pictures of a batch must have one size, these have {sorted(sizes)}")
-    return [picture.convert("RGB") for picture in images], said
+    return [picture.convert("RGB") for picture in images], instructions
 
 
 def _noise(

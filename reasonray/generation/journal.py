@@ -47,7 +47,7 @@ class Journal:
         self._losses_end = os.fstat(self._descriptor).st_size
 
     def note(self, **content: Any) -> None:
-        """Add a line."""
+        """Add a line, a JSON object of what is in hand from now on."""
         os.write(self._descriptor, json.dumps(content).encode() + b"\n")
 
     def clear(self) -> None:

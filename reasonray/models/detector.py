@@ -21,7 +21,7 @@ from reasonray.models.weights import load_model, load_part
 
 
 @dataclass(frozen=True)
-class Found:
+class PhraseBox:
     """Where a phrase was found: a box in pixels of the picture, and its score 0..1."""
 
     phrase: str
@@ -43,13 +43,13 @@ class Answers:
     boxes: Tensor
     scores: Tensor
 
-    def best(self) -> Found | None:
+    def best(self) -> PhraseBox | None:
         """The box of the highest score; None for a phrase without any token."""
         if not len(self.scores):
             return None
         index = int(self.scores.argmax())
         left, top, right, bottom = self.boxes[index].tolist()
-        return Found(self.phrase, (left, top, right, bottom), float(self.scores[index]))
+        return PhraseBox(self.phrase, (left, top, right, bottom), float(self.scores[index]))
 
     def score_in(self, region: Sequence[float]) -> float:
         """The highest score of a box that fits the region (IoU of a half or more); 0 if none.
@@ -88,7 +88,7 @@ class Detector:
 
     def detect(
         self, images: Sequence[PIL.Image.Image], phrases: Sequence[Sequence[str]]
-    ) -> list[list[Found]]:
+    ) -> list[list[PhraseBox]]:
         """The best box of each phrase, whatever its score.
 
         Args:
@@ -97,7 +97,7 @@ class Detector:
                 left out of the result.
         """
         return [
-            [found for answers in row if (found := answers.best()) is not None]
+            [best for answers in row if (best := answers.best()) is not None]
             for row in self.ask(images, phrases)
         ]
 
@@ -108,15 +108,15 @@ class Detector:
         """Everything the model says of each picture's phrases, in their order."""
         answers: list[dict[int, Answers]] = [{} for _ in images]
         groups: dict[tuple[int, ...], list[_Prompt]] = defaultdict(list)
-        for index, (image, wanted) in enumerate(zip(images, phrases, strict=True)):
-            pixels = self._pixels(image) if wanted else None
-            for spans, tokens in self._prompts(wanted, answers[index]):
+        for index, (image, own) in enumerate(zip(images, phrases, strict=True)):
+            pixels = self._pixels(image) if own else None
+            for spans, tokens in self._prompts(own, answers[index]):
                 assert pixels is not None
                 prompt = _Prompt(index, image.size, pixels, tokens, spans)
                 groups[tuple(pixels.shape)].append(prompt)
         for prompts in groups.values():
             self._run(prompts, phrases, answers)
-        return [[found[i] for i in range(len(found))] for found in answers]
+        return [[by_place[i] for i in range(len(by_place))] for by_place in answers]
 
     def _pixels(self, image: PIL.Image.Image) -> Tensor:
         """CHW, as the checkpoint wants it."""

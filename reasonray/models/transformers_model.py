@@ -104,7 +104,7 @@ class TransformersModel:
         position_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
         chance_BN = pad_sequence([_chances(request) for request in requests], batch_first=True)
         temperature_B = torch.tensor([request.temperature for request in requests])
-        said: list[list[int]] = [[] for _ in requests]
+        replies: list[list[int]] = [[] for _ in requests]
         rows = list(range(len(requests)))
         cache = DynamicCache(config=self.model.config)
         while rows:
@@ -116,7 +116,7 @@ class TransformersModel:
                 use_cache=True,
                 logits_to_keep=1,
             )
-            step = len(said[rows[0]])
+            step = len(replies[rows[0]])
             token_B = self._sample(
                 output.logits[:, -1].float().cpu(), temperature_B[rows], chance_BN[rows, step]
             )
@@ -124,21 +124,21 @@ class TransformersModel:
             for place, (row, token) in enumerate(zip(rows, token_B.tolist(), strict=True)):
                 if token in self.ends:
                     continue
-                said[row].append(token)
-                if len(said[row]) < requests[row].max_tokens:
+                replies[row].append(token)
+                if len(replies[row]) < requests[row].max_tokens:
                     going.append(place)
             if len(going) < len(rows):
-                kept = torch.tensor(going, dtype=torch.long, device=self.device)
+                going_B = torch.tensor(going, dtype=torch.long, device=self.device)
                 rows = [rows[place] for place in going]
                 if not rows:
                     break
-                cache.batch_select_indices(kept)
-                mask_BT, position_BT = mask_BT[kept], position_BT[kept]
+                cache.batch_select_indices(going_B)
+                mask_BT, position_BT = mask_BT[going_B], position_BT[going_B]
                 token_B = token_B[going]
             ids_BT = token_B[:, None].to(self.device)
             mask_BT = torch.cat([mask_BT, torch.ones_like(ids_BT)], dim=1)
             position_BT = position_BT[:, -1:] + 1
-        return [str(self.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in said]
+        return [str(self.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in replies]
 
     def _sample(
         self, logits_BV: torch.Tensor, temperature_B: torch.Tensor, chance_B: torch.Tensor

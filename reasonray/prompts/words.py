@@ -24,7 +24,7 @@ def word_lists(path: Path) -> dict[str, list[str]]:
 
 _LISTS = word_lists(Path(__file__).with_suffix(".txt"))
 IRREGULAR_PLURALS = dict(line.split() for line in _LISTS["irregular plurals"])
-"""Plural -> singular."""
+"""Irregular plural -> its singular."""
 
 _COMPOUND_PARTS = frozenset(" ".join(_LISTS["compound parts"]).split())
 _PLAIN = frozenset(" ".join(_LISTS["plain"]).split())

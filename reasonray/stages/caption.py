@@ -32,7 +32,7 @@ class Caption(Stage):
         return super().concerns(row) and not (row.get("input_caption") or "").strip()
 
     def process(self, rows: list[Row]) -> None:
-        """Write `input_caption`."""
+        """Write `input_caption`; reject a picture that gets none."""
         images = [decode(cast(Image, row["input_image"])) for row in rows]
         captions = self.captioner.caption(images)
         for row, caption in zip(rows, captions, strict=True):

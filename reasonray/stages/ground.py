@@ -11,7 +11,7 @@ from reasonray.core.sections import GroundConfig
 from reasonray.stages.stage import Stage
 
 if TYPE_CHECKING:
-    from reasonray.models.detector import Found
+    from reasonray.models.detector import PhraseBox
 
 MIN_VISIBLE = 0.5
 """Least part of a box that lies within the picture."""
@@ -39,25 +39,25 @@ class Ground(Stage):
         """Write `detections`, in the order of the categories."""
         images = [decode(cast(Image, row["input_image"])) for row in rows]
         categories = [list(row.get("categories") or []) for row in rows]
-        found = self.detector.detect(images, categories)
-        for row, image, boxes in zip(rows, images, found, strict=True):
+        detected = self.detector.detect(images, categories)
+        for row, image, boxes in zip(rows, images, detected, strict=True):
             row["detections"] = offered(boxes, image.size, self.config)
             if not row["detections"]:
                 reject(row, self.name, "no_object", why_none(boxes, self.config))
 
 
 def offered(
-    found: "Sequence[Found]", size: tuple[int, int], config: GroundConfig
+    boxes: "Sequence[PhraseBox]", size: tuple[int, int], config: GroundConfig
 ) -> list[Detection]:
     """The boxes that may be repainted, clipped to the picture.
 
     Args:
-        found: the best box of each category.
+        boxes: the best box of each category.
         size: width and height of the picture, pixels.
         config: thresholds.
     """
     detections: list[Detection] = []
-    for item in found:
+    for item in boxes:
         box = clipped(item.box, size)
         is_visible = area(box) >= MIN_VISIBLE * area(item.box) > 0
         fits = config.min_area <= area(box) / math.prod(size) <= config.max_area
@@ -66,11 +66,11 @@ def offered(
     return detections
 
 
-def why_none(found: "Sequence[Found]", config: GroundConfig) -> str:
+def why_none(boxes: "Sequence[PhraseBox]", config: GroundConfig) -> str:
     """One sentence on the most promising category of a picture without any offered box."""
-    if not found:
+    if not boxes:
         return "there is no category to look for"
-    best = max(found, key=lambda item: item.score)
+    best = max(boxes, key=lambda item: item.score)
     if best.score < config.box_threshold:
         return (
             f"the best score, {best.score:.2f} for {best.phrase!r}, is below box_threshold "

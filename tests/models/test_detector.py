@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reasonray.core.sections import ModelConfig
-from reasonray.models.detector import Answers, Detector, Found
+from reasonray.models.detector import Answers, Detector, PhraseBox
 from reasonray.sources.mini.world import HELD_OUT_SEED, Scene, render, sample_scene
 
 SCENES = [sample_scene(HELD_OUT_SEED + 700_000 + i) for i in range(8)]
@@ -23,7 +23,7 @@ def picture(scene: Scene, size: tuple[int, int] | None = None) -> PIL.Image.Imag
     return image.resize(size) if size else image
 
 
-def same(a: Sequence[Found], b: Sequence[Found]) -> bool:
+def same(a: Sequence[PhraseBox], b: Sequence[PhraseBox]) -> bool:
     return [x.phrase for x in a] == [y.phrase for y in b] and all(
         np.allclose(x.box, y.box, atol=1e-2) and abs(x.score - y.score) < 1e-4
         for x, y in zip(a, b, strict=True)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from reasonray.core.record import Row, is_rejected
 from reasonray.core.sections import GroundConfig, ModelConfig
 from reasonray.mini.evaluation.scenes import as_row, held_out
-from reasonray.models.detector import Found
+from reasonray.models.detector import PhraseBox
 from reasonray.stages.ground import Ground, offered, why_none
 
 CONFIG = GroundConfig(
@@ -54,7 +54,7 @@ def test_a_row_without_categories_or_objects_is_rejected_alone(stage: Ground) ->
 
 
 def test_a_box_is_clipped_to_the_picture() -> None:
-    [item] = offered([Found("cat", (-5, 10, 40, 108), 0.9)], (96, 96), CONFIG)
+    [item] = offered([PhraseBox("cat", (-5, 10, 40, 108), 0.9)], (96, 96), CONFIG)
     assert item == {"category": "cat", "box": [0, 10, 40, 96], "score": 0.9}
 
 
@@ -73,7 +73,7 @@ def test_a_box_is_clipped_to_the_picture() -> None:
 def test_a_box_that_cannot_be_repainted_is_not_offered(
     box: tuple[float, float, float, float], score: float
 ) -> None:
-    assert offered([Found("cat", box, score)], (96, 96), CONFIG) == []
+    assert offered([PhraseBox("cat", box, score)], (96, 96), CONFIG) == []
 
 
 coordinate = st.floats(-200, 400, allow_nan=False, width=32)
@@ -89,7 +89,7 @@ side = st.integers(1, 300)
 def test_whatever_the_box_what_is_offered_lies_in_the_picture(
     box: tuple[float, float, float, float], score: float, width: int, height: int
 ) -> None:
-    detections = offered([Found("cat", box, score)], (width, height), CONFIG)
+    detections = offered([PhraseBox("cat", box, score)], (width, height), CONFIG)
     event("offered" if detections else "not offered")
     for item in detections:
         left, top, right, bottom = item["box"]
@@ -111,12 +111,12 @@ def test_a_box_of_a_size_to_repaint_is_offered_wherever_it_lies(
         return start, start + size
 
     (left, right), (top, bottom) = span(width), span(height)
-    [item] = offered([Found("cat", (left, top, right, bottom), score)], (width, height), CONFIG)
+    [item] = offered([PhraseBox("cat", (left, top, right, bottom), score)], (width, height), CONFIG)
     clipped = [max(left, 0), max(top, 0), min(right, width), min(bottom, height)]
     assert item == {"category": "cat", "box": clipped, "score": score}
 
 
 def test_the_reason_names_the_most_promising_category() -> None:
-    found = [Found("cat", (0, 0, 1, 1), 0.1), Found("dog", (0, 0, 1, 1), 0.2)]
+    found = [PhraseBox("cat", (0, 0, 1, 1), 0.1), PhraseBox("dog", (0, 0, 1, 1), 0.2)]
     assert "'dog'" in why_none(found, CONFIG)
-    assert "area" in why_none([Found("dog", (0, 0, 1, 1), 0.8)], CONFIG)
+    assert "area" in why_none([PhraseBox("dog", (0, 0, 1, 1), 0.8)], CONFIG)

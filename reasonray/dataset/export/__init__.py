@@ -35,7 +35,7 @@ class Writer(Protocol):
         """Add a row for each of a sample's instructions, given by kind."""
 
     def close(self) -> None:
-        """Finish the files."""
+        """Finish the files, after which they can be read."""
 
 
 WRITERS: dict[Format, Callable[[Path], Writer]] = {
@@ -80,18 +80,18 @@ def export(
     kinds = list(_FIELDS) if instruction == "both" else [instruction]
     total = sum(manifest.parts[part].accepted for part in chosen)
 
-    made = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(made, ignore_errors=True)  # of a killed process that had our number
+    partial_folder = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(partial_folder, ignore_errors=True)  # of a killed process that had our number
     num_samples: Counter[str] = Counter()
     licenses: Counter[str] = Counter()
     try:
         try:
-            made.mkdir(parents=True)
+            partial_folder.mkdir(parents=True)
         except OSError as error:
             if out_of_space(error):
                 raise
             raise unusable(target, error) from error
-        writer = WRITERS[format](made)
+        writer = WRITERS[format](partial_folder)
         samples = (row for row in read_rows(folder) if row["part"] in chosen)
         for sample in counted(samples, total, "samples"):
             texts = {kind: cast(str, sample.get(_FIELDS[kind])) for kind in kinds}
@@ -100,8 +100,8 @@ def export(
             licenses[sample.get("license") or "not stated"] += 1
         writer.close()
         content = {"format": format, "kinds": kinds, "num_samples": num_samples}
-        write_file(made / CARD, render("export/card.md", manifest, licenses, **content))
-        publish(made, _free(target))
+        write_file(partial_folder / CARD, render("export/card.md", manifest, licenses, **content))
+        publish(partial_folder, _free(target))
     except OSError as error:
         if out_of_space(error):
             raise RunError(
@@ -110,7 +110,7 @@ def export(
             ) from error
         raise
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(partial_folder, ignore_errors=True)
     return num_samples.total() * len(kinds)
 
 

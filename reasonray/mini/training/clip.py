@@ -31,7 +31,7 @@ PATCHES_STEPS = int(0.6 * SCHEDULE.num_steps)
 PATCH = 8
 WIDTH = 72
 MAX_LOGIT_SCALE = float(np.log(100))
-"""CLIP's."""
+"""The largest factor that CLIP lets its logits grow by."""
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -82,13 +82,13 @@ class Batch:
     Attributes:
         pixels: float BCHW -1..1.
         patches: int64 [B, P], category of the object covering the patch.
-        shown: float [B, C], 1 for the categories in the picture.
+        present: float [B, C], 1 for the categories in the picture.
         tokens, mask: int64 [B, T], the captions.
     """
 
     pixels: Tensor
     patches: Tensor
-    shown: Tensor
+    present: Tensor
     tokens: Tensor
     mask: Tensor
 
@@ -107,8 +107,8 @@ class Taught(nn.Module):
         with mixed_precision():
             vision = self.clip.vision_model(data.pixels)
             dense, figures = self.patch_head.loss(vision.last_hidden_state[:, 1:], data.patches)
-            shown = self.shown_head(vision.pooler_output)
-        dense = dense + 4 * F.binary_cross_entropy_with_logits(shown.float(), data.shown)
+            logits = self.shown_head(vision.pooler_output)
+        dense = dense + 4 * F.binary_cross_entropy_with_logits(logits.float(), data.present)
         if patches_only:
             return dense, figures
         with mixed_precision():

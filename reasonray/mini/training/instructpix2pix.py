@@ -51,7 +51,7 @@ DROPOUT = 0.05
 
 NUM_SCENES, NUM_NAMES = 8000, 4
 SALT = 0xBA5E
-"""Of the scenes."""
+"""Its scenes are others than those of the other trainings, whose salts differ."""
 
 CHANNELS = (64, 112)
 MAX_TOKENS = 40

@@ -47,7 +47,7 @@ PATCHES_STEPS = int(0.19 * SCHEDULE.num_steps)
 
 PATCH = 12
 PLACES = (IMAGE_SIZE // PATCH) ** 2
-"""A picture's tokens."""
+"""How many tokens a picture becomes."""
 
 WIDTH = 128
 IMAGE, PAD, START, END = "<image>", "<pad>", "<s>", "</s>"
@@ -59,7 +59,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if message['role'] == 'user' %} {% else %}</s>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
-"""LLaVA-1.5's."""
+"""LLaVA-1.5's form of a conversation, as its processor has it."""
 
 
 def build_tokenizer(num_questions: int = 20000) -> PreTrainedTokenizerFast:
