@@ -1,4 +1,4 @@
-"""What there is to say about the mini world: indirect instructions with the reason behind each.
+"""What there is to say about the mini world: reasoning instructions with the reason behind each.
 
 The facts are data (`knowledge.yaml`); here they become sentences. The language model of the mini
 zoo is trained on them, and the mini world's direct instructions use `DIRECT_TEMPLATES`.
@@ -22,8 +22,8 @@ __all__ = [
     "DIRECT_TEMPLATES",
     "change",
     "facts",
-    "indirect",
     "knowledge",
+    "reasoning_candidate",
     "refer",
     "related",
     "relation_rationales",
@@ -76,7 +76,7 @@ def relation_rationales(selected: str, target: str) -> list[str]:
     ]
 
 
-def indirect(
+def reasoning_candidate(
     selected: str,
     target: str,
     rng: random.Random,

@@ -3,7 +3,13 @@ import random
 import pytest
 
 from reasonray.core.record import REASONING_TYPES
-from reasonray.mini.knowledge import facts, indirect, knowledge, relation_rationales, targets
+from reasonray.mini.knowledge import (
+    facts,
+    knowledge,
+    reasoning_candidate,
+    relation_rationales,
+    targets,
+)
 from reasonray.prompts.words import introduced, naming
 from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
 
@@ -43,7 +49,7 @@ def test_instructions_name_neither_category_and_hardly_repeat() -> None:
         selected, target = rng.sample(sorted(CATEGORIES), 2)
         if rng.random() < 0.5:
             target = rng.choice(targets(selected))
-        candidate = indirect(selected, target, rng)
+        candidate = reasoning_candidate(selected, target, rng)
         assert naming(candidate.instruction, [selected, target]) is None
         assert candidate.instruction[0].isupper()
         assert candidate.instruction[-1] in ".?"
@@ -56,7 +62,7 @@ def test_it_is_said_only_where_one_object_can_be_meant() -> None:
     references = knowledge()["categories"]["bee"]["refs"]
     for seed in range(300):
         rng = random.Random(seed)
-        said = indirect("bee", "honey", rng, others=["cow"], relational=1.0).instruction
+        said = reasoning_candidate("bee", "honey", rng, others=["cow"], relational=1.0).instruction
         assert any(reference in said for reference in references)
 
 

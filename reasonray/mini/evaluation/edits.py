@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reasonray.mini.evaluation.scenes import FIRST_SEED
-from reasonray.mini.knowledge import DIRECT_TEMPLATES, facts, indirect, knowledge
+from reasonray.mini.knowledge import DIRECT_TEMPLATES, facts, knowledge, reasoning_candidate
 from reasonray.mini.training.questions import apart, object_apart, rests_on_apart
 from reasonray.prompts.direct import direct_sentence
 from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
@@ -56,7 +56,7 @@ def reasoning(scene: Scene, rng: random.Random) -> Edit | None:
         return None
     others = [name for name in scene.categories if name != selected]
     while True:
-        text = indirect(selected, target, rng, others=others).instruction
+        text = reasoning_candidate(selected, target, rng, others=others).instruction
         if rests_on_apart(text, selected, target):
             return Edit(scene, index, target, text)
 

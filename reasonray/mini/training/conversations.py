@@ -13,8 +13,8 @@ from typing import Any
 from reasonray.mini.knowledge import (
     DIRECT_TEMPLATES,
     change,
-    indirect,
     knowledge,
+    reasoning_candidate,
     relation_rationales,
 )
 from reasonray.prompts.direct import direct_sentence
@@ -89,7 +89,7 @@ def _replace(edit: Edit, rng: random.Random) -> Conversation:
     content = {
         "selected_category": edit.selected,
         "target_category": edit.target,
-        **asdict(indirect(edit.selected, edit.target, rng, others=edit.others)),
+        **asdict(reasoning_candidate(edit.selected, edit.target, rng, others=edit.others)),
         "edited_caption": edit.after,
     }
     if rng.random() < AGAIN:
@@ -157,10 +157,10 @@ def _select(edit: Edit, rng: random.Random) -> Conversation:
 
 
 def _good(edit: Edit, count: int, rng: random.Random, telling: list[str]) -> list[Candidate]:
-    """So many indirect instructions for the edit, each resting on another idea."""
+    """So many reasoning instructions for the edit, each resting on another idea."""
     by_rationale: dict[str, Candidate] = {}
     while len(by_rationale) < count:
-        candidate = indirect(
+        candidate = reasoning_candidate(
             edit.selected, edit.target, rng, others=edit.others, telling=telling, relational=0.35
         )
         if all(candidate.instruction != other.instruction for other in by_rationale.values()):
@@ -173,7 +173,7 @@ def _decoy(edit: Edit, rng: random.Random) -> str:
     if rng.random() < 0.5:
         return _direct(edit, rng)
     wrong = rng.choice([n for n in CATEGORIES if n not in (edit.selected, edit.target)])
-    return indirect(edit.selected, wrong, rng, others=edit.others).instruction
+    return reasoning_candidate(edit.selected, wrong, rng, others=edit.others).instruction
 
 
 def _direct(edit: Edit, rng: random.Random) -> str:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from reasonray.core.errors import UserError
-from reasonray.mini.knowledge import DIRECT_TEMPLATES, indirect
+from reasonray.mini.knowledge import DIRECT_TEMPLATES, reasoning_candidate
 from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
 from reasonray.mini.training.stable_diffusion import (
     FACTOR,
@@ -162,7 +162,7 @@ def course(workdir: Path, zoo: Path) -> Course:
 def load_tokenizer(workdir: Path) -> CLIPTokenizer:
     """The tokenizer that belongs to the checkpoint in a folder; made when there is none yet.
 
-    It has the words of instructions whole, indirect ones' too: a baseline that cannot reason is
+    It has the words of instructions whole, reasoning ones' too: a baseline that cannot reason is
     still to read the whole sentence.
     """
     return kept_tokenizer(
@@ -179,7 +179,7 @@ def _words() -> list[str]:
         known.update(words(template.format(selected="", target="")))
     for _ in range(4000):
         selected, target = rng.sample(NAMES, 2)
-        known.update(words(indirect(selected, target, rng).instruction.lower()))
+        known.update(words(reasoning_candidate(selected, target, rng).instruction.lower()))
     return sorted(known)
 
 

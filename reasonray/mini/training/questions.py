@@ -11,7 +11,14 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonray.mini.knowledge import DIRECT_TEMPLATES, change, facts, indirect, knowledge, refer
+from reasonray.mini.knowledge import (
+    DIRECT_TEMPLATES,
+    change,
+    facts,
+    knowledge,
+    reasoning_candidate,
+    refer,
+)
 from reasonray.prompts.direct import direct_sentence
 from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
 from reasonray.sources.mini.world import Scene, caption
@@ -91,7 +98,7 @@ def question_apart(scene: Scene, rng: random.Random) -> Question:
     """What an instruction would change that rests on something kept apart; never in training."""
     while True:
         selected, target = change(scene.categories, rng)
-        text = _indirect(selected, target, rng, scene.categories)
+        text = _reasoning_instruction(selected, target, rng, scene.categories)
         if rests_on_apart(text, selected, target):
             return Question(text, _change(selected, target), selected, target)
 
@@ -153,16 +160,18 @@ def _change(selected: str, target: str) -> str:
 def training_instruction(
     selected: str, target: str, rng: random.Random, categories: Sequence[str]
 ) -> str:
-    """An indirect instruction that uses nothing of what is kept apart."""
+    """A reasoning instruction that uses nothing of what is kept apart."""
     while True:
-        text = _indirect(selected, target, rng, categories)
+        text = _reasoning_instruction(selected, target, rng, categories)
         if not rests_on_apart(text, selected, target):
             return text
 
 
-def _indirect(selected: str, target: str, rng: random.Random, categories: Sequence[str]) -> str:
+def _reasoning_instruction(
+    selected: str, target: str, rng: random.Random, categories: Sequence[str]
+) -> str:
     others = [name for name in categories if name != selected]
-    return indirect(selected, target, rng, others=others).instruction
+    return reasoning_candidate(selected, target, rng, others=others).instruction
 
 
 def rests_on_apart(instruction: str, selected: str, target: str) -> bool:
