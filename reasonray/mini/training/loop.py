@@ -68,11 +68,10 @@ class Course:
     parts: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write the parts; the models themselves become float16."""
+        """Write the parts; the module itself becomes float16."""
+        self.module.half()
         for subfolder, parts in self.parts.items():
             for part in parts:
-                if hasattr(part, "to"):
-                    part.to(torch.float16)
                 part.save_pretrained(folder / subfolder)
 
 

@@ -119,7 +119,7 @@ def course(workdir: Path, _zoo: Path) -> Course:
         return total, {"inside": inside.item()}
 
     pipeline = StableDiffusionGLIGENPipeline(
-        vae=vae,
+        vae=vae.half(),
         text_encoder=taught.text_encoder,
         tokenizer=tokenizer,
         unet=taught.unet,
