@@ -98,11 +98,11 @@ def test_a_clips_batch_holds_each_scene_with_and_without_one_edit() -> None:
     batch = clip.batch(0, 6, tokenizer)
     texts = tokenizer.batch_decode(batch.tokens, skip_special_tokens=True)
     for before, after in zip(range(6), range(6, 12), strict=True):
-        shown, new = (set(batch.shown[i].nonzero().flatten().tolist()) for i in (before, after))
+        shown, new = (set(batch.present[i].nonzero().flatten().tolist()) for i in (before, after))
         assert len(shown) == len(new) == len(shown & new) + 1
         assert (batch.patches[before] != batch.patches[after]).any()
         for number, text in ((before, texts[before]), (after, texts[after])):
-            assert {clip.NAMES[int(i)] for i in batch.shown[number].nonzero()} == {
+            assert {clip.NAMES[int(i)] for i in batch.present[number].nonzero()} == {
                 name for name in clip.NAMES if name in objects_named(text)
             }
 
