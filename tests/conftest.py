@@ -1,9 +1,14 @@
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import one_cluster
 import pytest
 from lying_server import LyingServer
+
+# Tiny models gain nothing from a second thread, and two threads that wait for each other on a busy
+# machine lose much. Torch reads it when it is imported; processes that are started inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile(
@@ -46,20 +51,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
-    return _not_skipped_silently((yield))
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fail_if_skipped_silently(report)
+    return report
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report() -> Iterator[None]:
-    return _not_skipped_silently((yield))
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    fail_if_skipped_silently(report)
+    return report
 
 
-def _not_skipped_silently(report):
-    """A test that is skipped without leave has failed."""
+def fail_if_skipped_silently(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """A test that is skipped for a reason that is not in `MAY_BE_SKIPPED` has failed."""
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2].removeprefix("Skipped: ")
         if not reason.startswith(MAY_BE_SKIPPED):
             report.outcome = "failed"
             report.longrepr = f"skipped, which conftest.py does not allow: {reason}"
-    return report

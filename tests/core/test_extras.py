@@ -25,6 +25,8 @@ HIDDEN = (
 
 HIDE = f"""
 import sys
+
+pytestmark = pytest.mark.slow
 class Hidden:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {HIDDEN}:

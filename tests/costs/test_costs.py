@@ -14,6 +14,8 @@ from reasonray.costs.hardware import KINDS
 from reasonray.costs.work import visits
 from reasonray.dataset.manifest import Manifest, PartCounts, StageTiming
 
+pytestmark = pytest.mark.slow
+
 MINI = {"count": 1000, "gpu": "cpu", "num_gpus": 8}
 ZOO = "package:reasonray/mini/zoo"
 

@@ -15,6 +15,8 @@ from reasonray.costs.schedule import Pace, processes
 from reasonray.costs.training import Comparison, TrainingPlan, compare, plan_training
 from reasonray.costs.work import CALL_S
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 100_000
 
 

@@ -17,6 +17,8 @@ from reasonray.editor import finished, model, training
 from reasonray.editor.batches import Batches
 from reasonray.editor.pipeline import LORA_WEIGHTS, ReasonEditPipeline
 
+pytestmark = pytest.mark.slow
+
 Trained = tuple[EditorConfig, model.Editor, list[dict[str, Any]], Path]
 
 

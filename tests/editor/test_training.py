@@ -21,6 +21,8 @@ from reasonray.editor import features, frozen, metrics_log, model, objective, tr
 from reasonray.editor.batches import Batch, Batches, padded, split
 from reasonray.editor.online import Online
 
+pytestmark = pytest.mark.slow
+
 Losses = list[tuple[str, int, float]]
 
 

@@ -77,7 +77,6 @@ def started() -> Iterator[Cluster]:
             env={
                 **os.environ,
                 "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(NUM_GPUS))),
-                "OMP_NUM_THREADS": "1",
                 "PYTHONPATH": os.pathsep.join([str(HELPERS), str(ROOT)]),
                 "PYTHONUNBUFFERED": "1",
             },

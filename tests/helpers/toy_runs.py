@@ -22,7 +22,7 @@ def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
         [sys.executable, str(DRIVER), *map(str, arguments)],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", **environment},
+        env={**os.environ, "RAY_worker_niceness": "0", **environment},
     )
 
 

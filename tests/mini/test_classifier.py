@@ -4,6 +4,8 @@ import pytest
 from reasonray.mini.classifier import NONE, Classifier, crop
 from reasonray.sources.mini.world import HELD_OUT_SEED, background, render, sample_scene
 
+pytestmark = pytest.mark.zoo
+
 SCENES = [sample_scene(HELD_OUT_SEED + 720_000 + i) for i in range(20)]
 
 

@@ -6,6 +6,8 @@ from reasonray.mini.evaluation.captioner import objects_named
 from reasonray.models.captioner import Captioner
 from reasonray.sources.mini.world import HELD_OUT_SEED, render, sample_scene
 
+pytestmark = pytest.mark.zoo
+
 SCENES = [sample_scene(HELD_OUT_SEED + 710_000 + i) for i in range(6)]
 CONFIG = ModelConfig(name="package:reasonray/mini/zoo/captioner")
 

@@ -9,6 +9,8 @@ from reasonray.core.sections import ModelConfig
 from reasonray.models.detector import Answers, Detector, PhraseBox
 from reasonray.sources.mini.world import HELD_OUT_SEED, Scene, render, sample_scene
 
+pytestmark = pytest.mark.zoo
+
 SCENES = [sample_scene(HELD_OUT_SEED + 700_000 + i) for i in range(8)]
 ABSENT = "dragon"
 

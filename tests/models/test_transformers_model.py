@@ -17,6 +17,8 @@ from reasonray.models.transformers_model import TransformersModel
 from reasonray.prompts.replies import ReplyError, parse_choice, parse_replacement
 from reasonray.prompts.template import load
 
+pytestmark = pytest.mark.zoo
+
 ZOO = LanguageModelConfig(
     backend="transformers", model=ModelConfig(name="package:reasonray/mini/zoo/language_model")
 )

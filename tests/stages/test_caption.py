@@ -5,6 +5,8 @@ from reasonray.core.sections import CaptionConfig, ModelConfig
 from reasonray.mini.evaluation.scenes import as_row, held_out
 from reasonray.stages.caption import Caption
 
+pytestmark = pytest.mark.zoo
+
 CONFIG = CaptionConfig(model=ModelConfig(name="package:reasonray/mini/zoo/captioner"))
 
 

@@ -27,6 +27,7 @@ def rows() -> list[Row]:
     return made
 
 
+@pytest.mark.zoo
 def test_each_object_gets_its_box_and_an_absent_one_none(stage: Ground) -> None:
     done = stage(rows())
     found = [[item["category"] for item in row["detections"] or []] for row in done]
@@ -34,6 +35,7 @@ def test_each_object_gets_its_box_and_an_absent_one_none(stage: Ground) -> None:
     assert hits >= 5, found
 
 
+@pytest.mark.zoo
 def test_a_row_does_not_depend_on_its_batch_mates(stage: Ground) -> None:
     together = [row["detections"] or [] for row in stage(rows())]
     alone = [stage([row])[0]["detections"] or [] for row in rows()]
@@ -42,6 +44,7 @@ def test_a_row_does_not_depend_on_its_batch_mates(stage: Ground) -> None:
         assert np.allclose([item["box"] for item in a], [item["box"] for item in b], atol=1e-2)
 
 
+@pytest.mark.zoo
 def test_a_row_without_categories_or_objects_is_rejected_alone(stage: Ground) -> None:
     nothing, absent, good = rows()[:3]
     nothing["categories"] = []

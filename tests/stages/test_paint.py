@@ -10,6 +10,8 @@ from reasonray.mini.evaluation.scenes import as_row, held_out
 from reasonray.sources.mini.world import SceneObject, caption, replaced
 from reasonray.stages.paint import Paint
 
+pytestmark = pytest.mark.zoo
+
 SCENES = held_out(4)
 TARGETS = ("cheese", "bee", "tree", "car")
 

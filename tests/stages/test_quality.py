@@ -10,6 +10,8 @@ from reasonray.mini.evaluation.scenes import as_row, held_out
 from reasonray.sources.mini.world import render, replaced
 from reasonray.stages.quality import Quality, outside_change, shortfall
 
+pytestmark = pytest.mark.zoo
+
 CONFIG = QualityConfig(model=ModelConfig(name="package:reasonray/mini/zoo/detector"))
 # Scenes of several objects, so that there is an outside to change.
 SCENES = [scene for scene in held_out(20) if len(scene.objects) == 2][:6]

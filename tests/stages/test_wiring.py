@@ -72,6 +72,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[set[str], 
     return used
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize("stage", SHIPPED)
 def test_a_stage_reads_what_it_says_and_nothing_else(
     stage: type[Stage], used: dict[str, tuple[set[str], set[str]]]
@@ -80,6 +81,7 @@ def test_a_stage_reads_what_it_says_and_nothing_else(
     assert read - ALWAYS_THERE == {*stage.reads, *stage.may_read}
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize("stage", SHIPPED)
 def test_a_stage_writes_what_it_says_and_nothing_else(
     stage: type[Stage], used: dict[str, tuple[set[str], set[str]]]

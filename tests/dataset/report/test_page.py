@@ -151,6 +151,7 @@ def test_every_text_of_a_row_is_escaped(tmp_path: Path) -> None:
     assert "{{ 7 * 7 }}" in page.text
 
 
+@pytest.mark.slow
 def test_a_large_output_gives_a_small_page(tmp_path: Path) -> None:
     # The worst that can happen: large pictures of noise wherever one is shown.
     table = to_table([row(i, (640, 480)) for i in range(30)], ACCEPTED_SCHEMA)

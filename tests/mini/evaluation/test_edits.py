@@ -8,6 +8,8 @@ from reasonray.mini.training.questions import object_apart, rests_on_apart
 from reasonray.prompts.words import mentions, naming
 from reasonray.sources.mini.catalogue import RELATIONS
 
+pytestmark = pytest.mark.slow
+
 COUNT = 60
 
 

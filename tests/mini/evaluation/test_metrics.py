@@ -15,6 +15,8 @@ from reasonray.sources.mini.world import (
     sample_scene,
 )
 
+pytestmark = pytest.mark.zoo
+
 SCENES = [sample_scene(HELD_OUT_SEED + 760_000 + i, num_objects=2) for i in range(12)]
 TRUTHS = [
     replaced(scene, i % 2, "car" if "car" not in scene.categories else "egg")

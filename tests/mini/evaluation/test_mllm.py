@@ -9,6 +9,8 @@ from reasonray.mini.evaluation.mllm import Mllm
 from reasonray.mini.training.questions import question
 from reasonray.sources.mini.world import HELD_OUT_SEED, Scene, SceneObject, render, sample_scene
 
+pytestmark = pytest.mark.zoo
+
 
 @pytest.fixture(scope="module")
 def mllm() -> Mllm:

@@ -11,6 +11,7 @@ def test_an_unknown_group_is_the_users_mistake() -> None:
         evaluate(["captions"])
 
 
+@pytest.mark.zoo
 def test_each_group_gives_figures_over_the_cases_asked_for() -> None:
     figures = {figure.name: figure for figure in evaluate(["captioner"], count=6)}
     named = figures["caption names exactly the objects present"]

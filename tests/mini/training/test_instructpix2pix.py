@@ -17,6 +17,8 @@ from reasonray.mini.training.instructpix2pix import NAMES
 from reasonray.mini.training.loop import Schedule
 from reasonray.sources.mini.world import render, sample_scene
 
+pytestmark = pytest.mark.slow
+
 NUM_SCENES = 4
 
 
