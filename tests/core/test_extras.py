@@ -15,6 +15,8 @@ from reasonray.core.recipe import load
 from reasonray.core.record import Row, sample_id, to_table
 from reasonray.dataset.manifest import KINDS, Summary, make_manifest
 
+pytestmark = pytest.mark.slow
+
 # The packages of the base, and what they need themselves, are not among these.
 HIDDEN = (
     *("torch", "ray", "transformers", "diffusers", "spacy", "openai", "imagehash", "scipy"),
@@ -25,8 +27,6 @@ HIDDEN = (
 
 HIDE = f"""
 import sys
-
-pytestmark = pytest.mark.slow
 class Hidden:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {HIDDEN}:

@@ -91,6 +91,7 @@ print(pinned.base.revision, pinned.mllm.revision)
 """
 
 
+@pytest.mark.slow
 def test_training_loads_the_commits_that_the_features_were_computed_with(
     config: EditorConfig, data: Path, tmp_path: Path
 ) -> None:

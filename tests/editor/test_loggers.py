@@ -21,6 +21,7 @@ from reasonray.core.sections import EditorConfig
 from reasonray.editor import features, finished, loggers, metrics_log, model, training
 from reasonray.editor.batches import Batches
 
+pytestmark = pytest.mark.slow
 Told = dict[str, list[tuple[int, Any]]]
 
 

@@ -116,8 +116,8 @@ def test_a_spent_quota_stops_the_run_at_once(lying_server: LyingServer) -> None:
     "lie",
     [
         Answer(status=500),
-        Answer(hangs=True),
-        Answer("fine", drips=True),
+        pytest.param(Answer(hangs=True), marks=pytest.mark.slow),
+        pytest.param(Answer("fine", drips=True), marks=pytest.mark.slow),
         Answer(body=b"<html>gateway</html>"),
         Answer(body=b'{"id": 1}'),
         Answer(body=b""),

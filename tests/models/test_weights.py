@@ -51,6 +51,7 @@ for name in ("caption", "ground", "paint", "quality", "propose"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prefix", "revision", "recorded"),
     [

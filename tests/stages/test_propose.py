@@ -81,6 +81,7 @@ def lie(body: dict[str, Any], count: int) -> Answer:
     return LIES[name][0](count)
 
 
+@pytest.mark.slow
 def test_each_lie_ends_as_it_should_and_no_row_is_lost(lying_server: LyingServer) -> None:
     lying_server.answer = lie
     rows = [row(name) for name in LIES]
