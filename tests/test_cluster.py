@@ -1,6 +1,7 @@
 """What is asked of a cluster before a run: none of these tests starts one."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_runs import start
@@ -67,11 +68,12 @@ def test_cpus_that_another_run_holds_are_waited_for(cluster: pytest.MonkeyPatch)
 def test_a_cluster_that_grows_counts_with_what_it_may_become(
     cluster: pytest.MonkeyPatch, max_count: int
 ) -> None:
-    from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
+    from ray.core.generated import autoscaler_pb2
 
+    messages: Any = autoscaler_pb2
     larger = {"CPU": 16, "GPU": 2, "memory": 2**34}
-    group = NodeGroupConfig(resources=larger, max_count=max_count)
-    config = ClusterConfig(node_group_configs=[group])
+    group = messages.NodeGroupConfig(resources=larger, max_count=max_count)
+    config = messages.ClusterConfig(node_group_configs=[group])
     cluster.setattr("ray._private.state.state.get_cluster_config", lambda: config)
     connect(num_gpus=2, min_actors=4, num_cpus=15)
     with pytest.raises(UserError, match="needs 17 CPUs on one machine, the largest has 16"):

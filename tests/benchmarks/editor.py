@@ -24,10 +24,10 @@ from reasonray.core.recipe import load
 from reasonray.core.sections import ModelConfig
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.evaluation.metrics import METRICS, Metrics, difference_interval, means
+from reasonray.mini import ZOO
 from reasonray.mini.classifier import Classifier
 from reasonray.mini.evaluation.editor import Picture, edited, recognised
 from reasonray.mini.evaluation.edits import KINDS, Edit, edits
-from reasonray.mini.training.zoo import ZOO
 from reasonray.models.pixels import to_images, to_tensor
 from reasonray.sources.mini.world import render
 
@@ -107,11 +107,13 @@ def main() -> None:
         console.print(table, "")
         if kind == "relational":
             seen: dict[str, set[str]] = {}
-            for edit, *made in zip(wanted, pictures["baseline"], pictures["editor"], strict=True):
+            for edit, before, after in zip(
+                wanted, pictures["baseline"], pictures["editor"], strict=True
+            ):
                 seen.setdefault(edit.instruction, set())
                 if edit.target not in seen[edit.instruction]:
                     seen[edit.instruction].add(edit.target)
-                    shown.append((edit, *made))
+                    shown.append((edit, before, after))
         elif kind == "reasoning":
             triples = zip(wanted, pictures["baseline"], pictures["editor"], strict=True)
             shown += list(triples)[:4]

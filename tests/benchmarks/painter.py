@@ -5,6 +5,7 @@ python tests/benchmarks/painter.py [RECIPE]
 
 import sys
 import time
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ def main() -> None:
     painter = Painter.from_config(config.model)
     if painter.unet.device.type == "cpu":
         torch.set_num_threads(1)
-    rows = [edit(scene, i) for i, scene in enumerate(held_out(COUNT))]
+    rows: list[Any] = [edit(scene, i) for i, scene in enumerate(held_out(COUNT))]
 
     def seconds(size: int) -> float:
         started = time.perf_counter()

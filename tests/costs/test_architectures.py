@@ -8,6 +8,7 @@ from diffusers import UNet2DConditionModel
 from reasonray.core.sections import ModelConfig
 from reasonray.costs import architectures
 from reasonray.costs.architectures import UnknownModelError, parameters
+from reasonray.models.weights import resolve
 
 PAINTER = "package:reasonray/mini/zoo/painter"
 
@@ -45,7 +46,7 @@ def test_the_editors_unet_takes_eight_channels_and_has_860_million_parameters(na
 
 def test_a_folders_own_configuration_is_taken() -> None:
     unet = architectures.unet(ModelConfig(name=PAINTER))
-    where = architectures.weights.resolve(ModelConfig(name=PAINTER))
+    where = resolve(ModelConfig(name=PAINTER))
     stored = UNet2DConditionModel.from_pretrained(where, subfolder="unet")
     assert parameters(unet) == stored.num_parameters()
 

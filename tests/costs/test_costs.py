@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ from reasonray.dataset.manifest import Manifest, PartCounts, StageTiming
 
 pytestmark = pytest.mark.slow
 
-MINI = {"count": 1000, "gpu": "cpu", "num_gpus": 8}
+MINI: dict[str, Any] = {"count": 1000, "gpu": "cpu", "num_gpus": 8}
 ZOO = "package:reasonray/mini/zoo"
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,7 +13,7 @@ def test_the_unet_of_stable_diffusion_takes_what_its_layers_add_up_to() -> None:
     unet = architectures.unet(ModelConfig(name="CompVis/stable-diffusion-v1-4"))
     products = 0
 
-    def add(module: torch.nn.Module, given: object, result: torch.Tensor) -> None:
+    def add(module: Any, inputs: object, result: torch.Tensor) -> None:
         nonlocal products
         outputs = result.numel() // module.weight.shape[0]
         products += outputs * module.weight.numel()

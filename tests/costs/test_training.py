@@ -36,8 +36,9 @@ def test_as_many_processes_are_planned_as_the_cluster_takes() -> None:
         "editor.machines.num_workers=8",
         "editor.machines.feature_actors=8",
     ]
-    assert default().own is not None
-    assert default().own.hours == pytest.approx(8 * default().schedule.hours)
+    own = default().own
+    assert own is not None
+    assert own.hours == pytest.approx(8 * default().schedule.hours)
     uncounted = planned(None, machines={"num_workers": 2})
     assert uncounted.settings == []
     assert uncounted.schedule == uncounted.own

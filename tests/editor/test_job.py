@@ -112,7 +112,7 @@ def test_a_training_leaves_an_editor_that_edits(whole: Path, place: Path) -> Non
         [("alignment", step) for step in range(1, 4)]
         + [("editing", step) for step in range(1, NUM_STEPS + 1)]
     )
-    pipe = ReasonEditPipeline.from_pretrained(whole / "editor")
+    pipe: Any = ReasonEditPipeline.from_pretrained(whole / "editor")
     pipe.set_progress_bar_config(disable=True)
     picture = PIL.Image.new("RGB", (32, 32), "orange")
     edited = pipe(

@@ -2,6 +2,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_base
@@ -67,9 +68,8 @@ def test_what_does_not_fit_is_found_from_the_config_alone(
 
 def test_another_scheduler_s_config_leaves_latents_whole(config: EditorConfig) -> None:
     shutil.rmtree(Path(config.base.name) / "scheduler")
-    DPMSolverMultistepScheduler(beta_schedule="scaled_linear").save_pretrained(
-        Path(config.base.name) / "scheduler"
-    )
+    scheduler: Any = DPMSolverMultistepScheduler(beta_schedule="scaled_linear")
+    scheduler.save_pretrained(Path(config.base.name) / "scheduler")
     found = model.load_scheduler(config)
     assert found.config.beta_schedule == "scaled_linear"
     assert not found.config.clip_sample

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -15,7 +17,7 @@ def test_the_loss_is_that_of_diffusers_scripts(
 ) -> None:
     """`train_instruct_pix2pix.py`, and `train_text_to_image.py` for what it lacks."""
     scale = 0.37
-    scheduler = DDPMScheduler(beta_schedule="scaled_linear", prediction_type=kind)
+    scheduler: Any = DDPMScheduler(beta_schedule="scaled_linear", prediction_type=kind)
     weighted = config.model_copy(update={"min_snr_gamma": gamma})
     editor, _ = model.load_editor(weighted, 128, seed=0)
     batch = Batches(samples, range(20), weighted, seed=2).part(0, range(4))

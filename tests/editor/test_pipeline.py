@@ -13,8 +13,8 @@ from tiny_editor import picture
 from reasonray.editor.pipeline import ReasonEditPipeline
 
 
-def editor(kind: str = "mlp", **options: Any) -> ReasonEditPipeline:
-    pipe = ReasonEditPipeline(
+def editor(kind: str = "mlp", **options: Any) -> Any:
+    pipe: Any = ReasonEditPipeline(
         vae=tiny_editor.vae(),
         unet=tiny_editor.unet(),
         scheduler=tiny_editor.scheduler(),
@@ -25,7 +25,7 @@ def editor(kind: str = "mlp", **options: Any) -> ReasonEditPipeline:
     return pipe
 
 
-def edited(pipe: ReasonEditPipeline, images: Any, said: Any, seeds: list[int]) -> Any:
+def edited(pipe: Any, images: Any, said: Any, seeds: list[int]) -> Any:
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return pipe(images, said, num_inference_steps=3, generator=generators, output_type="np").images
 
@@ -37,10 +37,10 @@ def test_with_clip_s_text_it_is_diffusers_instructpix2pix() -> None:
         "scheduler": tiny_editor.scheduler(),
         **tiny_editor.text_parts(),
     }
-    theirs = StableDiffusionInstructPix2PixPipeline(
+    theirs: Any = StableDiffusionInstructPix2PixPipeline(
         **shared, safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
-    ours = ReasonEditPipeline(**shared)
+    ours: Any = ReasonEditPipeline(**shared)
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
     settings: dict[str, Any] = {
         "num_inference_steps": 8,
@@ -65,11 +65,11 @@ def test_the_first_noise_is_the_schedule_s_of_this_call() -> None:
         "vae": tiny_editor.vae(), "unet": tiny_editor.unet(), **tiny_editor.text_parts(),
     }  # fmt: skip
     config = {**tiny_editor.scheduler().config, "timestep_spacing": "leading"}
-    theirs = StableDiffusionInstructPix2PixPipeline(
+    theirs: Any = StableDiffusionInstructPix2PixPipeline(
         **shared, scheduler=EulerDiscreteScheduler.from_config(config), safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
-    ours = ReasonEditPipeline(**shared, scheduler=EulerDiscreteScheduler.from_config(config))
+    ours: Any = ReasonEditPipeline(**shared, scheduler=EulerDiscreteScheduler.from_config(config))
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
     settings: dict[str, Any] = {"num_inference_steps": 4, "latents": noise, "output_type": "np"}
     expected = theirs("Turn the bee into some honey", picture(), **settings).images
@@ -118,7 +118,7 @@ def test_a_saved_editor_edits_as_before(kind: str, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path)
     assert not list(tmp_path.rglob("*.bin"))
     assert json.loads((tmp_path / "model_index.json").read_text())["tokens"] == "text"
-    loaded = ReasonEditPipeline.from_pretrained(tmp_path)
+    loaded: Any = ReasonEditPipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
     before = edited(pipe, picture(), "Show what it makes.", [5])
     assert np.abs(edited(loaded, picture(), "Show what it makes.", [5]) - before).max() < 1e-5

@@ -13,7 +13,7 @@ import gloo_worker
 import pytest
 import tiny_base
 import torch
-from torch.multiprocessing import start_processes
+from torch.multiprocessing.spawn import start_processes
 
 from reasonray.core.sections import EditorConfig
 from reasonray.editor import metrics_log

@@ -137,7 +137,7 @@ def test_alignment_brings_the_connector_to_the_text_encoding(
         taken = samples.take(range(20))
         given, _ = editor.connector(*padded([each.reasoning for each in taken]))
         taught = torch.from_numpy(np.array([each.taught for each in taken], np.float32))
-        return (given - taught).square().mean().item()
+        return float((given - taught).square().mean().item())
 
     monkeypatch.setattr(objective.Objective, "alignment", watched)
     editor, _ = model.load_editor(aligned, 128, seed=0)

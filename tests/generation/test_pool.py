@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.metadata
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -17,7 +18,7 @@ from reasonray.generation.pool import MAX_LOSSES, Pool, PoolSpec
 from reasonray.stages.stage import Stage
 
 
-def spec(folder: Path, pool: int = 0, **changes: object) -> PoolSpec:
+def spec(folder: Path, pool: int = 0, **changes: Any) -> PoolSpec:
     for name in ("attempts", "progress"):
         (folder / name).mkdir(exist_ok=True)
     made = recipe()

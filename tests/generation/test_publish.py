@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,7 +47,8 @@ def test_the_same_rows_in_other_blocks_give_the_same_files(tmp_path: Path) -> No
 
 
 def test_row_groups_and_shards_have_the_configured_size(tmp_path: Path) -> None:
-    config = OutputConfig.model_construct(block_rows=8, shard_mb=0.01, row_group_rows=2)
+    small: Any = {"block_rows": 8, "shard_mb": 0.01, "row_group_rows": 2}
+    config = OutputConfig.model_construct(**small)
     published(tmp_path / "out", config)
     files = sorted((tmp_path / "out/accepted").iterdir())
     assert len(files) > 1

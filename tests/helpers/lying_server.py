@@ -37,7 +37,7 @@ class Seen:
     @property
     def prompt(self) -> str:
         """The last user turn of the first question, without what was said in between."""
-        return next(m["content"] for m in self.body["messages"] if m["role"] == "user")
+        return str(next(m["content"] for m in self.body["messages"] if m["role"] == "user"))
 
 
 class LyingServer:

@@ -110,7 +110,7 @@ def _wait_for(head: "subprocess.Popen[str]") -> None:
 def _end(head: "subprocess.Popen[str]") -> None:
     head.terminate()
     try:
-        head.wait(timeout=30)
+        head.wait(timeout=10)
     except subprocess.TimeoutExpired:
         head.kill()
     # Its children have the same group; nobody else is in it.

@@ -39,19 +39,20 @@ CHAT_TEMPLATE = (
 
 def vae() -> Any:
     torch.manual_seed(1)
-    return AutoencoderKL(
+    autoencoder: Any = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(16, 16),
         norm_num_groups=8,
         latent_channels=4,
         sample_size=32,
-    ).eval()  # fmt: skip
+    )
+    return autoencoder.eval()
 
 
 def unet(in_channels: int = 8) -> Any:
     torch.manual_seed(2)
-    return UNet2DConditionModel(
+    denoiser: Any = UNet2DConditionModel(
         sample_size=16,
         in_channels=in_channels,
         out_channels=4,
@@ -62,7 +63,8 @@ def unet(in_channels: int = 8) -> Any:
         cross_attention_dim=WIDTH,
         attention_head_dim=4,
         norm_num_groups=8,
-    ).eval()
+    )
+    return denoiser.eval()
 
 
 def scheduler() -> Any:

@@ -1,6 +1,7 @@
 """What runs of the toy stages leave on the disk, made without Ray."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -56,7 +57,7 @@ def published(
     return workspace
 
 
-def count(folder: Path, process: str, **amounts: float) -> None:
+def count(folder: Path, process: str, **amounts: Any) -> None:
     """The counts of one process of two stages; the amounts are those of paint."""
     folder.mkdir(parents=True, exist_ok=True)
     counts = Counts(folder / f"{process}.json", ["load", "paint"])

@@ -86,10 +86,9 @@ class Propose(Toy):
     name = "propose"
 
     def one(self, row: Row) -> None:
-        row["instruction"] = f"what would {self.rng(row).integers(1000)} become"
-        row["candidates"] = [row["instruction"], "other"]
-        if row["input_caption"] == "gpus":
-            row["instruction"] = visible_gpus()
+        instruction = f"what would {self.rng(row).integers(1000)} become"
+        row["candidates"] = [instruction, "other"]
+        row["instruction"] = visible_gpus() if row["input_caption"] == "gpus" else instruction
 
 
 class Paint(Toy):

@@ -93,7 +93,7 @@ def test_too_few_cpus_are_named_in_a_first_run_and_in_a_resumed_one(
 def test_a_relative_output_is_refused_because_it_would_be_lost(
     output: list[str], tmp_path: Path
 ) -> None:
-    line = [sys.executable, ROOT / "jobs/generate.py", "mini", *output]
+    line = [sys.executable, str(ROOT / "jobs/generate.py"), "mini", *output]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "absolute path on storage that all nodes mount" in done.stderr
@@ -110,11 +110,11 @@ def test_the_job_is_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
 
 
 def test_a_training_is_submitted_likewise(jobs: Jobs, tmp_path: Path) -> None:
-    words = ["mini", "--data", tmp_path / "data", "--output", tmp_path / "out"]
+    words = ["mini", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
     status, log = jobs.end(jobs.submit(ROOT / "jobs/train.py", *words))
     assert status == "FAILED"
     assert "data: no complete output of reasonray" in log
-    relative = [sys.executable, ROOT / "jobs/train.py", *words, "--features", "cache"]
+    relative = [sys.executable, str(ROOT / "jobs/train.py"), *words, "--features", "cache"]
     done = subprocess.run(relative, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "cache: give an absolute path" in done.stderr

@@ -2,8 +2,9 @@ import asyncio
 import email.utils
 import json
 import time
+from typing import Any
 
-import httpx
+import httpx2  # what openai's client is built on
 import openai
 import pytest
 from lying_server import Answer, LyingServer
@@ -35,8 +36,8 @@ def ask(text: str, *, schema: dict | None = SCHEMA, seed: int = 2**40 + 7) -> Re
     return Request(messages, schema, seed, 0.5, 99)
 
 
-def asked(body: dict) -> str:
-    return body["messages"][-1]["content"]
+def asked(body: dict[str, Any]) -> str:
+    return str(body["messages"][-1]["content"])
 
 
 def test_replies_come_back_in_the_order_of_their_requests(lying_server: LyingServer) -> None:
@@ -298,7 +299,7 @@ def test_stages_that_name_the_same_model_share_it(lying_server: LyingServer) -> 
 
 
 WITH_ALL = {"temperature": 0, "seed": 1, "max_tokens": 9, "response_format": {}}
-HTTP_REQUEST = httpx.Request("POST", "http://liar/v1/chat/completions")
+HTTP_REQUEST = httpx2.Request("POST", "http://liar/v1/chat/completions")
 CONFIG = LanguageModelConfig(
     model=ModelConfig(name="liar"),
     server=ServerConfig(base_url="http://liar/v1", timeout_s=20.0),
@@ -310,7 +311,7 @@ def refusal(
 ) -> openai.APIStatusError:
     """As openai's client makes it of an answer."""
     headers = {} if retry_after is None else {"retry-after": retry_after}
-    answer = httpx.Response(status, headers=headers, request=HTTP_REQUEST)
+    answer = httpx2.Response(status, headers=headers, request=HTTP_REQUEST)
     return openai.APIStatusError(message, response=answer, body={"message": message, **error})
 
 
@@ -347,7 +348,7 @@ TOO_MANY = "it answers 429, too many requests"
         (TimeoutError(), Later("no reply within 20 s")),
         (openai.APITimeoutError(HTTP_REQUEST), Later("no reply within 20 s")),
         (
-            caused_by(openai.APITimeoutError(HTTP_REQUEST), httpx.ConnectTimeout("late")),
+            caused_by(openai.APITimeoutError(HTTP_REQUEST), httpx2.ConnectTimeout("late")),
             Later("no reply within 20 s", blames_server=True),
         ),
         (

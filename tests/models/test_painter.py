@@ -1,5 +1,6 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +20,17 @@ from reasonray.models.painter import Painter, Window, composite, outside_mask, s
 SIDE = 32
 """Of the random model's pictures; its latents are 8 x 8 x 4."""
 
-OPTIONS = {"num_inference_steps": 5, "guidance_scale": 3.0, "scheduled_sampling_beta": 0.6}
+OPTIONS: dict[str, Any] = {
+    "num_inference_steps": 5,
+    "guidance_scale": 3.0,
+    "scheduled_sampling_beta": 0.6,
+}
 
 
-def random_parts(scheduler: str = "DDIMScheduler", *, gated: bool = True) -> dict[str, object]:
+def random_parts(scheduler: str = "DDIMScheduler", *, gated: bool = True) -> dict[str, Any]:
     """A GLIGEN inpainter that was never trained, whose every input still shows in its picture."""
     torch.manual_seed(0)
-    vae = AutoencoderKL(
+    vae: Any = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(8, 8, 8),
@@ -33,7 +38,7 @@ def random_parts(scheduler: str = "DDIMScheduler", *, gated: bool = True) -> dic
         sample_size=SIDE,
         scaling_factor=0.5,
     )
-    unet = UNet2DConditionModel(
+    unet: Any = UNet2DConditionModel(
         sample_size=SIDE // 4,
         in_channels=9,
         out_channels=4,
@@ -51,10 +56,10 @@ def random_parts(scheduler: str = "DDIMScheduler", *, gated: bool = True) -> dic
         vae.quant_conv.weight[4:] = 0
         vae.quant_conv.bias[4:] = -30
         vae.decoder.conv_out.weight *= 4
-        for module in unet.modules():
-            if isinstance(module, GatedSelfAttentionDense):
-                module.alpha_attn.fill_(3)
-                module.alpha_dense.fill_(3)
+        gates: list[Any] = [m for m in unet.modules() if isinstance(m, GatedSelfAttentionDense)]
+        for gate in gates:
+            gate.alpha_attn.fill_(3)
+            gate.alpha_dense.fill_(3)
     letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz")]
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters]
     tokenizer = CLIPTokenizer(
@@ -72,7 +77,7 @@ def random_parts(scheduler: str = "DDIMScheduler", *, gated: bool = True) -> dic
         eos_token_id=1,
         pad_token_id=1,
     )
-    kinds = {"DDIMScheduler": DDIMScheduler, "PNDMScheduler": PNDMScheduler}
+    kinds: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "PNDMScheduler": PNDMScheduler}
     return {
         "vae": vae.eval(),
         "unet": unet.eval(),
@@ -99,8 +104,16 @@ def pixels(image: Image.Image | None) -> np.ndarray:
     return np.asarray(image).astype(int)
 
 
-def paint_one(painter: Painter, image: Image.Image, box: tuple[float, ...], **changed: object):
-    sample = {"phrases": ["cat"], "prompts": ["a cat"], "seeds": [7], **OPTIONS, "feather": 0.0}
+def paint_one(
+    painter: Painter, image: Image.Image, box: tuple[float, ...], **changed: object
+) -> Image.Image | None:
+    sample: dict[str, Any] = {
+        "phrases": ["cat"],
+        "prompts": ["a cat"],
+        "seeds": [7],
+        **OPTIONS,
+        "feather": 0.0,
+    }
     [painted] = painter.paint([image], [box], **(sample | changed))
     return painted
 
@@ -114,7 +127,7 @@ def test_a_square_picture_becomes_what_diffusers_pipeline_makes_of_it(
     parts = random_parts(scheduler)
     ours = paint_one(Painter(**parts), image, box)
 
-    theirs = StableDiffusionGLIGENPipeline(
+    theirs: Any = StableDiffusionGLIGENPipeline(
         **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
     theirs.set_progress_bar_config(disable=True)
@@ -154,6 +167,7 @@ def test_the_painted_region_of_a_picture_of_any_shape_is_the_box(
 ) -> None:
     image = picture(*size)
     painted = paint_one(painter, image, box)
+    assert painted is not None
     assert painted.size == size
     changed = (pixels(painted) != pixels(image)).any(axis=2)
     centres_x, centres_y = np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5
@@ -284,7 +298,7 @@ def test_the_mask_covers_every_cell_the_box_touches() -> None:
     boxes = torch.tensor([[0.24, 0.25, 0.51, 0.5], [0.25, 0.25, 0.5, 0.5], [0.9, 0.0, 1.0, 0.01]])
     masks = outside_mask(boxes, (8, 8))
     covered = [[tuple(axis) for axis in np.nonzero(mask[0].numpy() == 0)] for mask in masks]
-    spans = [(min(x), max(x), min(y), max(y)) for y, x in covered]
+    spans = [tuple(map(int, (min(x), max(x), min(y), max(y)))) for y, x in covered]
     assert spans == [(1, 4, 2, 3), (2, 3, 2, 3), (7, 7, 0, 0)]
 
 

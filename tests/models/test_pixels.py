@@ -16,7 +16,7 @@ def test_bytes_are_scaled_in_the_dtype_that_is_asked_for(dtype: torch.dtype) -> 
     assert pixels.dtype == dtype
     plain = torch.arange(256).to(dtype) / 127.5 - 1
     assert (pixels[:, 0, 0] == plain).all()
-    assert (pixels.amin(), pixels.amax()) == (-1, 1)
+    assert (pixels.amin().item(), pixels.amax().item()) == (-1, 1)
 
 
 def test_pixels_give_their_bytes_back() -> None:

@@ -3,6 +3,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,11 +83,11 @@ def test_greedy_replies_are_those_of_transformers_own_generation(
     model: TransformersModel,
 ) -> None:
     request = ask("a cat, some milk and a light bulb on a blue background", temperature=0)
-    text = model.tokenizer.apply_chat_template(
-        request.messages, tokenize=False, add_generation_prompt=True
-    )
+    messages: Any = request.messages
+    text = model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     asked = model.tokenizer(text, add_special_tokens=False, return_tensors="pt")
-    theirs = model.model.generate(**asked, do_sample=False, min_p=None, max_new_tokens=160)
+    generate: Any = model.model.generate
+    theirs = generate(**asked, do_sample=False, min_p=None, max_new_tokens=160)
     said = theirs[0, asked["input_ids"].shape[1] :]
     assert model.reply([request]) == [model.tokenizer.decode(said, skip_special_tokens=True)]
 

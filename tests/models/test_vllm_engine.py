@@ -50,8 +50,12 @@ def test_the_zoo_s_model_answers_the_shipped_prompt_in_its_schema(engine: Langua
 
 
 def test_a_schema_holds_whatever_the_model_would_have_said(engine: LanguageModel) -> None:
-    schema = {"type": "object", "properties": {"x": {"enum": ["purple"]}}, "required": ["x"]}
-    schema["additionalProperties"] = False
+    schema = {
+        "type": "object",
+        "properties": {"x": {"enum": ["purple"]}},
+        "required": ["x"],
+        "additionalProperties": False,
+    }
     [reply] = engine.reply([Request(ask(BEE).messages, schema, 0, 1.0, 60)])
     assert isinstance(reply, str)
     assert "".join(reply.split()) == '{"x":"purple"}'

@@ -111,9 +111,10 @@ def test_a_mount_that_lost_its_server_rejects_nothing(
         raise OSError(getattr(errno, code), code)
 
     monkeypatch.setattr(Path, "read_bytes", fail)
-    source = {"root": str(tmp_path / "a")}
+    lost = row(tmp_path / "a/b.jpg")
+    lost["root"] = str(tmp_path / "a")
     with pytest.raises(RunError, match="its storage is not there any more"):
-        load(row(tmp_path / "a/b.jpg") | source)
+        load(lost)
 
 
 def test_a_bad_sector_costs_its_row_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

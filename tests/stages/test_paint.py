@@ -52,6 +52,7 @@ def test_the_box_is_repainted_and_nothing_else(stage: Paint) -> None:
         assert changed[top:bottom, left:right].mean() > 5
         changed[top:bottom, left:right] = 0
         assert not changed.any()
+        assert row["edited_image"] is not None
         assert row["edited_image"]["bytes"].startswith(b"\x89PNG")
 
 

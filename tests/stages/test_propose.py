@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -50,15 +51,15 @@ def row(name: str, **fields: Any) -> Row:
         "source_id": name,
         "input_caption": f"a butterfly on a flower, {name}",
         "detections": found,
-        **fields,
-    }  # type: ignore[return-value, typeddict-item]
+        **fields,  # type: ignore[typeddict-item]
+    }
 
 
 def good(**changes: Any) -> Answer:
     return Answer(json.dumps({**GOOD, **changes}))
 
 
-LIES = {
+LIES: dict[str, tuple[Callable[[int], Answer], str | None]] = {
     "honest": (lambda count: good(), None),
     "bad JSON": (lambda count: Answer("{'selected': butterfly"), "invalid_reply"),
     "not offered": (lambda count: good(selected_category="leaf"), "category_not_offered"),

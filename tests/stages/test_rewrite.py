@@ -26,8 +26,8 @@ def row(name: str = "x", **fields: Any) -> Row:
         "input_caption": "a candle on a desk",
         "edited_caption": "a lamp on a desk",
         "direct_instruction": "replace the candle with a lamp",
-        **fields,
-    }  # type: ignore[return-value, typeddict-item]
+        **fields,  # type: ignore[typeddict-item]
+    }
 
 
 def reply(*instructions: str) -> Answer:

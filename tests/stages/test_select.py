@@ -1,5 +1,4 @@
 import json
-from typing import Any
 
 import pytest
 from lying_server import Answer, LyingServer
@@ -65,7 +64,7 @@ def test_a_number_out_of_range_is_asked_for_again_with_some_warmth(
 
 
 def test_a_model_that_never_chooses_has_the_row_rejected(lying_server: LyingServer) -> None:
-    lying_server.answer: Any = lambda body, count: Answer("The first one is nice.")
+    lying_server.answer = lambda body, count: Answer("The first one is nice.")
     done = stage(lying_server)([row(["a b", "c d"])])[0]
     assert (done["stage"], done["reason"]) == ("select", "invalid_reply")
     assert "instruction" not in done

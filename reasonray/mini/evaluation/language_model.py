@@ -71,7 +71,7 @@ def _photo(scene: Scene, index: int) -> Row:
         "part": "III",
         "input_caption": caption(scene),
         "detections": detections,
-    }  # type: ignore[typeddict-item]
+    }
 
 
 def _pair(scene: Scene, index: int) -> Row:

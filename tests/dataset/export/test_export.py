@@ -1,7 +1,7 @@
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -18,7 +18,7 @@ from reasonray.core.reading import read_bytes
 from reasonray.core.record import ACCEPTED_SCHEMA, PARTS, Image, Part, Row, sample_id, to_table
 from reasonray.core.sections import OutputConfig, SourceConfig
 from reasonray.core.writing import write_file
-from reasonray.dataset.export import instructpix2pix, parquet
+from reasonray.dataset.export import Format, instructpix2pix, parquet
 from reasonray.dataset.manifest import MANIFEST, Summary, make_manifest
 from reasonray.dataset.reading import read_rows
 from reasonray.dataset.shards import Shards, with_image_features
@@ -79,8 +79,8 @@ def made(tmp_path: Path) -> Path:
     return output(tmp_path / "made", [*rows, sample("II", 1, variation=1)])
 
 
-def table(folder: Path) -> list[dict]:
-    return pq.read_table(folder / "train").to_pylist()
+def table(folder: Path) -> list[dict[str, Any]]:
+    return list(pq.read_table(folder / "train").to_pylist())
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -88,7 +88,7 @@ def pixels(data: bytes) -> np.ndarray:
     return np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def load_dataset(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
+def load_dataset(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
 
@@ -104,6 +104,7 @@ def test_our_reader_of_instructpix2pix_reads_an_export_back(made: Path, tmp_path
     assert [item.input_caption for item in items] == [row["input_caption"] for row in rows]
     assert [item.edited_caption for item in items] == [row["edited_caption"] for row in rows]
     for item, row in zip(items, rows, strict=True):
+        assert row["edited_image"] is not None
         data = read_bytes(item.edited_uri or "")
         assert data.startswith(b"\xff\xd8\xff")
         off = pixels(data).astype(int) - pixels(row["edited_image"]["bytes"])
@@ -121,8 +122,9 @@ def test_edit_dataset_finds_what_its_seeds_name(made: Path, tmp_path: Path) -> N
             for number in (0, 1):
                 with PIL.Image.open(prompt / f"{seed}_{number}.jpg") as picture:
                     assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", SIZE)
-    texts = [(row["instruction"], row["direct_instruction"]) for row in read_rows(made)]
-    assert sorted(edits) == sorted(text for both in texts for text in both)
+    names = ("instruction", "direct_instruction")
+    texts = [str(dict(row)[name]) for row in read_rows(made) for name in names]
+    assert sorted(edits) == sorted(texts)
 
 
 def test_rows_of_one_input_stand_together_in_seeds(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_without_a_box_the_whole_picture_may_be_edited(made: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("format", ["diffusers", "magicbrush"])
 def test_both_instructions_make_two_rows_of_a_sample(
-    made: Path, tmp_path: Path, format: str
+    made: Path, tmp_path: Path, format: Format
 ) -> None:
     assert reasonray.export(made, format, tmp_path / "out", instruction="both") == 14
     rows = table(tmp_path / "out")
@@ -221,7 +223,7 @@ def test_both_instructions_make_two_rows_of_a_sample(
 
 
 def test_png_and_jpeg_bytes_pass_through_unchanged(tmp_path: Path) -> None:
-    row = sample("III", 0, input_image=encoded(noise(0), "JPEG"))
+    row: Any = sample("III", 0, input_image=encoded(noise(0), "JPEG"))
     made = output(tmp_path / "made", [row])
     reasonray.export(made, "diffusers", tmp_path / "parquet")
     [seen] = table(tmp_path / "parquet")
@@ -235,7 +237,7 @@ def test_png_and_jpeg_bytes_pass_through_unchanged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["diffusers", "instructpix2pix"])
 @pytest.mark.parametrize("kind", ["turned", "transparent", "grey", "webp"])
 def test_pictures_that_readers_show_differently_are_encoded_anew(
-    kind: str, format: str, tmp_path: Path
+    kind: str, format: Format, tmp_path: Path
 ) -> None:
     smooth = noise(5, (3, 2)).resize(SIZE)
     turned = PIL.Image.Exif()
@@ -270,7 +272,7 @@ def test_only_the_chosen_parts_are_exported(made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["instructpix2pix", "diffusers", "magicbrush"])
-def test_the_card_says_where_the_rows_come_from(made: Path, tmp_path: Path, format: str) -> None:
+def test_the_card_says_where_the_rows_come_from(made: Path, tmp_path: Path, format: Format) -> None:
     reasonray.export(made, format, tmp_path / "out", instruction="both", parts=["I", "II"])
     card = (tmp_path / "out/README.md").read_text()
     head = yaml.safe_load(card.split("---")[1])

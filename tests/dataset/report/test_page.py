@@ -137,7 +137,7 @@ def test_every_text_of_a_row_is_escaped(tmp_path: Path) -> None:
         for name in ("source", "source_id", "input_caption", "edited_caption", "instruction",
                      "direct_instruction", "rationale", "reasoning_type", "selected_category",
                      "target_category", "license"):  # fmt: skip
-            made[name] = attack  # type: ignore[literal-required]
+            made[name] = attack
         made["candidates"] = made["categories"] = [attack]
         made["id"] = f"II/{attack}/{id(made)}"
         made["provenance"] = {

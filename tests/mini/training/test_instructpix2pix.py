@@ -66,7 +66,7 @@ def test_a_training_leaves_an_editors_base(
         condition="text",
     )
     text_encoder, tokenizer = load_text_parts(config)
-    pipe = ReasonEditPipeline(
+    pipe: Any = ReasonEditPipeline(
         vae=vae,
         unet=load_editor(config, input_dim=1, seed=0)[0].unet,
         scheduler=load_scheduler(config),

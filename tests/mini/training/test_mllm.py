@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
+from reasonray.mini import ZOO
 from reasonray.mini.training import mllm
 from reasonray.mini.training.vision import NAMES
-from reasonray.mini.training.zoo import ZOO
 from reasonray.sources.mini.world import IMAGE_SIZE
 
 

@@ -8,9 +8,11 @@ import torch
 from transformers import CLIPTokenizer
 
 from reasonray.mini import ZOO
+from reasonray.mini.classifier import NONE
 from reasonray.mini.evaluation.captioner import objects_named
 from reasonray.mini.training import captioner, classifier, clip, detector, dino
 from reasonray.mini.training.scenes import soften
+from reasonray.mini.training.vision import NAMES
 from reasonray.mini.training.vocabulary import OTHER_NOUNS
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import IMAGE_SIZE, caption, render, replaced, sample_scene
@@ -77,7 +79,7 @@ def test_a_captioners_labels_name_each_patch_and_object() -> None:
     side = IMAGE_SIZE // captioner.PATCH
     assert batch.patches.shape == (8, side * side)
     for patches, ranks, objects in zip(batch.patches, batch.ranks, batch.objects, strict=True):
-        shown = [int(o) for o in objects if o < len(captioner.NAMES)]
+        shown = [int(o) for o in objects if o < len(NAMES)]
         for rank, name in enumerate(shown):
             assert set(patches[ranks == rank].tolist()) == {name}
         assert set(ranks.tolist()) == {*range(len(shown)), captioner.MAX_OBJECTS}
@@ -86,7 +88,7 @@ def test_a_captioners_labels_name_each_patch_and_object() -> None:
 @pytest.mark.parametrize("step", [0, 1])
 def test_a_classifiers_lessons_hold_objects_and_empty_boxes(step: int) -> None:
     crops, labels = classifier.batch(step, 8)
-    empty = classifier.LABELS.index(classifier.NONE)
+    empty = classifier.LABELS.index(NONE)
     assert len(crops) == len(labels)
     assert (labels == empty).sum() >= 8
     assert (labels != empty).sum() >= 8
@@ -102,8 +104,8 @@ def test_a_clips_batch_holds_each_scene_with_and_without_one_edit() -> None:
         assert len(shown) == len(new) == len(shown & new) + 1
         assert (batch.patches[before] != batch.patches[after]).any()
         for number, text in ((before, texts[before]), (after, texts[after])):
-            assert {clip.NAMES[int(i)] for i in batch.present[number].nonzero()} == {
-                name for name in clip.NAMES if name in objects_named(text)
+            assert {NAMES[int(i)] for i in batch.present[number].nonzero()} == {
+                name for name in NAMES if name in objects_named(text)
             }
 
 
