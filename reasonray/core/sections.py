@@ -115,7 +115,9 @@ class PaintConfig(Config):
     num_inference_steps: int = Field(50, ge=1, description="Denoising steps")
     guidance_scale: float = Field(7.5, ge=1, description="Classifier-free guidance; 1: off")
     scheduled_sampling_beta: Fraction = Field(
-        0.3, description="GLIGEN's tau: the gated layers are on for this first part of the steps"
+        1.0,
+        description="GLIGEN's tau: box and phrase are heard for this first part of the steps; all, "
+        "as in GLIGEN's own inpainting (0.3 is for its generation)",
     )
     margin: Fraction = Field(
         0.06, description="Boxes are widened on each side by this fraction of their width and "

@@ -101,7 +101,7 @@ class Painter:
         *,
         num_inference_steps: int = 50,
         guidance_scale: float = 7.5,
-        scheduled_sampling_beta: float = 0.3,
+        scheduled_sampling_beta: float = 1.0,
         feather: float = 0.05,
     ) -> list[Image.Image | None]:
         """Repaint one box of each picture; all sequences have one item a sample.

@@ -136,6 +136,11 @@ def test_vllm_s_engine_has_as_many_gpus_as_its_actor() -> None:
     assert load("paper", ["pools.1.num_gpus=2"])
 
 
+@pytest.mark.parametrize("name", ["mini", "paper", "current"])
+def test_the_recipes_inpaint_with_the_box_in_every_step(name: str) -> None:
+    assert load(name).stages.paint.scheduled_sampling_beta == 1.0
+
+
 @pytest.mark.parametrize("content", ["[1, 2]", "just words", "a: [", ""])
 def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     assert "mine.yaml" in message(written(tmp_path, content))

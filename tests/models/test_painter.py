@@ -212,6 +212,16 @@ def test_the_phrase_is_heard_only_in_the_scheduled_part_of_the_steps(painter: Pa
     assert deaf[0] == deaf[1]
 
 
+def test_box_and_phrase_are_heard_to_the_last_step_unless_told_otherwise(painter: Painter) -> None:
+    # GLIGEN's own demo of inpainting has them on throughout; 0.3 is its generation's.
+    painter.paint(
+        [picture(SIDE, SIDE)], [(8, 4, 24, 28)], ["cat"], ["a cat"], [7], num_inference_steps=4
+    )
+    gates = [m for m in painter.unet.modules() if isinstance(m, GatedSelfAttentionDense)]
+    assert gates
+    assert all(gate.enabled for gate in gates)
+
+
 def test_a_picture_that_is_not_finite_is_none() -> None:
     parts = random_parts()
     with torch.no_grad():
