@@ -76,7 +76,8 @@ def test_a_failure_outside_the_rows_stops_the_run_which_goes_on_later(
 ) -> None:
     made = recipe(parts=["II"])
     with pytest.raises(RunError, match=r"^the server is gone; start it and run the same .* again$"):
-        run(made, tmp_path / "out", build=Build(), plan=Plan(40, ((39, "outage"),)))
+        # Slow enough that the first blocks are committed before the last one fails.
+        run(made, tmp_path / "out", build=Build(0.1), plan=Plan(40, ((39, "outage"),)))
     workspace = Workspace(tmp_path / "out")
     with workspace.locked():
         assert 0 < workspace.open_work().num_committed() < 40
