@@ -24,9 +24,9 @@ demo: setup
 test: setup
 	$(BIN)/pytest --durations=15
 
-# Between commits: within a minute.
+# Between commits: within a minute, on two cores.
 test-fast: setup
-	$(BIN)/pytest -m "not ray and not zoo and not slow and not nightly"
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not ray and not zoo and not slow and not nightly"
 
 test-nightly: setup
 	$(BIN)/pytest -m nightly --durations=15
