@@ -53,7 +53,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def started() -> Iterator[Cluster]:
-    """The cluster; ended by its own process group alone."""
+    """The cluster; ended with every process that descends from it, and no other."""
     folder = tempfile.mkdtemp(prefix="rr", dir="/tmp")  # socket paths must stay short
     names = ["port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"]
     names += ["metrics-export-port", "runtime-env-agent-port", "ray-client-server-port"]
@@ -108,14 +108,16 @@ def _wait_for(head: "subprocess.Popen[str]") -> None:
 
 
 def _end(head: "subprocess.Popen[str]") -> None:
+    # Not its process group: workers have groups of their own, and one may outlive its raylet.
+    everybody = psutil.Process(head.pid).children(recursive=True)
     head.terminate()
     try:
         head.wait(timeout=10)
     except subprocess.TimeoutExpired:
         head.kill()
-    # Its children have the same group; nobody else is in it.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(head.pid, signal.SIGKILL)
+    for process in everybody:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     head.communicate()  # the pipe, which its children held open
 
 
