@@ -78,8 +78,14 @@ class CaptionConfig(Config):
     """BLIP-2, for inputs without a caption."""
 
     model: ModelConfig = ModelConfig(name="Salesforce/blip2-opt-2.7b")
+    min_new_tokens: int = Field(
+        8, ge=0, description="Of one caption; this and the next as LAVIS evaluates BLIP-2"
+    )
     max_new_tokens: int = Field(40, gt=0, description="Of one caption")
-    num_beams: int = Field(1, ge=1, description="1: greedy")
+    num_beams: int = Field(5, ge=1, description="1: greedy, which runs into loops")
+    no_repeat_ngram_size: int = Field(
+        3, ge=0, description="No run of so many tokens occurs twice in a caption; 0: any may"
+    )
 
 
 class CategoriesConfig(Config):

@@ -19,19 +19,29 @@ class Captioner:
     Args:
         config: which weights, and where they run.
         max_new_tokens: of one caption.
+        min_new_tokens: of one caption, at most the former.
         num_beams: 1 is greedy.
+        no_repeat_ngram_size: no run of so many tokens occurs twice; 0: any may.
 
     Raises:
         UserError: the model is not there or of another kind.
     """
 
     def __init__(
-        self, config: ModelConfig, *, max_new_tokens: int = 40, num_beams: int = 1
+        self,
+        config: ModelConfig,
+        *,
+        max_new_tokens: int = 40,
+        min_new_tokens: int = 0,
+        num_beams: int = 1,
+        no_repeat_ngram_size: int = 0,
     ) -> None:
         self._model = load_model(Blip2ForConditionalGeneration, config)
         self._processor = load_part(AutoProcessor, config)
         self._options = {
             "max_new_tokens": max_new_tokens,
+            "min_new_tokens": min(min_new_tokens, max_new_tokens),
+            "no_repeat_ngram_size": no_repeat_ngram_size,
             "num_beams": num_beams,
             "do_sample": False,
         }

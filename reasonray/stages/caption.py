@@ -1,11 +1,23 @@
 """Stage `caption`: what stands in an input image that came without a caption."""
 
+import re
+from collections import Counter
 from typing import cast
 
 from reasonray.core.images import decode
 from reasonray.core.record import Image, Row, reject
 from reasonray.core.sections import CaptionConfig
+from reasonray.prompts.words import words
 from reasonray.stages.stage import Stage
+
+_REPEATED = re.compile(r"\b(\w+(?: \w+)*) \1\b")
+_COMMON = frozenset(
+    words(
+        "a an the and or of in on at to by with from for as is are that this it its his her one "
+        "two three other another next top front side back up down over under near behind between "
+        "around into out off there some very while man woman person people"
+    )
+)
 
 
 class Caption(Stage):
@@ -15,14 +27,21 @@ class Caption(Stage):
     parts = ("II", "III")
     reads = {"input_image": "encoded picture", "input_caption": "the source's, or null"}
     writes = {"input_caption": "one sentence, never empty"}
-    rejects = {"empty_caption": "the captioner says nothing about the picture"}
+    rejects = {
+        "empty_caption": "the captioner says nothing about the picture",
+        "looping_caption": "the captioner repeats itself, as language models do without a hold",
+    }
 
     def __init__(self, config: CaptionConfig, *, seed: int) -> None:
         from reasonray.models.captioner import Captioner
         from reasonray.models.weights import revision
 
         self.captioner = Captioner(
-            config.model, max_new_tokens=config.max_new_tokens, num_beams=config.num_beams
+            config.model,
+            max_new_tokens=config.max_new_tokens,
+            min_new_tokens=config.min_new_tokens,
+            num_beams=config.num_beams,
+            no_repeat_ngram_size=config.no_repeat_ngram_size,
         )
         commit = revision(config.model)
         self.models = [{"stage": self.name, "name": config.model.name, "revision": commit}]
@@ -36,8 +55,27 @@ class Caption(Stage):
         images = [decode(cast(Image, row["input_image"])) for row in rows]
         captions = self.captioner.caption(images)
         for row, caption in zip(rows, captions, strict=True):
-            if any(letter.isalpha() for letter in caption):
-                row["input_caption"] = caption
-            else:
+            if not any(letter.isalpha() for letter in caption):
                 detail = f"the captioner gave {caption!r}, which has no word"
                 reject(row, self.name, "empty_caption", detail)
+            elif loops(caption):
+                detail = f"the captioner repeats itself in {caption!r}"
+                reject(row, self.name, "looping_caption", detail)
+            else:
+                row["input_caption"] = caption
+
+
+def loops(caption: str) -> bool:
+    """Whether a caption repeats itself, as a greedy language model does.
+
+    Args:
+        caption: any text.
+
+    Returns:
+        True where words follow upon themselves ("ray ban ray ban", "a hat on top of a hat on top
+        of a hat") or one that means something stands there three times ("a cat with a cat on a
+        cat").
+    """
+    spoken = words(caption)
+    counts = Counter(word for word in spoken if word not in _COMMON)
+    return max(counts.values(), default=0) > 2 or bool(_REPEATED.search(" ".join(spoken)))

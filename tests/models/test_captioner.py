@@ -1,3 +1,5 @@
+from collections import Counter
+
 import PIL.Image
 import pytest
 
@@ -49,3 +51,15 @@ def test_a_caption_is_plain_text_of_at_most_the_given_length(
 
 def test_no_pictures_no_captions(captioner: Captioner) -> None:
     assert captioner.caption([]) == []
+
+
+def test_the_guards_hold_in_what_is_generated(images: list[PIL.Image.Image]) -> None:
+    guarded = Captioner(CONFIG, min_new_tokens=12, no_repeat_ngram_size=1, num_beams=3)
+
+    def most(captions: list[str]) -> int:
+        return max(max(Counter(caption.split()).values()) for caption in captions)
+
+    captions = guarded.caption(images)
+    assert min(len(caption.split()) for caption in captions) >= 8
+    # "a" and " a" are two tokens: a word occurs twice at most.
+    assert most(captions) <= 2 < most(Captioner(CONFIG).caption(images))

@@ -3,11 +3,13 @@ import pytest
 from reasonray.core.record import Row, is_rejected, reject
 from reasonray.core.sections import CaptionConfig, ModelConfig
 from reasonray.mini.evaluation.scenes import as_row, held_out
-from reasonray.stages.caption import Caption
+from reasonray.stages.caption import Caption, loops
 
 pytestmark = pytest.mark.zoo
 
-CONFIG = CaptionConfig(model=ModelConfig(name="package:reasonray/mini/zoo/captioner"))
+CONFIG = CaptionConfig(
+    model=ModelConfig(name="package:reasonray/mini/zoo/captioner"), min_new_tokens=0, num_beams=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +65,41 @@ def test_a_caption_without_a_word_is_a_rejection(
     [done] = stage([row])
     assert (done["stage"], done["reason"]) == ("caption", "empty_caption")
     assert done.get("input_caption") is None
+
+
+def test_a_looping_caption_is_a_rejection(
+    stage: Caption, row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looping = "a man with a hat on top of a hat on top of a hat"
+    monkeypatch.setattr(stage.captioner, "caption", lambda images: [looping for _ in images])
+    [done] = stage([row])
+    assert (done["stage"], done["reason"]) == ("caption", "looping_caption")
+    assert looping in (done["detail"] or "")
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "ray ban ray ban ray ban aviator",
+        "a cat with a cat on a cat",
+        "a pizza with cheese and cheese and cheese",
+        "a table with a cup on top of a table with a cup on top of it",
+        "the the the",
+    ],
+)
+def test_what_loops(caption: str) -> None:
+    assert loops(caption)
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "a man in a suit and a man in a hat standing next to a man",
+        "a cup on top of a table and a book on top of a chair",
+        "a red car parked next to a red bus",
+        "a dog and another dog",
+        "",
+    ],
+)
+def test_what_does_not_loop(caption: str) -> None:
+    assert not loops(caption)

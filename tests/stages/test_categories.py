@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from labelled_captions import labelled
 from spacy.language import Language
 
 from reasonray.core.errors import UserError
@@ -130,3 +131,38 @@ def test_part_one_passes_untouched(stage: Categories) -> None:
 def test_a_pipeline_that_is_not_installed_is_the_user_s_mistake() -> None:
     with pytest.raises(UserError, match="python -m spacy download en_core_web_xyz"):
         load_pipeline("en_core_web_xyz")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a dog\x00and a cat", ["dog", "cat"]),
+        ("a yellow fire hydrant on a sidewalk", ["fire hydrant"]),
+        ("french fries and fire hydrants", ["french fry", "fire hydrant"]),
+        ("an oven with a rose in it", ["oven", "rose"]),
+        ("a can of soup", ["can", "soup"]),
+        ("a dog can swim in a pool", ["dog"]),
+        ('a shop window that reads "FRESH FISH"', ["window"]),
+        ("a necklace with a heart-shaped pendant", ["necklace", "pendant"]),
+        ("a horse drawn carriage and a snow covered cottage", ["carriage", "cottage"]),
+        ("a cake in the shape of a car", ["cake"]),
+        ("two glasses on a tray and a pair of glasses", ["glass", "tray", "glasses"]),
+        ("the eiffel tower in paris", ["tower"]),
+        ("a boat in venice by claude monet", ["boat"]),
+        ("a lamp by the sofa", ["lamp", "sofa"]),
+        ("masterpiece, best quality, a fox, oil painting", ["fox"]),
+    ],
+)
+def test_what_small_pipelines_get_wrong(text: str, names: list[str], pipeline: Language) -> None:
+    assert categories(text, pipeline) == names
+
+
+def test_labelled_captions_are_read_as_a_person_would(pipeline: Language) -> None:
+    offered = expected = right = 0
+    for captions in labelled().values():
+        for text, names in captions:
+            result = set(categories(text, pipeline))
+            offered, expected = offered + len(result), expected + len(names)
+            right += len(result & set(names))
+    assert right / max(offered, 1) > 0.95
+    assert right / expected > 0.95
