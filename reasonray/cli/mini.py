@@ -23,11 +23,33 @@ def mini() -> None:
     show_default=True,
     help="Of the first scene; the tiny models have seen those below a million.",
 )
+@click.option(
+    "--scenery",
+    type=click.Choice(["plain", "real"]),
+    default="plain",
+    show_default=True,
+    help="real: pictures of 1:3 to 3:1, small, cut, several and held objects, captions with "
+    "counts, names and adjectives.",
+)
+@click.option(
+    "--megapixels",
+    type=click.FloatRange(min=0.02, max=50),
+    metavar="MAX",
+    help="Of the largest real pictures; by default 1.",
+)
 @options.folder("--output", "New or empty folder.", required=True)
-def world(kind: str, count: int, seed: int, output: str) -> None:
+def world(
+    kind: str, count: int, seed: int, scenery: str, megapixels: float | None, output: str
+) -> None:
     """Draw scenes of the mini world, in the files of a real dataset."""
     from reasonray.sources.mini.formats import write_instructpix2pix, write_v3det
+    from reasonray.sources.mini.scenery import named
     from reasonray.sources.mini.world import require_packages
+
+    try:
+        scenes = named(scenery, megapixels)
+    except UserError as error:
+        raise UserError(f"--megapixels {megapixels:g}: {error}") from error
 
     require_packages()
     folder = Path(output)
@@ -38,7 +60,7 @@ def world(kind: str, count: int, seed: int, output: str) -> None:
     except OSError as error:
         raise UserError(f"--output {output}: cannot be made ({error.strerror})") from error
     writers = {"v3det": write_v3det, "instructpix2pix": write_instructpix2pix}
-    writers[kind](folder, count, seed)
+    writers[kind](folder, count, seed, scenes)
     click.echo(folder)
 
 

@@ -33,7 +33,11 @@ class SourceConfig(Config):
     format: Literal["instructpix2pix", "instructpix2pix-parquet", "v3det", "folder", "mini"] = (
         Field(description="On-disk format; `mini` makes a mini world first")
     )
-    path: str = Field(description="Folder or filesystem URI; for mini: COUNT or COUNT@SEED")
+    path: str = Field(
+        description="Folder or filesystem URI; for mini: COUNT[@SEED][,SCENERY[,MEGAPIXELS]], "
+        "SCENERY plain (96x96, as by default) or real (1:3 to 3:1, small, cut, several and held "
+        "objects), MEGAPIXELS the most of a real picture (by default 1)"
+    )
     split: str = Field("train", description="v3det: train, val or test; no effect elsewhere")
     license: str | None = Field(None, description="Written into every row of this source")
 

@@ -1,3 +1,4 @@
+import json
 import pickle
 import subprocess
 import sys
@@ -237,6 +238,15 @@ def test_a_mini_world_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(list((tmp_path / "w/images").rglob("*.jpg"))) == 2
     assert call(line) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_a_mini_world_has_a_scenery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["mini", "world", "--format", "v3det", "--count", "3", "--megapixels", "0.05"]
+    assert call([*line, "--output", str(tmp_path / "w")]) == 2
+    assert "--megapixels 0.05: a plain scenery has pictures of 96x96" in capsys.readouterr().err
+    assert call([*line, "--scenery", "real", "--output", str(tmp_path / "w")]) == 0
+    images = json.loads((tmp_path / "w/annotations/v3det_2023_v1_train.json").read_text())["images"]
+    assert len({image["width"] / image["height"] for image in images}) == 3
 
 
 def test_the_command_is_installed() -> None:

@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from reasonray.core import reading
 from reasonray.core import recipe as recipes
 from reasonray.core.errors import RunError, UserError
+from reasonray.core.images import decode
 from reasonray.core.reading import read_bytes
 from reasonray.core.record import PLAN_SCHEMA, Row, to_rows, to_table
 from reasonray.sources import plan
@@ -145,10 +146,28 @@ def test_a_mini_world_left_half_drawn_is_drawn_again(tmp_path: Path) -> None:
     assert len(rows(recipe({"format": "mini", "path": "4"}), tmp_path)) == 14
 
 
-@pytest.mark.parametrize("path", ["", "x", "0", "-3", "4@", "4@x"])
-def test_a_mini_world_is_a_count_and_a_seed(tmp_path: Path, path: str) -> None:
-    with pytest.raises(UserError, match="expected COUNT or COUNT@SEED"):
+@pytest.mark.parametrize("path", ["", "x", "0", "-3", "4@", "4@x", "4,", "4,real,", "4,real,x"])
+def test_a_mini_world_is_a_count_a_seed_and_a_scenery(tmp_path: Path, path: str) -> None:
+    with pytest.raises(UserError, match="expected COUNT"):
         rows(recipe({"format": "mini", "path": path}), tmp_path)
+
+
+@pytest.mark.parametrize("path", ["4,huge", "4,real,99", "4,plain,2"])
+def test_a_scenery_that_is_none_is_named_with_its_source(tmp_path: Path, path: str) -> None:
+    with pytest.raises(UserError, match=f"source mini={path}: "):
+        rows(recipe({"format": "mini", "path": path}), tmp_path)
+
+
+def test_a_mini_world_of_real_scenes_has_pictures_of_all_shapes(tmp_path: Path) -> None:
+    listed = rows(recipe({"format": "mini", "path": "8@5,real,0.1"}), tmp_path)
+    uris = [row["input_uri"] for row in listed if row["part"] == "III"]
+    sizes = {decode({"bytes": read_bytes(uri), "path": uri}).size for uri in uris if uri}
+    assert len(sizes) == len(uris) == 8
+    assert max(width / height for width, height in sizes) > 1.3
+    assert max(width * height for width, height in sizes) < 101_000
+    # Other sizes are another world.
+    rows(recipe({"format": "mini", "path": "8@5,real,0.05"}), tmp_path)
+    assert len(list((tmp_path / "mini").iterdir())) == 2
 
 
 def test_a_file_name_that_is_not_utf8_is_a_row_like_any_other(tmp_path: Path) -> None:

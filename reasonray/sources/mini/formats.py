@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reasonray.prompts.direct import direct_instruction
-from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
+from reasonray.sources.mini.catalogue import CATEGORIES, KINDS, RELATIONS
 from reasonray.sources.mini.world import (
     HELD_OUT_SEED,
-    IMAGE_SIZE,
+    PLAIN,
     Scene,
+    Scenery,
     caption,
+    pointed_out,
     render,
     replaced,
     sample_scene,
@@ -33,13 +35,16 @@ _JPEG_QUALITY = 95
 _SHARD_PROMPTS = 100
 
 
-def write_instructpix2pix(folder: Path, count: int, first_seed: int = HELD_OUT_SEED) -> None:
+def write_instructpix2pix(
+    folder: Path, count: int, first_seed: int = HELD_OUT_SEED, scenery: Scenery = PLAIN
+) -> None:
     """Write `count` true before/after pairs and one prompt that has lost its images.
 
     Args:
         folder: made if it is not there.
         count: pairs, one a prompt.
         first_seed: of the first pair's scene.
+        scenery: what the scenes may hold.
     """
     seeds: list[tuple[str, list[str]]] = []
     for index in range(count + 1):
@@ -47,7 +52,7 @@ def write_instructpix2pix(folder: Path, count: int, first_seed: int = HELD_OUT_S
         name = f"{index:07d}"
         prompt = folder / f"shard-{index // _SHARD_PROMPTS:02d}" / name
         prompt.mkdir(parents=True, exist_ok=True)
-        before, after, edit = _pair(seed)
+        before, after, edit = _pair(seed, scenery)
         content = {"caption": caption(before), "edit": edit, "output": caption(after)}
         _write_json(prompt / "prompt.json", content)
         if index == count:
@@ -62,7 +67,11 @@ def write_instructpix2pix(folder: Path, count: int, first_seed: int = HELD_OUT_S
 
 
 def write_v3det(
-    folder: Path, count: int, first_seed: int = HELD_OUT_SEED, num_test: int | None = None
+    folder: Path,
+    count: int,
+    first_seed: int = HELD_OUT_SEED,
+    scenery: Scenery = PLAIN,
+    num_test: int | None = None,
 ) -> None:
     """Write `count` train photos with boxes and, from the seeds behind them, a test split.
 
@@ -70,26 +79,27 @@ def write_v3det(
         folder: made if it is not there.
         count: photos of the train split.
         first_seed: of the first photo's scene.
+        scenery: what the scenes may hold; plain ones have their categories alone.
         num_test: photos of the test split; None: a fifth of `count`, at least one.
     """
-    names = sorted(CATEGORIES)
+    names = sorted(CATEGORIES if scenery == PLAIN else KINDS)
     category_ids = {name: number for number, name in enumerate(names, start=1)}
     train, annotations = [], []
     for index in range(count):
-        scene = sample_scene(first_seed + index)
+        scene = sample_scene(first_seed + index, scenery=scenery)
         # V3Det files a photo under one of the categories it shows.
-        node = CATEGORIES[scene.categories[0]].hexcode.lower()
+        node = KINDS[scene.categories[0]].hexcode.lower() or scene.categories[0]
         file_name = f"images/{node}/{first_seed + index}.jpg"
-        train.append(_image(index + 1, file_name))
+        train.append(_image(index + 1, file_name, scene))
         _save(folder / file_name, render(scene))
         for item in scene.objects:
-            box = [item.left, item.top, item.side, item.side]
+            left, top, right, bottom = scene.visible(item)
             annotations.append(
                 {
                     "image_id": index + 1,
                     "category_id": category_ids[item.category],
-                    "bbox": box,
-                    "area": item.side**2,
+                    "bbox": [left, top, right - left, bottom - top],
+                    "area": (right - left) * (bottom - top),
                     "iscrowd": 0,
                 }
             )
@@ -97,8 +107,9 @@ def write_v3det(
     for index in range(max(1, count // 5) if num_test is None else num_test):
         seed = first_seed + count + index
         file_name = f"test/{seed}.jpg"
-        test.append(_image(index + 1, file_name))
-        _save(folder / file_name, render(sample_scene(seed)))
+        scene = sample_scene(seed, scenery=scenery)
+        test.append(_image(index + 1, file_name, scene))
+        _save(folder / file_name, render(scene))
 
     shared: dict[str, Any] = {
         "info": {"description": "A mini world in V3Det's format"},
@@ -115,11 +126,13 @@ def write_v3det(
     )
 
 
-def _pair(seed: int) -> tuple[Scene, Scene, str]:
+def _pair(seed: int, scenery: Scenery) -> tuple[Scene, Scene, str]:
     """A scene, the scene with one object replaced, half of the time by a related one, and how."""
     rng = np.random.default_rng((seed, 0xED17))
-    before = sample_scene(seed)
-    index = int(rng.integers(len(before.objects)))
+    before = sample_scene(seed, scenery=scenery)
+    wordings = [pointed_out(before, index) for index in range(len(before.objects))]
+    clear = [index for index, wording in enumerate(wordings) if wording is not None]
+    index = clear[int(rng.integers(len(clear)))]
     selected = before.categories[index]
     related = {pairs[selected] for pairs in RELATIONS.values() if selected in pairs}
     # What is already in the picture would stand there twice.
@@ -128,7 +141,8 @@ def _pair(seed: int) -> tuple[Scene, Scene, str]:
         targets = sorted(set(CATEGORIES) - set(before.categories))
     target = str(rng.choice(targets))
     after = replaced(before, index, target)
-    edit = direct_instruction(selected, target, caption(after), seed=int(rng.integers(1 << 31)))
+    wording, template_seed = wordings[index] or selected, int(rng.integers(1 << 31))
+    edit = direct_instruction(wording, target, caption(after), seed=template_seed)
     return before, after, edit
 
 
@@ -139,8 +153,8 @@ def _grain(pixels: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
     return grainy
 
 
-def _image(number: int, file_name: str) -> dict[str, Any]:
-    size = {"width": IMAGE_SIZE, "height": IMAGE_SIZE}
+def _image(number: int, file_name: str, scene: Scene) -> dict[str, Any]:
+    size = {"width": scene.width, "height": scene.height}
     return {"id": number, "file_name": file_name, **size, "license": 1}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from reasonray.core.errors import UserError
 from reasonray.core.sections import SourceConfig
 from reasonray.sources.mini.formats import LICENSE, write_instructpix2pix, write_v3det
+from reasonray.sources.mini.scenery import PLAIN, named
 from reasonray.sources.mini.world import HELD_OUT_SEED, require_packages
 
 
@@ -14,25 +15,38 @@ def make(source: SourceConfig, workdir: Path) -> list[SourceConfig]:
     """Write the world (once) and say where it is.
 
     Args:
-        source: its path is COUNT or COUNT@SEED: so many pairs and so many photos; SEED is the
-            first scene's, by default the first that no model was trained on.
+        source: its path is COUNT[@SEED][,SCENERY[,MEGAPIXELS]]: so many pairs and so many photos;
+            SEED is the first scene's, by default the first that no model was trained on; SCENERY
+            is plain or real, a real picture has MEGAPIXELS at most.
         workdir: a local folder; what is already there from an earlier call is used.
 
     Raises:
-        UserError: COUNT or SEED is no number, or the drawing packages are not installed.
+        UserError: the path is of another form, or the drawing packages are not installed.
     """
-    match = re.fullmatch(r"([1-9][0-9]*)(?:@([0-9]+))?", source.path)
+    match = re.fullmatch(
+        r"([1-9][0-9]*)(?:@([0-9]+))?(?:,([a-z]+)(?:,([0-9]+(?:\.[0-9]+)?))?)?", source.path
+    )
     if match is None:
-        raise UserError(f"source mini={source.path}: expected COUNT or COUNT@SEED, e.g. mini=48")
+        raise UserError(
+            f"source mini={source.path}: expected COUNT[@SEED][,SCENERY[,MEGAPIXELS]], "
+            "e.g. mini=48 or mini=48,real,12"
+        )
     require_packages()
+    try:
+        scenery = named(match[3] or "plain", float(match[4]) if match[4] else None)
+    except UserError as error:
+        raise UserError(f"source mini={source.path}: {error}") from error
     count = int(match[1])
     first_seed = int(match[2]) if match[2] else HELD_OUT_SEED
-    world = workdir / "mini" / f"{count}@{first_seed}"
+    name = f"{count}@{first_seed}"
+    if scenery != PLAIN:
+        name += f",{match[3]},{scenery.megapixels[1]:g}"
+    world = workdir / "mini" / name
     if not world.exists():
         partial = world.with_name(f"{world.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        write_instructpix2pix(partial / "instructpix2pix", count, first_seed)
-        write_v3det(partial / "v3det", count, first_seed + count)
+        write_instructpix2pix(partial / "instructpix2pix", count, first_seed, scenery)
+        write_v3det(partial / "v3det", count, first_seed + count, scenery)
         partial.rename(world)
     terms = source.license or LICENSE
     return [

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,20 @@ from reasonray.core.images import decode
 from reasonray.core.reading import read_bytes
 from reasonray.core.sections import SourceConfig
 from reasonray.sources import instructpix2pix, v3det
-from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.catalogue import CATEGORIES, KINDS
 from reasonray.sources.mini.formats import FAILED_EVERY, LICENSE, write_instructpix2pix, write_v3det
-from reasonray.sources.mini.world import HELD_OUT_SEED, IMAGE_SIZE, caption, render, sample_scene
+from reasonray.sources.mini.world import (
+    HELD_OUT_SEED,
+    IMAGE_SIZE,
+    REAL,
+    Scene,
+    caption,
+    pointed_out,
+    render,
+    sample_scene,
+)
+
+SMALL = replace(REAL, megapixels=(0.02, 0.05))
 
 
 def pixels(uri: str) -> np.ndarray:
@@ -71,6 +83,58 @@ def test_photos_come_back_with_boxes_and_splits(tmp_path: Path) -> None:
         ]
         assert boxes == [(o.category, o.left, o.top, o.side, o.side) for o in scene.objects]
     assert np.abs(pixels(test[0].input_uri) - render(sample_scene(62))).mean() < 4
+
+
+def test_real_pairs_are_of_many_shapes_and_say_which_of_several_is_meant(tmp_path: Path) -> None:
+    write_instructpix2pix(tmp_path, 30, scenery=SMALL)
+    source = SourceConfig(format="instructpix2pix", path=str(tmp_path))
+    *pairs, _ = instructpix2pix.read(source)
+    shapes = set()
+    for index, pair in enumerate(pairs):
+        scene = sample_scene(HELD_OUT_SEED + index, scenery=SMALL)
+        assert pair.edited_uri is not None
+        before, after = pixels(pair.input_uri), pixels(pair.edited_uri)
+        assert before.shape == after.shape == (scene.height, scene.width, 3)
+        assert np.abs(before - render(scene)).mean() < 4
+        shapes.add(before.shape)
+        assert pair.input_caption == caption(scene)
+        # The change lies within one object's box; which one, the instruction says.
+        if index % FAILED_EVERY == FAILED_EVERY - 1:
+            continue
+        places = [pointed_out(scene, i) for i in range(len(scene.objects))]
+        changed = np.abs(before - after).max(axis=2) > 60
+        best = max(range(len(places)), key=lambda i: inside(changed, scene, i))
+        assert inside(changed, scene, best) > 0.9
+        assert (places[best] or "?") in (pair.direct_instruction or "")
+    assert len(shapes) == len(pairs)
+    assert any(" left " in (pair.direct_instruction or "") for pair in pairs)
+
+
+def inside(changed: np.ndarray, scene: Scene, index: int) -> float:
+    """The part of the changed pixels that an object has, less a little for a larger box."""
+    left, top, right, bottom = scene.visible(scene.objects[index])
+    share = changed[top:bottom, left:right].sum() / max(1, changed.sum())
+    return float(share - 0.01 * (right - left) / scene.width)
+
+
+def test_real_photos_have_a_box_for_each_instance(tmp_path: Path) -> None:
+    write_v3det(tmp_path, 40, first_seed=50, scenery=SMALL, num_test=1)
+    content = json.loads((tmp_path / "annotations/v3det_2023_v1_train.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    assert set(names.values()) == set(KINDS)
+    repeated = 0
+    for index, image in enumerate(content["images"]):
+        scene = sample_scene(50 + index, scenery=SMALL)
+        assert (image["width"], image["height"]) == (scene.width, scene.height)
+        assert pixels(str(tmp_path / image["file_name"])).shape[:2] == (scene.height, scene.width)
+        listed = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+        assert [names[a["category_id"]] for a in listed] == list(scene.categories)
+        for annotation, item in zip(listed, scene.objects, strict=True):
+            left, top, right, bottom = scene.visible(item)
+            assert annotation["bbox"] == [left, top, right - left, bottom - top]
+            assert annotation["area"] == (right - left) * (bottom - top)
+        repeated += len(set(scene.categories)) < len(scene.categories)
+    assert repeated > 5
 
 
 def test_a_world_is_the_same_twice(tmp_path: Path) -> None:
