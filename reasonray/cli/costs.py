@@ -24,7 +24,8 @@ from reasonray.cli import options
     default="h100",
     show_default=True,
     metavar="KIND",
-    help="What the cluster has: h100 (80 GB), a100 (80 GB), l4 (24 GB), or cpu for cores alone.",
+    help="What the cluster has: h200 (141 GB), h100 (80 GB), a100 (80 GB), l4 (24 GB), or cpu for "
+    "cores alone.",
 )
 @click.option(
     "--gpus",
@@ -38,10 +39,9 @@ from reasonray.cli import options
 @click.option(
     "--utilisation",
     type=click.FloatRange(min=0, max=1, min_open=True),
-    default=0.2,
-    show_default=True,
     metavar="U",
-    help="Part of the peak FLOP/s that the models reach, where nothing was measured.",
+    help="Part of the peak FLOP/s that all models reach; by default what each reached on one card, "
+    "which is printed.",
 )
 @click.option(
     "--price",
@@ -61,7 +61,7 @@ def plan_recipe(
     count: int,
     gpu: str,
     gpus: int,
-    utilisation: float,
+    utilisation: float | None,
     price: float | None,
     measured: str | None,
     parts: list[str] | None,

@@ -1,5 +1,6 @@
 """The commands around a dataset: generate, report, export, recipe."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from reasonray.cli import options
     "--limit", type=int, metavar="N", help="At most so many inputs of each source for each part."
 )
 @options.settings("Change one key of the recipe, e.g. stages.paint.guidance_scale=5. Repeatable.")
+@click.option(
+    "--yes", is_flag=True, help="Do not ask on the terminal before a language model is paid."
+)
 def generate(
     recipe: str,
     output: str,
@@ -33,11 +37,14 @@ def generate(
     parts: list[str] | None,
     limit: int | None,
     settings: tuple[str, ...],
+    yes: bool,
 ) -> None:
     """Make a dataset as RECIPE says: a shipped one (mini, paper, current) or a YAML file."""
     from reasonray import generate as run
+    from reasonray.cli.spending import approve
 
-    manifest = run(recipe, output, sources, parts, limit, settings)
+    ask = partial(approve, may_ask=not yes)
+    manifest = run(recipe, output, sources, parts, limit, settings, ask)
     click.echo(
         f"{manifest.accepted} of {manifest.inputs} inputs became samples, "
         f"{manifest.rejected} were rejected\n{Path(output) / 'report.html'}"

@@ -188,6 +188,12 @@ class ServerConfig(Config):
     token_budget: int | None = Field(
         None, gt=0, description="Tokens one actor may use before the run stops; null: any"
     )
+    prompt_price: float | None = Field(
+        None, ge=0, description="Dollars for a million tokens read; what a run will cost is told"
+    )
+    completion_price: float | None = Field(
+        None, ge=0, description="Dollars for a million tokens written, thoughts included"
+    )
 
 
 class LanguageModelConfig(Config):

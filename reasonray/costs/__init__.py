@@ -18,11 +18,6 @@ from reasonray.costs.hardware import KINDS, Hardware, hardware
 from reasonray.costs.measured import Measured, read
 from reasonray.costs.training import TrainingPlan, plan_training
 
-UTILISATION = 0.2
-"""Part of a GPU's peak that diffusers reaches without compiling. 50 steps of Stable Diffusion 1.5
-and its VAE are 83 TFLOP; an A100 takes 1.6 s for one picture, 0.17 of its peak
-(github.com/fal-ai/stable-diffusion-benchmarks), and a batch does somewhat better."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -36,7 +31,7 @@ class Plan:
         measured: a run whose figures were taken.
         gpu: what was asked for; a part that takes none of them is planned on cores, as many as the
             recipe takes.
-        utilisation: of the peak, where nothing was measured.
+        utilisation: of the peak, of all models; None: as measured on one card (`reach`).
         price: dollars an hour of one such; None: the table's.
     """
 
@@ -46,7 +41,7 @@ class Plan:
     training: TrainingPlan | str | None
     measured: Measured | None
     gpu: Hardware
-    utilisation: float
+    utilisation: float | None
     price: float | None
 
     def price_of(self, machine: Hardware) -> float:
@@ -66,7 +61,7 @@ def plan(
     count: int,
     gpu: str,
     num_gpus: int,
-    utilisation: float = UTILISATION,
+    utilisation: float | None = None,
     price: float | None = None,
     measured: str | Path | None = None,
     parts: Sequence[str] | None = None,
@@ -79,7 +74,7 @@ def plan(
         count: inputs, of all parts together.
         gpu: one of `hardware.KINDS`.
         num_gpus: of the cluster; cores for `cpu`.
-        utilisation: part of the peak that is reached, 0..1.
+        utilisation: part of the peak that is reached, 0..1; None: as measured on one card.
         price: dollars an hour of one; None: the table's.
         measured: a finished run's manifest, or its folder.
         parts: replace the recipe's.
@@ -90,10 +85,11 @@ def plan(
     """
     if count < 1 or num_gpus < 1:
         raise UserError(f"plan: count {count}, num_gpus {num_gpus}: expected 1 or more of each")
-    if not 0 < utilisation <= 1 or (price is not None and price <= 0):
+    is_part = utilisation is None or 0 < utilisation <= 1
+    if not is_part or (price is not None and price <= 0):
         raise UserError(
-            f"plan: utilisation {utilisation:g}, price {price}: expected a part of 1, and a price "
-            "above 0 or None"
+            f"plan: utilisation {utilisation}, price {price}: expected a part of 1 or None, and a "
+            "price above 0 or None"
         )
     machine, checked = hardware(gpu), load(recipe, overrides, parts=parts)
     run = None if measured is None else read(Path(measured), checked)
@@ -115,7 +111,7 @@ def _training(
     samples: float,
     gpu: Hardware,
     num_gpus: int,
-    utilisation: float,
+    utilisation: float | None,
     price: float | None,
 ) -> TrainingPlan | str | None:
     config = recipe.editor

@@ -11,6 +11,7 @@ from reasonray.core.sections import PoolConfig
 from reasonray.costs.balance import Need, balance, rate
 from reasonray.costs.hardware import GIB, KINDS, Hardware
 from reasonray.costs.measured import Measured, restricted
+from reasonray.costs.reach import reach
 from reasonray.costs.work import (
     CPU_SECONDS,
     PICTURE,
@@ -154,7 +155,7 @@ def plan_generation(
     count: int,
     gpu: Hardware,
     num_gpus: int,
-    utilisation: float,
+    utilisation: float | None,
     measured: Measured | None,
 ) -> GenerationPlan:
     """Plan the run of a recipe.
@@ -164,7 +165,7 @@ def plan_generation(
         count: inputs.
         gpu: what there is; `cpu` for a cluster without any.
         num_gpus: how many; cores with `cpu`.
-        utilisation: part of the peak that is reached.
+        utilisation: part of the peak that is reached; None: as measured (`reach`).
         measured: an earlier run.
 
     Raises:
@@ -220,7 +221,7 @@ def _stage(
     machine: Hardware,
     count: int,
     shares: Mapping[str, float],
-    utilisation: float,
+    utilisation: float | None,
     measured: Measured | None,
 ) -> StagePlan:
     work = stage_work(name, recipe, pool, machine)
@@ -240,7 +241,7 @@ def _stage(
         at_once = min(recipe.language_model.server.max_concurrency, pool.batch_size)
         device, seconds = 0.0, beside + LATENCY_S / at_once
     else:
-        device = work.seconds(machine, utilisation, pool.num_threads)
+        device = work.seconds(machine, reach(name, machine, utilisation), pool.num_threads)
         if name == "quality":
             # The detector looks at painted pictures only.
             device *= visits("paint", shares)

@@ -57,7 +57,8 @@ GIB = 1024**3
 KINDS = {
     kind.name: kind
     for kind in (
-        # NVIDIA's data sheets: H100 SXM, A100 SXM 80 GB, L4. Prices are assumed.
+        # NVIDIA's data sheets: H200 and H100 SXM, A100 SXM 80 GB, L4. Prices are assumed.
+        Hardware("h200", half=989, single=67, bandwidth=4800, memory=139, price=3.8),
         Hardware("h100", half=989, single=67, bandwidth=3350, memory=79, price=3.0),
         Hardware("a100", half=312, single=19.5, bandwidth=2039, memory=79, price=1.8),
         Hardware("l4", half=121, single=30.3, bandwidth=300, memory=22, price=0.8),

@@ -13,10 +13,12 @@ from rich.table import Table
 from reasonray.core.console import duration
 from reasonray.core.packing import SPARE_CPUS
 from reasonray.costs import Plan
+from reasonray.costs.asking import dollars
 from reasonray.costs.generation import LATENCY_S, GenerationPlan, PoolPlan
 from reasonray.costs.hardware import GIB
+from reasonray.costs.reach import ASSUMED, CARD, MEASURED
 from reasonray.costs.training import DISK_PRICE, INSTRUCTION_TOKENS, TrainingPlan
-from reasonray.costs.work import CALL_S, CAPTION_TOKENS, PICTURE, Work
+from reasonray.costs.work import CAPTION_TOKENS, PICTURE, Work
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -68,12 +70,18 @@ def _text(plan: Plan) -> str:
         rented.append(plan.training.machine)
     at_work = [stage.machine for stage in stages if stage.work.flops]
     asking = [stage for stage in stages if stage.work.is_server and stage.work.tokens]
+    server_tokens = [[stage.rows * n for n in stage.work.tokens or ()] for stage in asking]
     return environment.get_template("plan.txt").render(
         plan=plan,
         rented=list(dict.fromkeys(rented)),
         machines=list(dict.fromkeys([*rented, *at_work])),
-        server_tokens=[[stage.rows * n for n in stage.work.tokens or ()] for stage in asking],
-        CALL_S=CALL_S,
+        server_tokens=server_tokens,
+        server_dollars=dollars(plan.recipe, *map(sum, zip(*server_tokens, strict=True)))
+        if server_tokens
+        else None,
+        ASSUMED=ASSUMED,
+        CARD=CARD,
+        MEASURED=MEASURED,
         CAPTION_TOKENS=CAPTION_TOKENS,
         DISK_PRICE=DISK_PRICE,
         GIB=GIB,

@@ -12,8 +12,8 @@ from reasonray.costs import architectures
 from reasonray.costs.counting import count
 from reasonray.costs.hardware import Hardware
 from reasonray.costs.memory import Memory, memory_plan
+from reasonray.costs.reach import reach
 from reasonray.costs.schedule import Pace, Paces, Schedule, cached_batch, processes, schedule
-from reasonray.costs.work import CALL_S
 from reasonray.editor.connector import Connector
 
 INSTRUCTION_TOKENS = 20
@@ -135,7 +135,7 @@ def plan_training(
     samples: float,
     machine: Hardware,
     number: int | None,
-    utilisation: float,
+    utilisation: float | None,
     price: float,
 ) -> TrainingPlan:
     """Plan a training.
@@ -144,7 +144,7 @@ def plan_training(
         config: a recipe's editor.
         samples: accepted in its dataset.
         machine, number: what there is, and how many; None: what the recipe takes.
-        utilisation: part of the peak that is reached.
+        utilisation: part of the peak that is reached; None: as measured (`reach`).
         price: dollars an hour of one machine.
 
     Raises:
@@ -162,13 +162,15 @@ def plan_training(
     if connector is not None and _compares_encodings(config):
         alignment = 3 * count(lambda: _connect(connector, features), gradients=True).flops
     # Of one process: on less than a GPU they compute in turns.
-    speed = utilisation * (min(spread.num_gpus, 1) if machine.is_gpu else spread.num_threads)
-    trained = machine.peak("float32" if config.precision == "float32" else "bfloat16") * speed
-    frozen = machine.peak(config.mllm.dtype) * speed
+    part = min(spread.num_gpus, 1) if machine.is_gpu else spread.num_threads
+    stepping, reading = (reach(name, machine, utilisation) for name in ("training", "features"))
+    peak = machine.peak("float32" if config.precision == "float32" else "bfloat16")
+    trained = peak * stepping.utilisation * part
+    frozen = machine.peak(config.mllm.dtype) * reading.utilisation * part
     paces = Paces(
-        editing=Pace(flops / trained, passes * CALL_S),
-        alignment=Pace(alignment / trained, 3 * CALL_S),
-        features=Pace(features.flops / frozen, features.calls * CALL_S),
+        editing=Pace(flops / trained, passes * stepping.call_s),
+        alignment=Pace(alignment / trained, 3 * stepping.call_s),
+        features=Pace(features.flops / frozen, features.calls * reading.call_s),
     )
     own = spread.num_workers, spread.feature_actors
     workers, actors = own if number is None else processes(config, machine, number)

@@ -15,10 +15,11 @@ from reasonray.core.errors import UserError
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import ASKING, ModelConfig, PoolConfig
 from reasonray.costs import architectures
+from reasonray.costs.asking import tokens
 from reasonray.costs.counting import Forward, count
 from reasonray.costs.hardware import Hardware
+from reasonray.costs.reach import Reach
 from reasonray.models.painter import MAX_OBJECTS, Painter
-from reasonray.prompts.template import load
 from reasonray.stages import stage_class
 
 PICTURE = (640, 480)
@@ -29,13 +30,6 @@ CAPTION_TOKENS = 12
 
 PHRASE_TOKENS = 12
 """Of the phrases that a picture is searched for, with their full stops."""
-
-CHARACTERS_A_TOKEN = 4
-FIELD_TOKENS = 60
-"""Of the captions and words that are filled into a prompt."""
-
-CALL_S = 0.03
-"""Of Python and kernel launches in one forward pass, however small the model and the batch."""
 
 WORKSPACE_BYTES = 1e9
 """Of CUDA's context and libraries in one process."""
@@ -86,17 +80,17 @@ class Work:
     is_server: bool = False
     unknown: str | None = None
 
-    def seconds(self, machine: Hardware, utilisation: float, threads: int = 1) -> float:
+    def seconds(self, machine: Hardware, reach: Reach, threads: int = 1) -> float:
         """Of a row on a machine that it has to itself.
 
         Args:
             machine: a GPU, or one core.
-            utilisation: part of the peak that is reached.
+            reach: what the model makes of it.
             threads: cores that compute together; no effect on a GPU.
         """
-        computing = self.flops / (machine.peak(self.dtype) * utilisation)
+        computing = self.flops / (machine.peak(self.dtype) * reach.utilisation)
         reading = self.streamed / (machine.bandwidth * 1e9)
-        at_least = self.calls * CALL_S / self.batch
+        at_least = self.calls * reach.call_s / self.batch
         return max((computing + reading) / (1 if machine.is_gpu else threads), at_least)
 
 
@@ -287,9 +281,8 @@ def _painting(config: ModelConfig) -> _Painting:
 
 
 def _ask(name: str, recipe: Recipe, size: int, machine: Hardware) -> Work:
-    section, config = getattr(recipe.stages, name), recipe.language_model
-    prompt, reply = _tokens(name, recipe)
-    reply = min(reply, section.max_tokens)
+    config = recipe.language_model
+    prompt, reply = tokens(name, recipe)
     if config.backend == "openai":
         return Work(model=config.model.name, tokens=(prompt, reply), is_server=True)
     model = architectures.causal_lm(config.model)
@@ -300,18 +293,6 @@ def _ask(name: str, recipe: Recipe, size: int, machine: Hardware) -> Work:
         weights = work.parameters * machine.bytes_of(config.model.dtype)
         work = replace(work, memory=weights + WORKSPACE_BYTES)
     return replace(work, model=config.model.name)
-
-
-def _tokens(name: str, recipe: Recipe) -> tuple[int, int]:
-    """Of a prompt as it stands in `prompts/`, and of a plain reply in its JSON."""
-    candidates = recipe.stages.rewrite.num_candidates
-    template = load(ASKING[name])
-    prompt = len(template.system + template.user) // CHARACTERS_A_TOKEN + FIELD_TOKENS
-    if name == "rewrite":
-        return prompt, 10 + 70 * candidates
-    if name == "select":
-        return prompt + 25 * candidates, 40
-    return prompt, 120
 
 
 def _generation(

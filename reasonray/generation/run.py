@@ -1,7 +1,7 @@
 """`generate`: from a recipe and sources to a finished output, in one call that can be repeated."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reasonray import stages
@@ -23,6 +23,8 @@ from reasonray.generation.report import write_report
 from reasonray.generation.workspace import Work, Workspace
 from reasonray.stages.wiring import check_wiring
 
+Approve = Callable[[Recipe, dict[str, int]], None]
+
 
 def generate(
     recipe: str | Path | Recipe,
@@ -31,6 +33,7 @@ def generate(
     parts: Sequence[str] | None = None,
     limit: int | None = None,
     overrides: Sequence[str] = (),
+    approve: Approve | None = None,
 ) -> Manifest:
     """Make a dataset, or go on with one that was stopped.
 
@@ -41,6 +44,8 @@ def generate(
         parts: replace the recipe's.
         limit: inputs at most, of each source for each part.
         overrides: `a.b=c` settings of the recipe.
+        approve: called with the checked recipe and the rows to do of each part before the first of
+            them is begun; what it raises ends the call, and the plan stays.
 
     Returns:
         What is in the output.
@@ -49,7 +54,7 @@ def generate(
         UserError: the recipe, a source, the output or the cluster does not fit.
         RunError: the run had to stop; the same call goes on from there.
     """
-    manifest = run(load(recipe, overrides, sources, parts, limit), output)
+    manifest = run(load(recipe, overrides, sources, parts, limit), output, approve=approve)
     page = Path(output) / REPORT
     # One that was written while the run went on is older than the manifest.
     if not page.exists() or page.stat().st_mtime < (page.parent / MANIFEST).stat().st_mtime:
@@ -58,7 +63,12 @@ def generate(
 
 
 def run(
-    recipe: Recipe, output: str | Path, *, build: Build = stages.build, plan: Plan | None = None
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    build: Build = stages.build,
+    plan: Plan | None = None,
+    approve: Approve | None = None,
 ) -> Manifest:
     """`generate` with everything checked; other stages and another plan can be handed in.
 
@@ -67,6 +77,7 @@ def run(
         output: a folder.
         build: makes a stage by its name; importable by its name, as processes of Ray call it.
         plan: gives the rows to do; the recipe's sources by default.
+        approve: as in `generate`.
     """
     workspace = Workspace(output)
     if not workspace.folder.exists() and (finished := _finished(recipe, workspace.output)):
@@ -77,14 +88,20 @@ def run(
             if finished := _finished(recipe, workspace.output):
                 workspace.remove()  # left by a run that was killed at its very end
                 return finished
-            return _run(recipe, workspace, build, plan)
+            return _run(recipe, workspace, build, plan, approve)
     except OSError as error:
         if out_of_space(error):
             raise no_space(workspace.output) from error
         raise
 
 
-def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) -> Manifest:
+def _run(
+    recipe: Recipe,
+    workspace: Workspace,
+    build: Build,
+    plan: Plan | None,
+    approve: Approve | None,
+) -> Manifest:
     before = workspace.recipe()
     if before is not None:
         _refuse_another(recipe, before, workspace.output)
@@ -107,6 +124,9 @@ def _run(recipe: Recipe, workspace: Workspace, build: Build, plan: Plan | None) 
         from reasonray.generation import pipeline
 
         parts = planned_parts(workspace)
+        if approve is not None:
+            left = 1 - num_done / num_rows
+            approve(recipe, {part: round(count * left) for part, count in parts.items()})
         needed = stages.needed(recipe, parts)
         names = [name for pool in needed.pools for name in pool.stages]
         check_wiring([stages.stage_class(name) for name in names], parts)

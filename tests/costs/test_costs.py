@@ -69,7 +69,7 @@ def test_each_shipped_recipe_is_planned_to_the_end(
     ("line", "words"),
     [
         ("plan papr", "did you mean paper?"),
-        ("plan paper --gpu foo", "--gpu foo: unknown (valid: h100, a100, l4, cpu)"),
+        ("plan paper --gpu foo", "--gpu foo: unknown (valid: h200, h100, a100, l4, cpu)"),
         ("plan paper --gpu h10", "did you mean h100?"),
         ("plan paper --count 0", "--count"),
         ("plan paper --utilisation 2", "--utilisation"),

@@ -11,9 +11,9 @@ from reasonray.costs import architectures
 from reasonray.costs.counting import count
 from reasonray.costs.hardware import KINDS
 from reasonray.costs.memory import lora_parameters, memory_plan
+from reasonray.costs.reach import MEASURED
 from reasonray.costs.schedule import Pace, processes
 from reasonray.costs.training import Comparison, TrainingPlan, compare, plan_training
-from reasonray.costs.work import CALL_S
 
 pytestmark = pytest.mark.slow
 
@@ -71,9 +71,9 @@ def test_small_micro_batches_and_feature_batches_take_longer() -> None:
         planned(machines={"micro_batch_size": n, "feature_batch_size": n}, condition="text")
         for n in (1, 64)
     )
-    assert small.schedule.step_seconds == pytest.approx(128 * 3 * CALL_S)
+    assert small.schedule.step_seconds == pytest.approx(128 * 3 * MEASURED["training"].call_s)
     # Latents of two pictures and two texts.
-    assert small.feature_hours == pytest.approx(SAMPLES * 4 * CALL_S / 3600)
+    assert small.feature_hours == pytest.approx(SAMPLES * 4 * MEASURED["features"].call_s / 3600)
     assert large.schedule.step_seconds < small.schedule.step_seconds / 10
     assert large.feature_hours < small.feature_hours / 10
     assert default().features.calls == 5
