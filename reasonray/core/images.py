@@ -1,35 +1,56 @@
 """From encoded bytes to RGB pixels and back: the one place that opens pictures.
 
-Whatever the file (rotated by EXIF, CMYK, 16 bits, palette, transparent, animated), what leaves
-`decode` is an upright RGB picture; a box in a record is in its pixels. A file that cannot be
-shown is a `RowError` with the reason.
+Whatever the file (rotated by EXIF, CMYK, 16 bits, palette, transparent, animated, of another colour
+space), what leaves `decode` is an upright sRGB picture without metadata; a box in a record is in
+its pixels. A file that cannot be shown is a `RowError` with the reason.
 """
 
+import contextlib
+import functools
 import io
 import struct
 import threading
 import warnings
+import zlib
+from dataclasses import dataclass
+from importlib import import_module
 
-import numpy as np
 import PIL.Image
 from PIL.Image import Transpose
 
+from reasonray.core.colours import NoRangeError, has_other_colours, is_deep_colour, to_srgb
 from reasonray.core.errors import RowError
 from reasonray.core.record import Image
+from reasonray.core.signatures import kind_of
 
 REJECTS = {
     "unreadable_image": "the file is no picture in a format we read",
     "truncated_image": "the picture's header is good, its data are cut off or damaged",
     "too_many_pixels": "the picture has more pixels than images.max_pixels",
     "too_small": "the picture's shorter side is below images.min_side",
+    "too_long": "the picture's longer side is more than images.max_aspect times its shorter side",
 }
-"""Reasons of the `RowError`s of `decode`."""
+"""Reasons of the `RowError`s of `read`."""
 
 # Only raster formats: Pillow would hand an EPS to Ghostscript.
 _FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF"),
-    *("AVIF", "JPEG2000", "PPM", "TGA"),
+    *("AVIF", "HEIF", "JPEG2000", "PPM", "TGA"),
 )
+
+# What every reader of a dataset opens; the others need a plugin or a new Pillow.
+_COMMON = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA")
+
+# Each registers HEIC with Pillow; the first is what our extra brings.
+_HEIC_PLUGINS = ("pi_heif", "pillow_heif")
+
+_UNREAD = {
+    "HEIC": "HEIC (a phone's), which needs a package: pip install 'reasonray[heic]', or convert "
+    "it first",
+    "AVIF": "AVIF, which this Pillow cannot read: pip install 'pillow>=11.3', or convert it first",
+    "JPEG XL": "JPEG XL, which is not read: convert it first",
+}
+"""What is said of a kind that we know and cannot open; else its header must be damaged."""
 
 # A phone's MPO is a JPEG with more pictures behind it.
 _JPEGS = ("JPEG", "MPO")
@@ -54,33 +75,71 @@ _UPRIGHT = {
 _process_wide = threading.Lock()
 
 
-def decode(
-    image: Image, max_pixels: int | None = None, min_side: int | None = None
-) -> PIL.Image.Image:
-    """Decode to RGB, upright; the first frame; transparency on white.
+@dataclass(frozen=True)
+class Picture:
+    """A file's pixels, and what its bytes are good for.
 
-    Args:
-        image: encoded bytes; its path is named in errors.
-        max_pixels: checked against the header before decoding; None: any, which is for images
-            that the stage `load` has let through.
-        min_side: of the shorter side, pixels; None: any.
+    Attributes:
+        pixels: RGB in sRGB, upright, without metadata.
+        is_jpeg: the file is a JPEG.
+        is_faithful: readers that know of EXIF's orientation and of nothing else see these pixels
+            in the file's own bytes. Not so with another colour space, with grey of more than 8
+            bits, with metadata that Pillow refuses, and where a plugin is needed.
+    """
+
+    pixels: PIL.Image.Image
+    is_jpeg: bool
+    is_faithful: bool
+
+
+def decode(image: Image) -> PIL.Image.Image:
+    """The pixels of an image that the stage `load` has let through, as `read` gives them.
 
     Raises:
         RowError: one of `REJECTS`.
     """
-    name = image["path"] or "image"
+    return read(image).pixels
+
+
+def read(
+    image: Image,
+    max_pixels: int | None = None,
+    min_side: int | None = None,
+    max_aspect: float | None = None,
+) -> Picture:
+    """Decode to RGB, upright, in sRGB; the first frame; transparency on white.
+
+    Args:
+        image: encoded bytes; its path is named in errors.
+        max_pixels: checked against the header before decoding; None: any.
+        min_side: of the shorter side, pixels; None: any.
+        max_aspect: the longer side divided by the shorter; None: any.
+
+    Raises:
+        RowError: one of `REJECTS`.
+    """
+    data, name = image["bytes"], image["path"] or "image"
+
+    def attempt(data: bytes, *, is_whole: bool) -> Picture:
+        opened = _open(data, name)
+        _check_size(opened.size, name, max_pixels, min_side, max_aspect)
+        is_plain = not has_other_colours(opened)
+        return Picture(
+            pixels=_pixels(opened, name),
+            is_jpeg=opened.format in _JPEGS,
+            is_faithful=is_whole and is_plain and opened.format in _COMMON,
+        )
+
     with _process_wide, warnings.catch_warnings():
         # What Pillow warns of (damaged metadata, sizes near its limit) is a RowError or harmless.
         warnings.simplefilter("ignore")
-        opened = _open(image["bytes"], name, max_pixels)
-        width, height = opened.size
-        if max_pixels is not None and width * height > max_pixels:
-            detail = f"{name}: {width}x{height} pixels are more than {max_pixels:,}"
-            raise RowError("too_many_pixels", detail)
-        if min_side is not None and min(width, height) < min_side:
-            detail = f"{name}: {width}x{height} pixels, a side is below {min_side}"
-            raise RowError("too_small", detail)
-        return _pixels(opened, name)
+        try:
+            return attempt(data, is_whole=True)
+        except RowError as error:
+            lean = _without_texts(data)
+            if lean is None or error.reason not in ("unreadable_image", "truncated_image"):
+                raise
+        return attempt(lean, is_whole=False)
 
 
 def encode_png(image: PIL.Image.Image, path: str | None = None) -> Image:
@@ -90,11 +149,25 @@ def encode_png(image: PIL.Image.Image, path: str | None = None) -> Image:
     return {"bytes": buffer.getvalue(), "path": path}
 
 
+def encode_jpeg(image: PIL.Image.Image, path: str | None = None) -> Image:
+    """Encode as JPEG of `JPEG_QUALITY`, all colours kept at full size (4:4:4)."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return {"bytes": buffer.getvalue(), "path": path}
+
+
+def encode_webp(image: PIL.Image.Image, path: str | None = None) -> Image:
+    """Encode without loss as WebP, at most 16383 pixels a side; a third of PNG's time."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "WEBP", lossless=True, quality=0, method=0)
+    return {"bytes": buffer.getvalue(), "path": path}
+
+
 def plain(image: Image, *, jpeg: bool = False) -> bytes:
     """Bytes that every reader shows as `decode` does: RGB, upright, in a common format.
 
     The image's own bytes if they are that already; else (turned by EXIF, transparent, grey, CMYK,
-    16 bits, another format) encoded anew.
+    16 bits, another colour space, another format) encoded anew.
 
     Args:
         image: encoded bytes; its path is named in errors.
@@ -103,39 +176,55 @@ def plain(image: Image, *, jpeg: bool = False) -> bytes:
     Raises:
         RowError: one of `REJECTS`.
     """
-    name = image["path"] or "image"
-    with _process_wide, warnings.catch_warnings():
+    is_plain = False
+    # What others' Pillow refuses outright may still be a picture to `read`.
+    with _process_wide, warnings.catch_warnings(), contextlib.suppress(RowError):
         warnings.simplefilter("ignore")
-        opened = _open(image["bytes"], name, None)
+        opened = _open(image["bytes"], image["path"] or "image")
         is_plain = (
             opened.format in (_JPEGS if jpeg else (*_JPEGS, "PNG"))
             and opened.mode == "RGB"
             and "transparency" not in opened.info
             and _orientation(opened) == 1
+            and not has_other_colours(opened)
         )
     if is_plain:
         return image["bytes"]
-    if not jpeg:
-        return encode_png(decode(image))["bytes"]
-    buffer = io.BytesIO()
-    decode(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()
+    encode = encode_jpeg if jpeg else encode_png
+    return encode(decode(image))["bytes"]
 
 
-def _open(data: bytes, name: str, max_pixels: int | None) -> PIL.Image.Image:
-    """Read the header only."""
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that can be read here."""
     PIL.Image.init()
-    known = [name for name in _FORMATS if name in PIL.Image.OPEN]
-    # Pillow raises above twice its limit, before a decoder allocates anything, and only warns
-    # from one to two times, which leaves that range to the caller.
-    pillow_limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, max_pixels
+    for plugin in _HEIC_PLUGINS:
+        try:
+            import_module(plugin).register_heif_opener()
+            break
+        except ImportError:
+            continue
+    return tuple(name for name in _FORMATS if name in PIL.Image.OPEN)
+
+
+@functools.cache
+def extensions() -> frozenset[str]:
+    """The extensions of pictures, lower case with the dot: of all that can be read here, and of
+    those that people take for pictures and are told about one by one."""
+    readable = formats()
+    ours = (end for end, name in PIL.Image.EXTENSION.items() if name in readable)
+    return frozenset((*ours, ".avif", ".heic", ".heif", ".hif", ".jxl"))
+
+
+def _open(data: bytes, name: str) -> PIL.Image.Image:
+    """Read the header only."""
+    known = formats()
+    # No limit of Pillow's own: the caller has one, and says which. Nothing is decoded here.
+    pillow_limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
     try:
         return PIL.Image.open(io.BytesIO(data), formats=known)
-    except PIL.Image.DecompressionBombError as error:
-        raise RowError("too_many_pixels", f"{name}: {error}") from error
     except PIL.UnidentifiedImageError as error:
-        start = f"it starts with {data[:8]!r}" if data else "it is empty"
-        raise RowError("unreadable_image", f"{name}: not a picture ({start})") from error
+        raise RowError("unreadable_image", f"{name}: {_unidentified(data)}") from error
     except MemoryError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged bytes
@@ -144,18 +233,82 @@ def _open(data: bytes, name: str, max_pixels: int | None) -> PIL.Image.Image:
         PIL.Image.MAX_IMAGE_PIXELS = pillow_limit
 
 
+def _unidentified(data: bytes) -> str:
+    if not data:
+        return "not a picture (it is empty)"
+    kind = kind_of(data)
+    if kind is None:
+        return f"not a picture (it starts with {data[:8]!r})"
+    if kind.startswith(("a ", "an ")):
+        return f"not a picture but {kind}"
+    is_read = kind not in _UNREAD or (kind == "AVIF" and "AVIF" in formats())
+    is_read = is_read or (kind == "HEIC" and "HEIF" in formats())
+    return f"{kind}, its header is damaged" if is_read else _UNREAD[kind]
+
+
+def _check_size(
+    size: tuple[int, int],
+    name: str,
+    max_pixels: int | None,
+    min_side: int | None,
+    max_aspect: float | None,
+) -> None:
+    width, height = size
+    shape = f"{name}: {width}x{height} pixels"
+    if max_pixels is not None and width * height > max_pixels:
+        raise RowError("too_many_pixels", f"{shape} are more than images.max_pixels {max_pixels:,}")
+    if min_side is not None and min(size) < min_side:
+        raise RowError("too_small", f"{shape}, a side is below images.min_side {min_side}")
+    if max_aspect is not None and max(size) > max_aspect * min(size):
+        detail = f"{shape}, {max(size) / min(size):.1f} to 1: images.max_aspect is {max_aspect:g}"
+        raise RowError("too_long", detail)
+
+
+def _without_texts(data: bytes) -> bytes | None:
+    """A PNG without its texts and without a profile that Pillow refuses; None: nothing to omit.
+
+    Pillow refuses the whole picture where a text or a profile has more than 1 MB.
+    """
+    start = 8
+    if kind_of(data) != "PNG":
+        return None
+    pieces = [data[:start]]
+    while start + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[start : start + 8])
+        chunk = data[start : start + 12 + length]
+        if not (kind in (b"tEXt", b"zTXt", b"iTXt") or (kind == b"iCCP" and _is_huge(chunk))):
+            pieces.append(chunk)
+        start += len(chunk)
+    lean = b"".join([*pieces, data[start:]])
+    return lean if len(lean) < len(data) else None
+
+
+def _is_huge(chunk: bytes) -> bool:
+    """Whether the profile of a chunk iCCP is damaged, or has a megabyte or more."""
+    _, _, packed = chunk[8:-4].partition(b"\0")
+    try:
+        return len(zlib.decompressobj().decompress(packed[1:], 1 << 20)) == 1 << 20
+    except zlib.error:
+        return True
+
+
 def _pixels(opened: PIL.Image.Image, name: str) -> PIL.Image.Image:
     """Decode what `_open` gave."""
     try:
+        is_deep = is_deep_colour(opened)
         opened.load()
         # Read after load: some formats keep it behind the pixels, TIFF is turned by Pillow itself.
         method = _UPRIGHT.get(_orientation(opened))
         upright = opened.transpose(method) if method is not None else opened
-        return _to_rgb(upright, name)
-    except (RowError, MemoryError):
+        rgb = to_srgb(upright, is_deep=is_deep)
+    except NoRangeError as error:
+        raise RowError("unreadable_image", f"{name}: {error}") from error
+    except MemoryError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise RowError("truncated_image", f"{name}: {_first_line(error)}") from error
+    rgb.info = {}  # the encoders would write the file's own profile again
+    return rgb
 
 
 def _orientation(image: PIL.Image.Image) -> int:
@@ -163,22 +316,6 @@ def _orientation(image: PIL.Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION, 1))
     except (SyntaxError, ValueError, KeyError, TypeError, OSError, struct.error):
         return 1  # a broken EXIF block says nothing about the picture
-
-
-def _to_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
-    if image.mode == "F":
-        detail = f"{name}: floating-point pixels have no known range"
-        raise RowError("unreadable_image", detail)
-    if image.mode.startswith("I"):
-        # Pillow's own conversion clips 16-bit grey at 255.
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
-        return PIL.Image.fromarray(grey.astype(np.uint8), "L").convert("RGB")
-    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
-        drawn = image.convert("RGBA")
-        white = PIL.Image.new("RGBA", drawn.size, "white")
-        return PIL.Image.alpha_composite(white, drawn).convert("RGB")
-    # A copy, so that the file's buffer and metadata are let go.
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,8 +1,12 @@
 """The single reader of image bytes: follows the paths and URIs that a plan's rows hold.
 
-A path, any fsspec URI, or a cell of a Parquet file; what is far away is read again when it fails.
+A path, any fsspec URI, or a cell of a Parquet file, which holds the picture or says where it lies;
+what is far away is read again when it fails.
 """
 
+import base64
+import binascii
+import contextlib
 import functools
 import re
 import time
@@ -28,12 +32,20 @@ _IN_PARQUET = re.compile(
 
 _CACHES = ("blockcache", "cached", "filecache", "simplecache")
 
+# No picture fits into fewer characters, no path has more, no name in it.
+_MIN_BASE64, _MAX_PATH, _MAX_NAME = 64, 1024, 255
+_DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+
 _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 
+class NoImageError(FileNotFoundError):
+    """A cell of a Parquet file leads to no image; its text says why."""
+
+
 def is_local(uri: str) -> bool:
-    """Whether it is a plain path."""
-    return "://" not in uri
+    """Whether it is a plain path, one with "://" in a file's name too."""
+    return "://" not in uri or uri.startswith(("/", ".", "~"))
 
 
 def file_name(uri: str) -> str | None:
@@ -56,7 +68,7 @@ def read_bytes(uri: str) -> bytes:
         uri: as a reader gave it, made `printable` for the plan.
 
     Raises:
-        FileNotFoundError: nothing is there, or the Parquet cell is null.
+        FileNotFoundError: nothing is there; `NoImageError` where the Parquet cell is to blame.
         OSError: a local file cannot be read.
         pyarrow.ArrowInvalid: a Parquet file is damaged.
         RunError: a remote filesystem failed `NUM_ATTEMPTS` times: outside any row, so the run
@@ -85,10 +97,57 @@ def _read_cell(file: str, group: int, row: int, column: str) -> bytes:
     else:
         cells = persistently(file, lambda: _column(file, group, column))
     cell = cells[row].as_py() if row < len(cells) else None
-    data = cell.get("bytes") if isinstance(cell, dict) else cell
-    if not isinstance(data, bytes):
-        raise FileNotFoundError(f"{file}: row group {group}, row {row}: no bytes in {column}")
-    return data
+    if isinstance(cell, dict):
+        cell = cell.get("bytes") or cell.get("path")
+    if isinstance(cell, bytes) and cell:
+        return cell
+    if isinstance(cell, str) and cell:
+        return _follow(cell, file)
+    raise NoImageError(f"no image in {column}, the cell is empty")
+
+
+def _follow(text: str, file: str) -> bytes:
+    """The image that a cell's text stands for: a path beside the file, base64 or a data URI."""
+    data_uri = _DATA_URI.match(text)
+    if data_uri is not None:
+        content = _base64(text[data_uri.end() :])
+        if content is None:
+            raise NoImageError("the cell holds a data URI that is no base64")
+        return content
+    if "://" in text:
+        raise NoImageError(f"the cell holds a URL, {text[:200]}, and URLs are not followed")
+    content = _read_beside(text, file) if len(text) <= _MAX_PATH else None
+    if content is None and len(text) >= _MIN_BASE64:
+        content = _base64(text)
+    if content is None:
+        raise NoImageError(
+            f"the cell holds only a path, {text[:200]}, and no such file lies beside the Parquet "
+            "file"
+        )
+    return content
+
+
+def _base64(text: str) -> bytes | None:
+    try:
+        # Folded after 76 characters by some, without the padding by others.
+        joined = "".join(text.split())
+        return base64.b64decode(joined + "=" * (-len(joined) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _read_beside(name: str, file: str) -> bytes | None:
+    """The content of a file below the folder of another; None: not there, or not below it."""
+    before, link, after = ("", file, "") if is_local(file) else chain(file)
+    folder = link.rpartition("/")[0]
+    for each in dict.fromkeys((name, name.replace("\\", "/"))):
+        relative = each.removeprefix(f"{folder}/").removeprefix("./")
+        steps = relative.split("/")
+        if relative.startswith("/") or ".." in steps or max(map(len, steps)) > _MAX_NAME:
+            continue
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return read_bytes(f"{before}{folder}/{relative}{after}")
+    return None
 
 
 # Two: the input's and the edited image's column of the row group the run is at.

@@ -47,6 +47,19 @@ class ImagesConfig(Config):
 
     max_pixels: int = Field(50_000_000, gt=0, description="Larger images are rejected unread")
     min_side: int = Field(32, gt=0, description="Pixels; smaller images are rejected")
+    max_aspect: float = Field(
+        10,
+        ge=1,
+        description="Longer side divided by the shorter; longer images are rejected: panoramas "
+        "have up to 8, and beyond 30 Grounding DINO has fewer places than it looks for",
+    )
+    max_side: int | None = Field(
+        1024,
+        gt=0,
+        le=16383,
+        description="Pixels; larger images are made so small when they are loaded, and the record "
+        "holds the small one; null: the record holds the source's own bytes, whatever their size",
+    )
 
 
 class DivergenceConfig(Config):

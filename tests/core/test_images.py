@@ -1,4 +1,5 @@
 import io
+import re
 import struct
 import zlib
 
@@ -7,9 +8,10 @@ import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ImageCms
 
 from reasonray.core.errors import RowError
-from reasonray.core.images import decode, encode_png
+from reasonray.core.images import decode, encode_jpeg, encode_png, encode_webp, plain, read
 from reasonray.core.record import Image
 
 
@@ -32,12 +34,23 @@ def pixel(picture: PIL.Image.Image, x: int, y: int) -> tuple[int, ...]:
     return value
 
 
-def refused(image: Image, **limits: int) -> RowError:
+def refused(image: Image, **limits: float) -> RowError:
     with pytest.raises(RowError) as caught:
-        decode(image, **limits)
+        read(image, **limits)  # type: ignore[arg-type]
     assert image["path"] is not None
     assert image["path"] in caught.value.detail
     return caught.value
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A piece of a PNG."""
+    check = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + check
+
+
+def with_chunk(image: Image, piece: bytes) -> Image:
+    """A PNG with a piece more, after its header."""
+    return {"bytes": image["bytes"][:33] + piece + image["bytes"][33:], "path": image["path"]}
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
@@ -148,36 +161,100 @@ def test_what_is_no_picture_is_unreadable(data: bytes) -> None:
 
 
 def test_a_bomb_is_refused_from_its_header_alone() -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     bomb: Image = {"bytes": data, "path": "bomb.png"}
     assert refused(bomb, max_pixels=2_000_000_000).reason == "too_many_pixels"
-    assert refused(bomb, max_pixels=10_000).reason == "too_many_pixels"
+    refusal = refused(bomb, max_pixels=10_000)
+    assert refusal.reason == "too_many_pixels"
+    assert "60000x60000 pixels are more than images.max_pixels 10,000" in refusal.detail
 
 
 def test_the_limits_are_the_recipe_s() -> None:
     image = encoded(halves(size=(64, 40)), "PNG")
-    assert decode(image, max_pixels=64 * 40, min_side=40).size == (64, 40)
+    assert read(image, max_pixels=64 * 40, min_side=40, max_aspect=1.6).pixels.size == (64, 40)
     assert refused(image, max_pixels=64 * 40 - 1).reason == "too_many_pixels"
     assert refused(image, min_side=41).reason == "too_small"
+    assert refused(image, max_aspect=1.59).reason == "too_long"
 
 
 def test_a_limit_above_pillow_s_own_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
     image = encoded(halves(), "PNG")
-    assert decode(image, max_pixels=64 * 40).size == (64, 40)
+    assert read(image, max_pixels=64 * 40).pixels.size == (64, 40)
     assert decode(image).size == (64, 40)
     assert PIL.Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize(
+    ("head", "fault"),
+    [
+        (
+            b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic",
+            r"HEIC .*pip install 'reasonray.heic.'",
+        ),
+        (b"\xff\x0a" + bytes(90), "JPEG XL, which is not read"),
+        (b"\x00\x00\x00\x0cJXL \x0d\x0a\x87\x0a", "JPEG XL, which is not read"),
+        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "PNG, its header is damaged"),
+        (b"RIFF\x20\x00\x00\x00WEBPVPZZ" + bytes(20), "WebP, its header is damaged"),
+        (b"\xff\xd8\xff" + bytes(8), "JPEG, its header is damaged"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "not a picture but an SVG drawing"),
+        (b"<!doctype html><p>404", "not a picture but a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of git-lfs"),
+        (b"%PDF-1.7", "not a picture but a PDF"),
+        (b"hello, world", r"not a picture \(it starts with b'hello, w'\)"),
+        (b"", r"not a picture \(it is empty\)"),
+    ],
+)
+def test_the_true_fault_is_named(head: bytes, fault: str) -> None:
+    refusal = refused({"bytes": head, "path": "x.jpg"})
+    assert refusal.reason == "unreadable_image"
+    assert re.search(fault, refusal.detail), refusal.detail
+
+
+@pytest.mark.parametrize("kind", ["text", "compressed text", "unicode text", "profile", "both"])
+def test_metadata_that_pillow_refuses_do_not_cost_the_picture(kind: str) -> None:
+    long = b"x" * 3_000_000
+    pieces = {
+        "text": chunk(b"tEXt", b"workflow\0" + long) * 30,  # refused in sum
+        "compressed text": chunk(b"zTXt", b"workflow\0\0" + zlib.compress(long)),
+        "unicode text": chunk(b"iTXt", b"prompt\0\1\0\0\0" + zlib.compress(long)),
+        "profile": chunk(b"iCCP", b"ICC\0\0" + zlib.compress(long)),
+    }
+    pieces["both"] = pieces["profile"] + pieces["compressed text"]
+    image = with_chunk(encoded(halves(), "PNG"), pieces[kind])
+    seen = read(image)
+    assert np.array_equal(np.asarray(seen.pixels), np.asarray(halves()))
+    assert not seen.is_faithful  # others' Pillow refuses it as ours did
+    assert read({"bytes": plain(image), "path": None}).is_faithful
+
+
+def test_texts_behind_the_pixels_are_left_out_too() -> None:
+    image = encoded(halves(), "PNG")
+    late = chunk(b"zTXt", b"note\0\0" + zlib.compress(b"x" * 3_000_000))
+    data = image["bytes"][:-12] + late + image["bytes"][-12:]
+    assert decode({"bytes": data, "path": None}).size == (64, 40)
+
+
+def test_what_is_encoded_carries_nothing_of_the_file() -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for kind in ("JPEG", "PNG", "WEBP"):
+        picture = decode(encoded(halves(), kind, exif=exif.tobytes(), icc_profile=profile))
+        for encode in (encode_jpeg, encode_png, encode_webp):
+            again = PIL.Image.open(io.BytesIO(encode(picture)["bytes"]))
+            assert again.size == (40, 64)
+            assert "icc_profile" not in again.info
+            assert not again.getexif()
 
 
 def test_encoding_is_lossless_and_repeatable() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (33, 47, 3), dtype=np.uint8)
     picture = PIL.Image.fromarray(noise)
     assert np.array_equal(np.asarray(decode(encode_png(picture))), noise)
+    assert np.array_equal(np.asarray(decode(encode_webp(picture))), noise)
+    assert encode_webp(picture, "b.webp") == {**encode_webp(picture), "path": "b.webp"}
     assert encode_png(picture, "b.png") == {**encode_png(picture), "path": "b.png"}
 
 
@@ -189,7 +266,7 @@ def test_damaged_bytes_give_a_picture_or_a_row_error(data: st.DataObject, kind: 
         place = data.draw(st.integers(0, len(damaged) - 1))
         damaged[place] = data.draw(st.integers(0, 255))
     try:
-        picture = decode({"bytes": bytes(damaged), "path": "d"}, max_pixels=10_000_000)
+        picture = read({"bytes": bytes(damaged), "path": "d"}, max_pixels=10_000_000).pixels
     except RowError:
         return
     assert picture.mode == "RGB"

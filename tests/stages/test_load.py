@@ -28,17 +28,137 @@ def row(input_uri: object, edited_uri: object = None) -> Row:
     return {"id": str(input_uri), "part": "I", "input_uri": str(input_uri), "edited_uri": edited}
 
 
-def load(*rows: Row, **limits: int) -> list[Row]:
-    return Load(ImagesConfig(**limits), seed=0)(list(rows))
+def load(*rows: Row, **limits: float | None) -> list[Row]:
+    return Load(ImagesConfig(**limits), seed=0)(list(rows))  # type: ignore[arg-type]
+
+
+def saved(path: Path, size: tuple[int, int], kind: str | None = None, **options: object) -> Path:
+    """A picture with a gradient, red at the left and green at the bottom."""
+    width, height = size
+    red = np.linspace(255, 0, width).astype(np.uint8)[None].repeat(height, 0)
+    green = np.linspace(0, 255, height).astype(np.uint8)[:, None].repeat(width, 1)
+    picture = PIL.Image.fromarray(np.stack([red, green, np.zeros_like(red)], axis=-1))
+    picture.save(path, kind, **options)
+    return path
+
+
+def opened(loaded: Row, name: str = "input_image") -> PIL.Image.Image:
+    image = loaded[name]  # type: ignore[literal-required]
+    assert loaded.get("stage") is None, loaded.get("detail")
+    return PIL.Image.open(io.BytesIO(image["bytes"]))
 
 
 def test_bytes_are_kept_untouched_with_the_file_s_name(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg())
-    (tmp_path / "b.jpg").write_bytes(jpeg((48, 64)))
-    (loaded,) = load(row(tmp_path / "a.jpg", tmp_path / "b.jpg"))
+    saved(tmp_path / "b.png", (64, 48))
+    (loaded,) = load(row(tmp_path / "a.jpg", tmp_path / "b.png"))
     assert loaded.get("stage") is None
     assert loaded["input_image"] == {"bytes": jpeg(), "path": "a.jpg"}
-    assert loaded["edited_image"] == {"bytes": jpeg((48, 64)), "path": "b.jpg"}
+    edited = {"bytes": (tmp_path / "b.png").read_bytes(), "path": "b.png"}
+    assert loaded["edited_image"] == edited
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "name_after", "kind"),
+    [
+        ("a.jpg", {}, "a.jpg", "JPEG"),
+        ("a.png", {}, "a.webp", "WEBP"),
+        ("a.b.tiff", {}, "a.b.webp", "WEBP"),
+        ("a.gif", {}, "a.webp", "WEBP"),
+    ],
+)
+def test_a_large_picture_is_made_smaller(
+    tmp_path: Path, name: str, options: dict[str, object], name_after: str, kind: str
+) -> None:
+    path = saved(tmp_path / name, (300, 151), **options)
+    (loaded,) = load(row(path), max_side=100)
+    small = opened(loaded)
+    assert (small.format, small.size) == (kind, (100, 50))
+    assert loaded["input_image"] is not None
+    assert loaded["input_image"]["path"] == name_after
+    left, right = (np.asarray(small.convert("RGB"))[0, x, 0] for x in (0, 99))
+    assert left > 245
+    assert right < 12
+    (whole,) = load(row(path), max_side=None)
+    assert whole["input_image"] == {"bytes": path.read_bytes(), "path": name}
+    (fits,) = load(row(path), max_side=300)
+    assert fits["input_image"] == whole["input_image"]
+
+
+def test_a_picture_that_exif_turns_is_small_and_upright(tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "a.jpg", (300, 200), exif=exif.tobytes())
+    small = opened(load(row(path), max_side=90)[0])
+    assert small.size == (60, 90)
+    assert not small.getexif()
+    assert np.asarray(small)[0, 30, 0] > 240  # what was left is on top
+    assert PIL.JpegImagePlugin.get_sampling(small) == 0  # 4:4:4
+
+
+def test_a_pair_is_made_smaller_alike(tmp_path: Path) -> None:
+    before = saved(tmp_path / "a.jpg", (300, 200))
+    after = saved(tmp_path / "b.png", (300, 200))
+    (loaded,) = load(row(before, after), max_side=120)
+    assert opened(loaded).size == opened(loaded, "edited_image").size == (120, 80)
+    assert opened(loaded, "edited_image").format == "WEBP"
+
+
+@pytest.mark.parametrize("sizes", [((200, 133), (400, 267)), ((400, 267), (200, 133))])
+@pytest.mark.parametrize("max_side", [None, 1024])
+def test_a_pair_of_two_scales_is_made_of_the_smaller_one(
+    tmp_path: Path, sizes: tuple[tuple[int, int], ...], max_side: int | None
+) -> None:
+    before, after = (saved(tmp_path / f"{n}.png", size) for n, size in enumerate(sizes))
+    (loaded,) = load(row(before, after), max_side=max_side)
+    assert opened(loaded).size == opened(loaded, "edited_image").size == (200, 133)
+
+
+@pytest.mark.parametrize(
+    "sizes", [((200, 100), (100, 200)), ((1024, 858), (1152, 896)), ((64, 64), (64, 66))]
+)
+def test_a_pair_of_two_shapes_is_rejected(
+    tmp_path: Path, sizes: tuple[tuple[int, int], ...]
+) -> None:
+    before, after = (saved(tmp_path / f"{n}.png", size) for n, size in enumerate(sizes))
+    rejected, good = load(row(before, after), row(before, before))
+    assert rejected["reason"] == "different_shapes"
+    shapes = " and ".join(f"{width}x{height}" for width, height in sizes)
+    assert f"{shapes} pixels" in (rejected["detail"] or "")
+    assert good.get("stage") is None
+
+
+def test_a_long_picture_is_rejected_and_nothing_else(tmp_path: Path) -> None:
+    long, panorama = saved(tmp_path / "a.png", (2000, 40)), saved(tmp_path / "b.png", (800, 100))
+    tall = saved(tmp_path / "c.png", (40, 440))
+    rejected = load(row(long), row(panorama), row(tall))
+    assert [each.get("reason") for each in rejected] == ["too_long", None, "too_long"]
+    assert "2000x40 pixels, 50.0 to 1" in (rejected[0]["detail"] or "")
+
+
+def test_a_picture_that_others_would_not_see_so_is_encoded_anew(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 4095, 64).astype(np.uint16)[None].repeat(40, 0)
+    PIL.Image.fromarray(ramp).save(tmp_path / "deep.png")
+    (loaded,) = load(row(tmp_path / "deep.png"))
+    small = opened(loaded)
+    assert (small.format, small.mode) == ("WEBP", "RGB")
+    assert np.asarray(small)[0, -1].tolist() == [255, 255, 255]
+    (own,) = load(row(tmp_path / "deep.png"), max_side=None)
+    assert own["input_image"] is not None
+    assert own["input_image"]["bytes"] == (tmp_path / "deep.png").read_bytes()
+
+
+def test_a_bad_picture_does_not_have_its_batch_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    (tmp_path / "b.jpg").write_bytes(b"no")
+    read, uris = reading.read_bytes, []
+    monkeypatch.setattr(
+        "reasonray.stages.load.read_bytes", lambda uri: uris.append(uri) or read(uri)
+    )
+    load(row(tmp_path / "a.jpg"), row(tmp_path / "b.jpg"), row(tmp_path / "a.jpg"))
+    assert len(uris) == 3
 
 
 def test_what_is_no_pair_has_one_image(tmp_path: Path) -> None:
