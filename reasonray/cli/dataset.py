@@ -47,8 +47,11 @@ def generate(
     manifest = run(recipe, output, sources, parts, limit, settings, ask)
     click.echo(
         f"{manifest.accepted} of {manifest.inputs} inputs became samples, "
-        f"{manifest.rejected} were rejected\n{Path(output) / 'report.html'}"
+        f"{manifest.rejected} were rejected"
     )
+    for warning in manifest.warnings:
+        click.echo(f"warning: {warning}")
+    click.echo(Path(output) / "report.html")
 
 
 @click.command(

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from reasonray.core.commented import first_line, flow
 from reasonray.core.recipe import Recipe
-from reasonray.core.record import DESCRIPTIONS, PLAN_SCHEMA, REJECTED_SCHEMA
+from reasonray.core.record import ACCEPTED_SCHEMA, DESCRIPTIONS, PLAN_SCHEMA, REJECTED_SCHEMA
 from reasonray.stages import STAGES, stage_class
 
 
@@ -81,7 +81,8 @@ def _fields(schema: pa.Schema) -> str:
 
 
 def _writers(field: str) -> str:
-    names = ["the plan"] if field in PLAN_SCHEMA.names else []
+    rejection = set(REJECTED_SCHEMA.names).difference(ACCEPTED_SCHEMA.names)
+    names = ["the plan"] if field in PLAN_SCHEMA.names and field not in rejection else []
     for name in STAGES:
         written = stage_class(name).writes
         if field in written or any(each.startswith(f"{field}.") for each in written):

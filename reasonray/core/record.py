@@ -199,9 +199,11 @@ PLAN_SCHEMA = pa.schema(
         ("edited_caption", pa.string()),
         ("direct_instruction", pa.string()),
         ("license", pa.string()),
+        *_REJECTION,
     ]
 )
-"""One light row for each thing to do, written before any work starts."""
+"""One light row for each thing to do, written before any work starts; rejected already where the
+source itself shows that there is nothing to load."""
 
 WORKING_SCHEMA = pa.schema([*_KEYS, *_PLAN, *_SAMPLE, *_WORK, *_REJECTION])
 """What travels between the pools."""

@@ -78,6 +78,9 @@ class Manifest(BaseModel):
     seconds: float
     """Wall time, summed over the runs that made the output."""
     stages: dict[str, StageTiming]
+    warnings: list[str] = []
+    """What the user was told of the inputs: what was passed over and how much, models that do not
+    know such pictures."""
     recipe: dict[str, Any]
 
 
@@ -167,6 +170,7 @@ def make_manifest(
     threshold: float | None,
     seconds: float,
     timings: dict[str, StageTiming],
+    warnings: Sequence[str] = (),
 ) -> Manifest:
     """The manifest of rows that were published."""
     rejections: dict[str, dict[str, int]] = {}
@@ -193,5 +197,6 @@ def make_manifest(
         divergence_threshold=threshold,
         seconds=round(seconds, 3),
         stages=timings,
+        warnings=list(warnings),
         recipe=recipe.model_dump(mode="json"),
     )

@@ -1,7 +1,7 @@
 """The plan of a run: one light row for each thing to do, written before any work starts."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,20 +13,30 @@ from reasonray.core.errors import UserError
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import PLAN_SCHEMA, Row, to_table
 from reasonray.core.writing import publish, write_file
+from reasonray.generation.notices import tiny_models, write_notices
 from reasonray.generation.workspace import Workspace
 
-Plan = Callable[[Recipe, Path], Iterator[Row]]
-"""Gives the rows to do; the path is a folder that stays until the run is finished."""
+Plan = Callable[[Recipe, Path, list[str]], Iterator[Row]]
+"""Gives the rows to do; the path is a folder that stays until the run is finished, the list gets a
+sentence about each kind of input that is passed over."""
 
 _FILE_ROWS = 50_000
 _CHUNK_ROWS = 1_000
 
 
-def write_plan(workspace: Workspace, recipe: Recipe, rows: Iterable[Row]) -> int:
+def write_plan(
+    workspace: Workspace, recipe: Recipe, rows: Iterable[Row], notices: Sequence[str] = ()
+) -> int:
     """Write the rows to do, and the recipe; gives their number.
 
     The parts are interleaved, so that all pools have work from the start; within a part
     rows stand by id.
+
+    Args:
+        workspace: of the output.
+        recipe: as run.
+        rows: to do.
+        notices: what `rows` has to say, complete once they are read; kept with the plan.
 
     Raises:
         UserError: no rows, or two of one id.
@@ -46,6 +56,7 @@ def write_plan(workspace: Workspace, recipe: Recipe, rows: Iterable[Row]) -> int
             folder / f"{index:05}.parquet",
             row_group_size=_CHUNK_ROWS,
         )
+    write_notices(workspace, [*tiny_models(recipe, set(table["part"].to_pylist())), *notices])
     content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     write_file(workspace.folder / "recipe.yaml", content)
     publish(folder, workspace.plan_folder)

@@ -15,6 +15,7 @@ from reasonray.dataset.card import write_card
 from reasonray.dataset.manifest import MANIFEST, Manifest, make_manifest, read_manifest
 from reasonray.dataset.report.page import REPORT
 from reasonray.generation.counts import read_timings
+from reasonray.generation.notices import read_notices
 from reasonray.generation.plan import Plan, planned_ids, planned_parts, write_plan
 from reasonray.generation.pool import Build
 from reasonray.generation.progress import Progress
@@ -112,7 +113,10 @@ def _run(
             plan = plan_sources
         sources_folder = workspace.folder / "sources"
         sources_folder.mkdir(exist_ok=True)
-        write_plan(workspace, recipe, plan(recipe, sources_folder))
+        notices: list[str] = []
+        write_plan(workspace, recipe, plan(recipe, sources_folder, notices), notices)
+        for notice in read_notices(workspace):
+            say(f"warning: {notice}")
     work = workspace.open_work()
     num_rows, num_done = len(planned_ids(workspace)), work.num_committed()
     if num_done:
@@ -146,7 +150,14 @@ def _run(
 def _publish(recipe: Recipe, workspace: Workspace, work: Work, threshold: float | None) -> Manifest:
     summary = write_shards(workspace, work, recipe.output)
     timings, seconds = read_timings(workspace.folder / "progress")
-    manifest = make_manifest(recipe, summary, threshold=threshold, seconds=seconds, timings=timings)
+    manifest = make_manifest(
+        recipe,
+        summary,
+        threshold=threshold,
+        seconds=seconds,
+        timings=timings,
+        warnings=read_notices(workspace),
+    )
     write_card(workspace.output, manifest, summary.licenses)
     write_file(workspace.output / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     workspace.remove()

@@ -4,6 +4,7 @@
     recipe.yaml             the recipe as run, with sources and parts; another one is refused
     sources/                what sources write for themselves (the mini world's pictures)
     plan/*.parquet          one light row for each thing to do
+    notices.json            what the user was told of the inputs before the start
     divergence.json         the rank form's threshold, once found
     measuring/              counts of the pass that finds it
     work-<n>/rows/          finished rows, in `status=accepted` and `status=rejected`
@@ -51,6 +52,11 @@ class Workspace:
     def plan_folder(self) -> Path:
         """Where the plan's Parquet files lie, once written."""
         return self.folder / "plan"
+
+    @property
+    def notices_file(self) -> Path:
+        """Where `generation.notices` keeps its sentences."""
+        return self.folder / "notices.json"
 
     @property
     def attempts_folder(self) -> Path:

@@ -1,8 +1,8 @@
 """Sources: one reader for each on-disk format, and the plan that is made of them.
 
-A reader is a module with `PARTS` (which parts it can feed) and `read(source)`, a generator of
-`Item`s. `plan` spreads the items over parts and variations; no image is opened before the stage
-`load`, which reads it through `core.reading`.
+A reader is a module with `PARTS` (which parts it can feed) and `read(source, notices)`, a generator
+of `Item`s that notes what it passes over. `plan` spreads the items over parts and variations; no
+image is opened before the stage `load`, which reads it through `core.reading`.
 """
 
 import hashlib
@@ -21,7 +21,9 @@ from reasonray.sources.mini.source import make as make_mini_world
 
 __all__ = ["FORMATS", "Item", "plan"]
 
-FORMATS: dict[str, tuple[Callable[[SourceConfig], Iterator[Item]], tuple[Part, ...]]] = {
+Read = Callable[[SourceConfig, list[str]], Iterator[Item]]
+
+FORMATS: dict[str, tuple[Read, tuple[Part, ...]]] = {
     "instructpix2pix": (instructpix2pix.read, instructpix2pix.PARTS),
     "instructpix2pix-parquet": (instructpix2pix_parquet.read, instructpix2pix_parquet.PARTS),
     "v3det": (v3det.read, v3det.PARTS),
@@ -30,12 +32,13 @@ FORMATS: dict[str, tuple[Callable[[SourceConfig], Iterator[Item]], tuple[Part, .
 """format -> its reader and the parts it feeds; `mini` is made of two of them."""
 
 
-def plan(recipe: Recipe, workdir: Path) -> Iterator[Row]:
+def plan(recipe: Recipe, workdir: Path, notices: list[str]) -> Iterator[Row]:
     """One light row (`record.PLAN_SCHEMA`) for each thing to do, in an order that never changes.
 
     Args:
         recipe: its sources, parts, variations and limit count.
         workdir: a local folder where a mini world is drawn.
+        notices: gets a sentence, with a count, about each kind of thing that is passed over.
 
     Raises:
         UserError: no source, a source that is not what it is said to be, an id that occurs
@@ -49,7 +52,7 @@ def plan(recipe: Recipe, workdir: Path) -> Iterator[Row]:
         parts = [part for part in served if part in recipe.parts]
         if not parts:
             continue
-        items = map(_printable, _permitted(read(source), source))
+        items = map(_printable, _permitted(read(source, notices), source))
         for item in _unique(islice(items, recipe.limit), name):
             for row in _rows(item, name, source, parts, recipe.variations):
                 num_rows += 1
@@ -84,6 +87,9 @@ def _rows(
                 "edited_caption": item.edited_caption if pair else None,
                 "direct_instruction": item.direct_instruction if pair else None,
                 "license": item.license or source.license,
+                "stage": "load" if item.reason else None,
+                "reason": item.reason,
+                "detail": item.detail,
             }
 
 

@@ -100,13 +100,13 @@ class Folder:
         for folder in folders:
             yield from self.walk(folder)
 
-    def read(self, name: str) -> bytes:
-        """The content of a file.
+    def read(self, name: str, num_bytes: int | None = None) -> bytes:
+        """The content of a file, or its first bytes.
 
         Raises:
             FileNotFoundError: it is not there.
         """
-        content: bytes = self.filesystem.cat_file(self.path(name))
+        content: bytes = self.filesystem.cat_file(self.path(name), end=num_bytes)
         return content
 
     def read_json(self, name: str) -> Any:
@@ -136,9 +136,12 @@ def parse_json(content: bytes, name: str, first_line: int = 1) -> Any:
         return json.loads(content)
     except json.JSONDecodeError as error:
         place = f"line {first_line + error.lineno - 1}, column {error.colno}"
-        raise UserError(f"{name}: {place}: not JSON ({error.msg})") from error
+        problem = error.msg if content.strip() else "it is empty"
+        raise UserError(f"{name}: {place}: not JSON ({problem})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: byte {error.start}: not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:  # a number, or brackets, without end
+        raise UserError(f"{name}: not JSON that can be read ({error})") from error
 
 
 def summary(folder: Folder) -> str:

@@ -1,8 +1,9 @@
 """InstructPix2Pix as the Hugging Face hub holds it: Parquet files with the images inside.
 
 Columns `original_image, edit_prompt, edited_image` and, where known, `original_prompt` and
-`edited_prompt`; images as `struct<bytes, path>` or plain binary. Only the text is read here, a
-row group at a time; an image is found again by its row group, row and column.
+`edited_prompt`; images as `struct<bytes, path>`, plain binary, or a text: a path beside the file,
+base64 or a data URI. Only the prompts are read here, a row group at a time; an image is found again
+by its row group, row and column.
 """
 
 from collections.abc import Iterator
@@ -23,16 +24,18 @@ _REQUIRED = (*_IMAGES, "edit_prompt")
 _TEXTS = ("edit_prompt", "original_prompt", "edited_prompt")
 
 
-def read(source: SourceConfig) -> Iterator[Item]:
+def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:  # noqa: ARG001  as all readers
     """Every row of every file below, in the order of the file names; ids are `<file>/<row>`.
 
     Rows are padded with zeros: the plan goes by id, and so through one row group after another.
 
     Args:
         source: its path is a folder, or one .parquet file.
+        notices: nothing is passed over here.
 
     Raises:
-        UserError: there is no Parquet file, or one is damaged or lacks a column.
+        UserError: there is no Parquet file, or one is damaged, lacks a column or has one of
+            another type.
     """
     if source.path.endswith(".parquet"):
         parent, _, name = source.path.rpartition("/")
@@ -51,6 +54,49 @@ def read(source: SourceConfig) -> Iterator[Item]:
         )
 
 
+def _check_types(schema: pa.Schema, uri: str) -> None:
+    for name in (*_IMAGES, *_TEXTS):
+        if name not in schema.names:
+            continue
+        kind = schema.field(name).type
+        if name in _TEXTS and not _is_text(kind):
+            raise UserError(f"{uri}: column {name} holds {kind}, expected string")
+        if name in _IMAGES and not _is_image(kind):
+            raise UserError(
+                f"{uri}: column {name} holds {kind}, expected images: struct<bytes: binary, path: "
+                "string>, binary, or string with a path or base64"
+            )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        members = {field.name: field.type for field in kind}
+        fitting = {"bytes": _is_binary, "path": _is_text}
+        return any(name in members and fits(members[name]) for name, fits in fitting.items())
+    return _is_binary(kind) or _is_text(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_null(kind)
+    )
+
+
 def _rows(folder: Folder, name: str) -> Iterator[Item]:
     uri = folder.uri(name)
     try:
@@ -62,6 +108,7 @@ def _rows(folder: Folder, name: str) -> Iterator[Item]:
                 raise UserError(
                     f"{uri}: no column {', '.join(missing)} (it has {', '.join(present)})"
                 )
+            _check_types(file.schema_arrow, uri)
             texts = [column for column in _TEXTS if column in present]
             digits = len(str(file.metadata.num_rows - 1))
             first = 0

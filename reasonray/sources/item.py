@@ -13,6 +13,8 @@ class Item:
         edited_uri: likewise; None for what is no pair.
         input_caption, edited_caption, direct_instruction: as the source has them.
         license: as the source states it for this image.
+        reason, detail: of a rejection by the stage `load`, where the source already shows that
+            there is nothing to load; the row is in the plan all the same, and is counted.
     """
 
     source_id: str
@@ -22,3 +24,5 @@ class Item:
     edited_caption: str | None = None
     direct_instruction: str | None = None
     license: str | None = None
+    reason: str | None = None
+    detail: str | None = None

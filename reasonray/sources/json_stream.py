@@ -30,7 +30,7 @@ def stream_array(file: IO[str], key: str, name: str) -> Iterator[Any]:
 
     Args:
         file: text, at its beginning.
-        key: of the top-level object; nothing is yielded where it is absent.
+        key: of the top-level object; nothing is yielded where it is absent or null.
         name: of the file, for messages.
 
     Raises:
@@ -46,7 +46,7 @@ def stream_array(file: IO[str], key: str, name: str) -> Iterator[Any]:
             text.fail("expected a key in quotes")
         text.expect(":")
         if member == key:
-            yield from _elements(text)
+            yield from _elements(text, key)
             return
         text.skip()
         if not text.accept(","):
@@ -54,8 +54,11 @@ def stream_array(file: IO[str], key: str, name: str) -> Iterator[Any]:
             return
 
 
-def _elements(text: "_Text") -> Iterator[Any]:
-    text.expect("[")
+def _elements(text: "_Text", key: str) -> Iterator[Any]:
+    if text.accept("n"):  # null, the one value that begins so
+        return
+    if not text.accept("["):
+        text.fail(f"expected a list under {key}")
     if text.accept("]"):
         return
     while True:

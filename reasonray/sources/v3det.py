@@ -7,24 +7,33 @@ Only the image list (and the licences, where the file has them) is used: Part II
 grounds each photo itself. The file may be far larger than memory; partial copies are welcome.
 """
 
+import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, cast
 
 from reasonray.core.errors import UserError
+from reasonray.core.reading import protocols
 from reasonray.core.record import Part
 from reasonray.core.sections import SourceConfig
 from reasonray.sources.files import Folder, summary
 from reasonray.sources.item import Item
 from reasonray.sources.json_stream import stream_array
+from reasonray.sources.names import Names, is_url, slashed
 
 PARTS: tuple[Part, ...] = ("III",)
 SPLITS = ("train", "val", "test")
 
 
-def read(source: SourceConfig) -> Iterator[Item]:
-    """Every image of the split, in the file's order; ids are COCO's image ids.
+def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:
+    """Every image of the split, in the file's order; ids are COCO's image ids, else file names.
+
+    Args:
+        source: its path is a folder.
+        notices: gets a sentence each, with a count, about file names that are URLs and licences
+            that are none.
 
     Raises:
         UserError: the folder is no V3Det, or its annotation file is malformed.
@@ -35,22 +44,38 @@ def read(source: SourceConfig) -> Iterator[Item]:
     annotations = _annotation_file(folder, source)
     uri = folder.uri(annotations)
     with _text(folder, annotations) as file:
-        licenses = {
-            entry.get("id"): entry.get("name") or entry.get("url")
-            for entry in stream_array(file, "licenses", uri)
-            if isinstance(entry, dict)
-        }
+        licenses = _licenses(stream_array(file, "licenses", uri))
     num_images = 0
+    urls: list[str] = []
+    unlicensed: list[str] = []
+    find = _Finder(folder)
     with _text(folder, annotations) as file:
         for image in stream_array(file, "images", uri):
             if not isinstance(image, dict) or not isinstance(image.get("file_name"), str):
                 raise UserError(f"{uri}: images[{num_images}]: expected an object with file_name")
             num_images += 1
-            yield Item(
-                source_id=str(image.get("id", image["file_name"])),
-                input_uri=folder.uri(image["file_name"]),
-                license=_license(image.get("license"), licenses),
-            )
+            name = image["file_name"]
+            number = image.get("id")
+            source_id = name if number is None or number == "" else str(number)
+            terms = _license(image.get("license"), licenses)
+            if terms is None and image.get("license") not in (None, ""):
+                unlicensed.append(source_id)
+            if is_url(name):
+                urls.append(name)
+                problem = f"{uri}: image {source_id}: {name} is a URL, and URLs are not followed"
+                yield Item(source_id, name, license=terms, reason="missing_image", detail=problem)
+            else:
+                yield Item(source_id, folder.uri(find(name)), license=terms)
+    if urls:
+        notices.append(
+            f"{uri}: {len(urls)} file names are URLs, which are not followed: download them first "
+            f"(the first: {urls[0]})"
+        )
+    if unlicensed:
+        notices.append(
+            f"{uri}: {len(unlicensed)} images have a license that is neither a text nor the id of "
+            f"one in its list (the first: image {unlicensed[0]}); theirs is taken for not stated"
+        )
     if not num_images:
         raise UserError(f"{uri}: no images in it; expected COCO's keys images, annotations, …")
 
@@ -76,6 +101,51 @@ def _text(folder: Folder, name: str) -> Iterator[IO[str]]:
         yield io.TextIOWrapper(cast(IO[bytes], opened), encoding="utf-8-sig")
 
 
-def _license(key: object, licenses: dict[Any, str | None]) -> str | None:
+class _Finder:
+    """Finds the file that a name in the annotations means, where the copy spells it otherwise.
+
+    Far away only what has "\\" or letters that can be composed is looked for: each folder costs
+    a request.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._is_near = "file" in protocols(folder.filesystem)
+        self._files = functools.lru_cache(maxsize=64)(self._list)
+
+    def __call__(self, name: str) -> str:
+        is_plain = name.isascii() and "\\" not in name
+        if is_plain and (not self._is_near or Path(self._folder.path(name)).exists()):
+            return name
+        parent = slashed(name).rpartition("/")[0]
+        # An archive made on Windows may have been unpacked into names with "\\" in them.
+        return self._files(parent).find(name) or self._files("").find(name) or slashed(name)
+
+    def _list(self, parent: str) -> Names:
+        try:
+            return Names(self._folder.list(parent)[1])
+        except (FileNotFoundError, NotADirectoryError):
+            return Names(())
+
+
+def _licenses(entries: Iterable[Any]) -> dict[str, str]:
+    """COCO's list by id, as text: a file that was written by hand may have "1" for 1."""
+    licenses = {}
+    for entry in entries:
+        if isinstance(entry, dict) and _is_key(entry.get("id")):
+            names = (entry.get("name"), entry.get("url"))
+            text = next((name for name in names if isinstance(name, str) and name), None)
+            if text is not None:
+                licenses[str(entry["id"])] = text
+    return licenses
+
+
+def _license(key: object, licenses: dict[str, str]) -> str | None:
     """COCO's images refer to the list of licences by id; some files hold the text itself."""
-    return licenses.get(key) or (key if isinstance(key, str) and key else None)
+    if not _is_key(key):
+        return None
+    return licenses.get(str(key)) or (key if isinstance(key, str) and key else None)
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, int | str) and not isinstance(key, bool)

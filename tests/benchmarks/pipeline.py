@@ -22,7 +22,7 @@ from reasonray.stages.divergence import rank_threshold
 
 def plain(recipe: Recipe, folder: Path) -> tuple[int, int, float]:
     """Rows, accepted ones and seconds of the loop, after loading."""
-    rows = list(sources.plan(recipe, folder))
+    rows = list(sources.plan(recipe, folder, []))
     names = [(name, pool.batch_size) for pool in recipe.pools for name in pool.stages]
     threads = {pool.num_threads for pool in recipe.pools}
     torch.set_num_threads(max(threads))

@@ -45,7 +45,8 @@ class Ran:
         self.recipe, self.output = load(recipe, overrides, sources, parts, limit), output
         if self.error:
             raise self.error
-        return type("Manifest", (), {"inputs": 3, "accepted": 2, "rejected": 1})
+        counts = {"inputs": 3, "accepted": 2, "rejected": 1, "warnings": ["2 files"]}
+        return type("Manifest", (), counts)
 
 
 @pytest.fixture
@@ -101,7 +102,11 @@ def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str])
     assert ran.recipe.parts == ["II", "III"]
     assert (ran.recipe.limit, ran.recipe.seed, ran.output) == (5, 4, "out")
     said = capsys.readouterr().out.splitlines()
-    assert said == ["2 of 3 inputs became samples, 1 were rejected", "out/report.html"]
+    assert said == [
+        "2 of 3 inputs became samples, 1 were rejected",
+        "warning: 2 files",
+        "out/report.html",
+    ]
 
 
 @pytest.mark.parametrize(

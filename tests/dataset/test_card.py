@@ -5,6 +5,8 @@ import yaml
 from toy_outputs import published
 
 from reasonray.core.record import ACCEPTED_SCHEMA
+from reasonray.dataset.card import write_card
+from reasonray.dataset.manifest import complete_manifest
 
 
 def test_the_card_describes_every_field(tmp_path: Path) -> None:
@@ -15,6 +17,16 @@ def test_the_card_describes_every_field(tmp_path: Path) -> None:
     for name in ACCEPTED_SCHEMA.names:
         assert f"- `{name}`: " in card
     assert "CC0-1.0: 16 samples" in card
+    assert "Warning" not in card
+
+
+def test_the_card_has_what_the_user_was_warned_of(tmp_path: Path) -> None:
+    published(tmp_path / "out")
+    manifest = complete_manifest(tmp_path / "out")
+    warned = manifest.model_copy(update={"warnings": ["2 files are passed over", "one more"]})
+    write_card(tmp_path / "out", warned, {})
+    card = (tmp_path / "out/README.md").read_text()
+    assert "\n> Warning: 2 files are passed over.\n\n> Warning: one more.\n" in card
 
 
 @pytest.mark.filterwarnings("default")  # of datasets and what it imports

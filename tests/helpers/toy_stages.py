@@ -8,7 +8,7 @@ caption `poison` makes the process exit in `paint` (of Part I in `load`), `wrong
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +161,7 @@ class Plan:
     captions: tuple[tuple[int, str], ...] = ()
     captioned: Part = "II"
 
-    def __call__(self, recipe: Recipe, folder: Path) -> Iterator[Row]:
+    def __call__(self, recipe: Recipe, folder: Path, notices: Sequence[str] = ()) -> Iterator[Row]:
         parts: list[Part] = recipe.parts
         for part in parts:
             for number in range(self.num_rows):

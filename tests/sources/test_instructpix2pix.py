@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import fsspec
@@ -19,7 +20,7 @@ def prompt(folder: Path, content: object, seeds: list[str]) -> None:
 
 
 def items(folder: Path | str) -> list[Item]:
-    return list(read(SourceConfig(format="instructpix2pix", path=str(folder))))
+    return list(read(SourceConfig(format="instructpix2pix", path=str(folder)), []))
 
 
 COMPLETE = {"caption": "a bee", "edit": "make it honey", "output": "some honey"}
@@ -82,20 +83,77 @@ def test_more_prompts_than_are_looked_into_at_once_keep_their_order(tmp_path: Pa
     ("name", "text", "message"),
     [
         ("prompt.json", '{"edit": \n "x', "prompt.json: line 2, column 2"),
+        ("prompt.json", "", "prompt.json: line 1, column 1: not JSON .it is empty"),
         ("prompt.json", "[]", "expected an object with edit"),
+        (
+            "prompt.json",
+            '{"instruction": "x"}',
+            "expected .* edit, output, input .it has instruction",
+        ),
+        ("prompt.json", '{"edit": ["x", "y"]}', "edit is no text: .'x', 'y'."),
+        ("prompt.json", b'{"edit": "\xff"}', "byte 10: not UTF-8"),
+        ("prompt.json", "[" * 100_000, "prompt.json: not JSON that can be read"),
+        ("prompt.json", None, "prompt.json: there is no such file"),
         ("metadata.jsonl", '{"seed": 1}\n{"seed"}', "metadata.jsonl: line 2, column"),
         ("metadata.jsonl", '{"sed": 1}', "line 1: expected an object with seed"),
-        ("../seeds.json", '{"a": 1}', "seeds.json: expected"),
-        ("prompt.json", b'{"edit": "\xff"}', "byte 10: not UTF-8"),
     ],
 )
-def test_a_malformed_file_is_named_with_its_place(
-    tmp_path: Path, name: str, text: str | bytes, message: str
+def test_a_damaged_prompt_costs_its_own_rows(
+    tmp_path: Path, name: str, text: str | bytes | None, message: str
 ) -> None:
-    prompt(tmp_path / "0", COMPLETE, ["1"])
-    (tmp_path / "0" / name).write_bytes(text.encode() if isinstance(text, str) else text)
-    with pytest.raises(UserError, match=message):
+    prompt(tmp_path / "0", COMPLETE, ["1", "2"])
+    prompt(tmp_path / "1", COMPLETE, ["3"])
+    if text is None:
+        (tmp_path / "0" / name).unlink()
+    else:
+        (tmp_path / "0" / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    *damaged, good = items(tmp_path)
+    assert [item.source_id for item in damaged] == ["0/1", "0/2"]
+    for item in damaged:
+        assert item.reason == "bad_annotation"
+        assert re.search(message, item.detail or ""), item.detail
+    assert good.reason is None
+    assert good.direct_instruction == "make it honey"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", '{"a": 1}', '[["a", "12"]]', '[["a", null]]', '["a", "b"]', '[["a", ["1"], 2]]', "3"],
+)
+def test_a_malformed_list_of_seeds_is_the_user_s_mistake(tmp_path: Path, text: str) -> None:
+    prompt(tmp_path / "a", COMPLETE, ["1"])
+    (tmp_path / "seeds.json").write_text(text)
+    with pytest.raises(UserError, match=r"seeds\.json: (expected|line 1)"):
         items(tmp_path)
+
+
+def test_a_prompt_or_seed_that_is_listed_twice_is_read_once(tmp_path: Path) -> None:
+    prompt(tmp_path / "shard-00/a", COMPLETE, ["1", "2"])
+    (tmp_path / "seeds.json").write_text('[["shard-00\\\\a", ["1", 1]], ["a", ["2"]]]')
+    assert [item.source_id for item in items(tmp_path)] == ["a/1", "a/2"]
+
+
+def test_images_may_be_of_other_formats(tmp_path: Path) -> None:
+    prompt(tmp_path / "0", COMPLETE, [])
+    for name in ("1_0.png", "1_1.webp", "2_0.JPG", "2_1.jpeg", "2_1.png", "3_0.jpg", "x_0.txt"):
+        (tmp_path / "0" / name).write_bytes(name.encode())
+    listed = items(tmp_path)
+    assert [item.source_id for item in listed] == ["0/1", "0/2", "0/3"]
+    names = [(Path(item.input_uri).name, Path(item.edited_uri or "").name) for item in listed]
+    assert names == [("1_0.png", "1_1.webp"), ("2_0.JPG", "2_1.jpeg"), ("3_0.jpg", "3_1.jpg")]
+
+
+def test_folders_that_are_passed_over_are_counted(tmp_path: Path) -> None:
+    prompt(tmp_path / "0", COMPLETE, ["1"])
+    for folder in ("thumbs", "more"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.jpg").write_bytes(b"")
+    notices: list[str] = []
+    source = SourceConfig(format="instructpix2pix", path=str(tmp_path))
+    assert len(list(read(source, notices))) == 1
+    [notice] = notices
+    assert "2 folders with images and without prompt.json are passed over" in notice
+    assert "the first: more" in notice
 
 
 def test_a_wrong_folder_says_what_was_expected_and_found(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def write(path: Path, count: int, *, first: int = 0, row_group_size: int = 3) ->
 
 
 def items(path: Path) -> list[Item]:
-    return list(read(SourceConfig(format="instructpix2pix-parquet", path=str(path))))
+    return list(read(SourceConfig(format="instructpix2pix-parquet", path=str(path)), []))
 
 
 def test_every_cell_is_found_again_across_files_and_row_groups(tmp_path: Path) -> None:
@@ -90,3 +90,45 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"a.parquet: cannot be read as Parquet"):
         items(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "kind"),
+    [
+        ("edit_prompt", [["x"]], "list<.*string>, expected string"),
+        ("edit_prompt", [3], "int64, expected string"),
+        ("original_prompt", [{"text": "x"}], "struct<text: string>, expected string"),
+        ("edited_image", [[1, 2, 3]], "list<.*int64>, expected images"),
+        ("edited_image", [[{"bytes": b"1"}]], "list<.*>, expected images"),
+        ("original_image", [3.5], "double, expected images"),
+        ("original_image", [{"array": [1]}], "struct<array: list<.*>>, expected images"),
+        ("original_image", [{"bytes": "text"}], "struct<bytes: string>, expected images"),
+    ],
+)
+def test_a_column_of_another_type_is_said_before_the_start(
+    tmp_path: Path, column: str, cells: list[object], kind: str
+) -> None:
+    table = {"original_image": [b"1"], "edited_image": [b"2"], "edit_prompt": ["x"]}
+    pq.write_table(pa.table({**table, column: cells}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=f"a.parquet: column {column} holds {kind}"):
+        items(tmp_path)
+
+
+def test_texts_may_be_of_any_string_type_and_images_be_paths(tmp_path: Path) -> None:
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "imgs/a.jpg").write_bytes(b"1")
+    table = {
+        "original_image": ["imgs/a.jpg"],
+        "edited_image": [{"path": "imgs/a.jpg"}],
+        "edit_prompt": pa.array(["x"]).dictionary_encode(),
+        "original_prompt": pa.array(["before"], pa.large_string()),
+        "edited_prompt": pa.nulls(1),
+    }
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    (item,) = items(tmp_path)
+    assert (item.direct_instruction, item.input_caption, item.edited_caption) == (
+        "x",
+        "before",
+        None,
+    )
+    assert read_bytes(item.input_uri) == read_bytes(item.edited_uri or "") == b"1"

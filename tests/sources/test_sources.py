@@ -34,7 +34,7 @@ def photos(folder: Path, *names: str) -> dict[str, Any]:
 
 
 def rows(made: recipes.Recipe, workdir: Path) -> list[Row]:
-    listed = list(plan(made, workdir))
+    listed = list(plan(made, workdir, []))
     assert len({row["id"] for row in listed}) == len(listed)
     return listed
 

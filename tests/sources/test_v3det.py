@@ -12,7 +12,7 @@ from reasonray.sources.v3det import read
 
 
 def items(folder: Path | str, split: str = "train") -> list[Item]:
-    return list(read(SourceConfig(format="v3det", path=str(folder), split=split)))
+    return list(read(SourceConfig(format="v3det", path=str(folder), split=split), []))
 
 
 def annotate(folder: Path, name: str, **content: Any) -> None:
@@ -90,3 +90,87 @@ def test_a_wrong_folder_or_split_says_what_was_expected_and_found(tmp_path: Path
         items(tmp_path)
     with pytest.raises(UserError, match="split tests: one of train, val, test"):
         items(tmp_path, "tests")
+
+
+def noted(folder: Path, images: list[dict[str, Any]], **more: Any) -> tuple[list[Item], list[str]]:
+    annotate(folder, "v3det_2023_v1_train.json", images=images, **more)
+    notices: list[str] = []
+    return list(read(SourceConfig(format="v3det", path=str(folder)), notices)), notices
+
+
+def test_a_url_is_a_rejected_row_that_says_so(tmp_path: Path) -> None:
+    urls = [{"id": 1, "file_name": "http://host/a.jpg"}, {"id": 2, "file_name": "s3://b/c.jpg"}]
+    (first, second, good), [notice] = noted(tmp_path, [*urls, {"id": 3, "file_name": "a.jpg"}])
+    assert (first.reason, second.reason, good.reason) == ("missing_image", "missing_image", None)
+    assert "image 1: http://host/a.jpg is a URL" in (first.detail or "")
+    assert "2 file names are URLs, which are not followed" in notice
+
+
+LICENSES = [{"id": 1, "name": "CC BY"}, {"id": "2", "url": "u"}, {"id": 0, "name": "CC0"}]
+LICENSES += [{"id": [3], "name": "x"}, {"id": 4, "name": 5}, "CC", None, {"name": "no id"}]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("key", "license", "is_noted"),
+    [
+        (1, "CC BY", False),
+        ("1", "CC BY", False),
+        (2, "u", False),
+        (0, "CC0", False),
+        ("CC BY-SA", "CC BY-SA", False),
+        (None, None, False),
+        ("", None, False),
+        (7, None, True),
+        (4, None, True),
+        ([1], None, True),
+        ({"name": "CC0"}, None, True),
+        (1.5, None, True),
+        (True, None, True),
+    ],
+)
+def test_a_licence_is_an_id_a_text_or_said_to_be_none(
+    tmp_path: Path, key: object, license: str | None, is_noted: bool
+) -> None:
+    image = {"id": 9, "file_name": "a.jpg", "license": key}
+    [item], notices = noted(tmp_path, [image], licenses=LICENSES)
+    assert item.license == license
+    assert ["1 images have a license" in notice for notice in notices] == [True] * is_noted
+
+
+def test_where_there_is_no_id_the_file_name_is_it(tmp_path: Path) -> None:
+    images: list[dict[str, Any]] = [
+        {"id": key, "file_name": f"{n}.jpg"} for n, key in enumerate((None, "", 0, "x"))
+    ]
+    listed, _ = noted(tmp_path, [*images, {"file_name": "b.jpg"}], licenses=None)
+    assert [item.source_id for item in listed] == ["0.jpg", "1.jpg", "0", "x", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("file", "listed"),
+    [
+        ("images/n1/a.jpg", "images\\n1\\a.jpg"),
+        ("images\\n1\\a.jpg", "images\\n1\\a.jpg"),  # unpacked from an archive of Windows
+        ("images\\n1\\a.jpg", "images/n1/a.jpg"),
+        ("images/n1/a.JPG", "images/n1/a.jpg"),
+        ("images/n1/caf\u00e9.jpg", "images/n1/cafe\u0301.jpg"),
+        ("images/n1/gone.jpg", "images/n1/gone.jpg"),
+    ],
+)
+@pytest.mark.parametrize("is_near", [True, False])
+def test_names_are_understood_as_others_write_them(
+    tmp_path: Path, file: str, listed: str, is_near: bool
+) -> None:
+    annotate(tmp_path, "v3det_2023_v1_train.json", images=[{"id": 1, "file_name": listed}])
+    if "gone" not in file:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"")
+    address = str(tmp_path)
+    if not is_near:
+        if file.endswith(".JPG") or (file != listed and "\\" in file):
+            return  # not looked for far away
+        address = f"memory://{tmp_path.name}-{len(listed)}"
+        fsspec.filesystem("memory").put(
+            f"{tmp_path}/", f"/{tmp_path.name}-{len(listed)}/", recursive=True
+        )
+    [item] = items(address)
+    assert item.input_uri == f"{address}/{file}"

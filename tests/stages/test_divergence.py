@@ -103,7 +103,7 @@ def test_the_failed_edits_of_a_mini_world_are_its_worst_tenth(tmp_path: Path) ->
     source = {"format": "instructpix2pix", "path": str(tmp_path)}
     content = recipes.load("mini").model_dump()
     recipe = recipes.parse({**content, "sources": [source], "parts": ["I"]}, name="test")
-    loaded = Load(ImagesConfig(), seed=0)(list(plan(recipe, tmp_path)))
+    loaded = Load(ImagesConfig(), seed=0)(list(plan(recipe, tmp_path, [])))
     open_config = DivergenceConfig(threshold=None, worst_fraction=0.1, size=96)
     measured = Divergence(open_config, seed=0)(loaded)
     values = [r["scores"]["divergence"] for r in measured if r.get("stage") is None]

@@ -63,7 +63,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[set[str], 
     """What each stage reads and writes of a mini world's rows, all parts, on the mini models."""
     quick = ["stages.rewrite.num_candidates=2", "stages.paint.num_inference_steps=2"]
     recipe = load("mini", ['sources.0.path="2"', *quick])
-    rows = list(plan(recipe, tmp_path_factory.mktemp("world")))
+    rows = list(plan(recipe, tmp_path_factory.mktemp("world"), []))
     used: dict[str, tuple[set[str], set[str]]] = {}
     for name in STAGES:
         read, written = used[name] = set(), set()

@@ -43,6 +43,7 @@ class Snapshot:
         planned: rows that there will be; None when the run is finished.
         version, recipe_hash, distinct_instructions: None while the run is going.
         divergence_threshold: likewise; what the rank form of Eq. 1 came to.
+        warnings: what the user was told of the inputs.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class Snapshot:
     recipe_hash: str | None = None
     distinct_instructions: int | None = None
     divergence_threshold: float | None = None
+    warnings: Sequence[str] = ()
 
     @classmethod
     def of_finished(cls, folder: Path, manifest: Manifest) -> "Snapshot":
@@ -69,6 +71,7 @@ class Snapshot:
             recipe_hash=manifest.recipe_hash,
             distinct_instructions=manifest.distinct_instructions,
             divergence_threshold=manifest.divergence_threshold,
+            warnings=manifest.warnings,
         )
 
 

@@ -98,7 +98,7 @@ def load_dataset(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_our_reader_of_instructpix2pix_reads_an_export_back(made: Path, tmp_path: Path) -> None:
     assert reasonray.export(made, "instructpix2pix", tmp_path / "out") == 7
     source = SourceConfig(format="instructpix2pix", path=str(tmp_path / "out"))
-    items = list(read_instructpix2pix(source))
+    items = list(read_instructpix2pix(source, []))
     rows = list(read_rows(made))
     assert [item.direct_instruction for item in items] == [row["instruction"] for row in rows]
     assert [item.input_caption for item in items] == [row["input_caption"] for row in rows]

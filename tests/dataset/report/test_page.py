@@ -74,7 +74,9 @@ def publish(folder: Path, rows: list[Row]) -> Path:
         for name, piece in (("00000", table.slice(0, half)), ("00001", table.slice(half))):
             pq.write_table(piece, folder / kind / f"{name}.parquet", row_group_size=100)
     timings = {"paint": StageTiming(rows=len(rows), seconds=4.0, rows_per_second=1.0)}
-    manifest = make_manifest(recipe, summary, threshold=0.001, seconds=90.0, timings=timings)
+    manifest = make_manifest(
+        recipe, summary, threshold=0.001, seconds=90.0, timings=timings, warnings=["3 of 9 <b>"]
+    )
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     return folder
 
@@ -209,11 +211,12 @@ def test_a_run_that_is_going_is_shown_as_far_as_it_is_committed(tmp_path: Path) 
     reject(rows[0], "ground", "no_object", "nothing found")
     workspace = Workspace(tmp_path / "out")
     workspace.folder.mkdir(parents=True)
-    write_plan(workspace, load("mini"), rows)
+    write_plan(workspace, load("mini"), rows, ["5 files are passed over"])
     with pytest.raises(UserError, match="nor a run that has begun"):
         write_report(tmp_path / "elsewhere")
     page = Page(write_report(tmp_path / "out"))
     assert "0 of 40 rows committed" in page.text
+    assert "5 files are passed over." in page.text
     work = workspace.open_work()
     for name, chosen in (("a", rows[:10]), ("b", rows[10:20])):
         for kind in KINDS:
@@ -236,6 +239,7 @@ def test_an_output_without_a_single_sample_has_a_page(tmp_path: Path) -> None:
         lost["scores"] = {}
     page = Page(write_report(publish(tmp_path / "out", rows)))
     assert "None yet." in page.text
+    assert "3 of 9 &lt;b&gt;." in page.text
     assert "−5 unreadable_image" in page.text
 
 

@@ -1,0 +1,53 @@
+"""What a user should know of a run before it starts: said then, and kept in what it leaves."""
+
+import json
+from collections.abc import Collection
+
+from reasonray.core.recipe import Recipe
+from reasonray.core.sections import ASKING, ModelConfig
+from reasonray.core.writing import write_file
+from reasonray.generation.workspace import Workspace
+from reasonray.stages import needed
+
+TINY = "package:reasonray/mini/"
+"""How the names of the models begin that know the mini world alone."""
+
+
+def write_notices(workspace: Workspace, notices: list[str]) -> None:
+    """Keep them until the output is complete; its manifest has them then."""
+    write_file(workspace.notices_file, json.dumps(notices, indent=2))
+
+
+def read_notices(workspace: Workspace) -> list[str]:
+    """What `write_notices` has kept; nothing where there is no run."""
+    path = workspace.notices_file
+    notices: list[str] = json.loads(path.read_text()) if path.exists() else []
+    return notices
+
+
+def tiny_models(recipe: Recipe, parts: Collection[str]) -> list[str]:
+    """A sentence where models of the mini world are to work on other pictures; else nothing.
+
+    Args:
+        recipe: its sources, and the models of the stages that have work.
+        parts: that have rows.
+    """
+    if all(source.format == "mini" for source in recipe.sources):
+        return []
+    pools = needed(recipe, parts).pools
+    stages = [name for pool in pools for name in pool.stages]
+    names = [name for name in stages if _model(recipe, name).startswith(TINY)]
+    if not names:
+        return []
+    return [
+        f"the models of {', '.join(names)} are the tiny ones that ship with reasonray: they know "
+        "the drawn scenes of its mini world and no photographs, so take names and edits for a "
+        "trial of the pipeline; the recipes paper and current have models for photographs"
+    ]
+
+
+def _model(recipe: Recipe, stage: str) -> str:
+    if stage in ASKING:
+        return recipe.language_model.model.name
+    model = getattr(getattr(recipe.stages, stage, None), "model", None)
+    return model.name if isinstance(model, ModelConfig) else ""
