@@ -347,7 +347,7 @@ def test_lines_whose_words_stand_elsewhere_are_counted(tmp_path: Path) -> None:
         (
             "metadata.jsonl",
             '{"file_name": "x/a.jpg"}',
-            "none of the 1 images .* the first: x/a.jpg",
+            "none of the 1 images .*the first: x/a.jpg",
         ),
         ("metadata.jsonl", '{"file_name": "/etc/a.jpg"}', "/etc/a.jpg leads out of the folder"),
         ("metadata.parquet", "PAR1", "metadata.parquet: cannot be read as Parquet"),

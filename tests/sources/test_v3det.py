@@ -168,9 +168,7 @@ def test_names_are_understood_as_others_write_them(
     if not is_near:
         if file.endswith(".JPG") or (file != listed and "\\" in file):
             return  # not looked for far away
-        address = f"memory://{tmp_path.name}-{len(listed)}"
-        fsspec.filesystem("memory").put(
-            f"{tmp_path}/", f"/{tmp_path.name}-{len(listed)}/", recursive=True
-        )
+        address = f"memory:/{tmp_path}"
+        fsspec.filesystem("memory").put(f"{tmp_path}/", f"{tmp_path}/", recursive=True)
     [item] = items(address)
     assert item.input_uri == f"{address}/{file}"
