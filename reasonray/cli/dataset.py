@@ -24,7 +24,16 @@ from reasonray.cli import options
 )
 @options.parts("Make only these parts.")
 @click.option(
-    "--limit", type=int, metavar="N", help="At most so many inputs of each source for each part."
+    "--limit",
+    type=int,
+    metavar="N",
+    help="At most so many inputs in all, drawn by the recipe's seed, of each source its share.",
+)
+@click.option(
+    "--accepted",
+    type=int,
+    metavar="N",
+    help="Stop when so many samples are made, taking the inputs in the order of --limit's samples.",
 )
 @options.settings("Change one key of the recipe, e.g. stages.paint.guidance_scale=5. Repeatable.")
 @click.option(
@@ -36,6 +45,7 @@ def generate(
     sources: tuple[str, ...],
     parts: list[str] | None,
     limit: int | None,
+    accepted: int | None,
     settings: tuple[str, ...],
     yes: bool,
 ) -> None:
@@ -44,7 +54,7 @@ def generate(
     from reasonray.cli.spending import approve
 
     ask = partial(approve, may_ask=not yes)
-    manifest = run(recipe, output, sources, parts, limit, settings, ask)
+    manifest = run(recipe, output, sources, parts, limit, settings, ask, accepted)
     click.echo(
         f"{manifest.accepted} of {manifest.inputs} inputs became samples, "
         f"{manifest.rejected} were rejected"

@@ -47,7 +47,17 @@ class Recipe(Config):
         1, ge=1, description="Samples made of each input, each with an id and seed of its own"
     )
     limit: int | None = Field(
-        None, ge=1, description="Inputs at most, of each source for each part; null: all"
+        None,
+        ge=1,
+        description="Inputs at most, over all sources and parts: a sample that is drawn by the "
+        "seed, of each source and part its share; a larger limit adds to a smaller one's inputs; "
+        "null: all",
+    )
+    accepted: int | None = Field(
+        None,
+        ge=1,
+        description="Samples after which the run stops: inputs are taken in the order of `limit`'s "
+        "samples, and the output ends with the one that gave this many; null: all inputs are done",
     )
     sources: list[SourceConfig] = Field([], description="Inputs; --source replaces them")
     images: ImagesConfig = ImagesConfig()
@@ -99,7 +109,7 @@ class Recipe(Config):
     def hash(self) -> str:
         """16 hexadecimal digits of everything that can change a row's content."""
         content = self.content()
-        del content["sources"], content["limit"]
+        del content["sources"], content["limit"], content["accepted"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -109,6 +119,7 @@ def load(
     sources: Sequence[str | SourceConfig] | None = None,
     parts: Sequence[str] | None = None,
     limit: int | None = None,
+    accepted: int | None = None,
 ) -> Recipe:
     """Read a recipe, change what was asked for, and check the whole.
 
@@ -118,7 +129,7 @@ def load(
             `sources.0.split=val` into those of the next argument.
         sources: replace the recipe's; `FORMAT=PATH` or configurations. None or empty: its own.
         parts: replace the recipe's. None or empty: its own.
-        limit: replaces the recipe's. None: its own.
+        limit, accepted: replace the recipe's. None: its own.
 
     Raises:
         UserError: no such recipe, not YAML, or an invalid key or value; one line.
@@ -136,6 +147,8 @@ def load(
         content["parts"] = list(parts)
     if limit is not None:
         content["limit"] = limit
+    if accepted is not None:
+        content["accepted"] = accepted
     return parse(content, name=name)
 
 

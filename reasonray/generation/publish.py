@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from reasonray.core.sections import OutputConfig
 from reasonray.core.writing import publish
 from reasonray.dataset.manifest import KINDS, Kind, Summary
 from reasonray.dataset.shards import Shards, with_image_features
-from reasonray.generation.plan import planned_ids
+from reasonray.generation.plan import candidate_ids, planned_ids
 from reasonray.generation.workspace import Work, Workspace
 
 NEAR_DUPLICATE = "near_duplicate"
@@ -92,20 +93,74 @@ def near_duplicates(index: pa.Table) -> dict[str, str]:
     return duplicates
 
 
-def write_shards(workspace: Workspace, work: Work, config: OutputConfig) -> Summary:
+@dataclass(frozen=True)
+class Judged:
+    """All finished rows, and what becomes of them.
+
+    Attributes:
+        index: as `audit` gives it, with `is_accepted`.
+        duplicates: as `near_duplicates` gives them.
+    """
+
+    index: pa.Table
+    duplicates: dict[str, str]
+
+    @property
+    def num_accepted(self) -> int:
+        """Samples among them."""
+        return int(pc.sum(self.index["is_accepted"]).as_py() or 0)
+
+    def first(self, num_accepted: int, candidates: pa.Array) -> "Judged":
+        """Those up to and with so many samples; all of them where there are no more.
+
+        Args:
+            num_accepted: at least 1.
+            candidates: ids in the order in which they count.
+        """
+        places = pc.index_in(self.index["id"], value_set=candidates).combine_chunks()
+        accepted = places.filter(self.index["is_accepted"].combine_chunks())
+        if len(accepted) < num_accepted:
+            return self
+        last = accepted.take(pc.sort_indices(accepted))[num_accepted - 1]
+        return replace(self, index=self.index.filter(pc.less_equal(places, last)))
+
+
+def judged(workspace: Workspace, work: Work) -> Judged:
+    """The finished rows of a whole plan.
+
+    Raises:
+        RunError: a row is missing or doubled.
+    """
+    index = audit(work, planned_ids(workspace))
+    duplicates = near_duplicates(index)
+    is_duplicate = pc.is_in(index["id"], value_set=pa.array(duplicates, pa.string()))
+    is_accepted = pc.and_(pc.equal(index["kind"], "accepted"), pc.invert(is_duplicate))
+    return Judged(index.append_column("is_accepted", is_accepted), duplicates)
+
+
+def write_shards(
+    workspace: Workspace, work: Work, config: OutputConfig, num_accepted: int | None = None
+) -> Summary:
     """Check all rows, put them in order into `accepted/` and `rejected/`.
+
+    Args:
+        workspace: of the output.
+        work: every planned row, finished.
+        config: of the shards.
+        num_accepted: rows beyond so many samples are left out; None: there is no such number.
 
     Raises:
         RunError: a row is missing or doubled; nothing is published then.
     """
-    index = audit(work, planned_ids(workspace))
-    duplicates = near_duplicates(index)
+    rows = judged(workspace, work)
+    if num_accepted is not None:
+        rows = rows.first(num_accepted, candidate_ids(workspace))
+    index, duplicates = rows.index, rows.duplicates
     files = work.committed_files()
     summary = Summary()
     folder = workspace.folder / "publishing"
     shutil.rmtree(folder, ignore_errors=True)
-    is_duplicate = pc.is_in(index["id"], value_set=pa.array(duplicates, pa.string()))
-    is_accepted = pc.and_(pc.equal(index["kind"], "accepted"), pc.invert(is_duplicate))
+    is_accepted = index["is_accepted"]
     masks: dict[Kind, pa.Array] = {"accepted": is_accepted, "rejected": pc.invert(is_accepted)}
     for kind, mask in masks.items():
         shards = Shards(folder / kind, with_image_features(KINDS[kind]), config)

@@ -1,6 +1,7 @@
 """`generate`: from a recipe and sources to a finished output, in one call that can be repeated."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from reasonray.dataset.manifest import MANIFEST, Manifest, make_manifest, read_m
 from reasonray.dataset.report.page import REPORT
 from reasonray.generation.counts import read_timings
 from reasonray.generation.notices import read_notices
-from reasonray.generation.plan import Plan, planned_ids, planned_parts, write_plan
+from reasonray.generation.plan import Plan, extend_plan, planned_ids, planned_parts, write_plan
 from reasonray.generation.pool import Build
 from reasonray.generation.progress import Progress
-from reasonray.generation.publish import write_shards
+from reasonray.generation.publish import judged, write_shards
 from reasonray.generation.report import write_report
 from reasonray.generation.workspace import Work, Workspace
 from reasonray.stages.wiring import check_wiring
@@ -35,6 +36,7 @@ def generate(
     limit: int | None = None,
     overrides: Sequence[str] = (),
     approve: Approve | None = None,
+    accepted: int | None = None,
 ) -> Manifest:
     """Make a dataset, or go on with one that was stopped.
 
@@ -43,10 +45,12 @@ def generate(
         output: a folder, new, empty or of an earlier run of the same recipe.
         sources: replace the recipe's; `FORMAT=PATH` or configurations.
         parts: replace the recipe's.
-        limit: inputs at most, of each source for each part.
+        limit: inputs at most, over all sources and parts.
         overrides: `a.b=c` settings of the recipe.
         approve: called with the checked recipe and the rows to do of each part before the first of
-            them is begun; what it raises ends the call, and the plan stays.
+            them is begun, and with `accepted` before each round; what it raises ends the call, and
+            the plan stays.
+        accepted: samples after which it stops.
 
     Returns:
         What is in the output.
@@ -55,7 +59,8 @@ def generate(
         UserError: the recipe, a source, the output or the cluster does not fit.
         RunError: the run had to stop; the same call goes on from there.
     """
-    manifest = run(load(recipe, overrides, sources, parts, limit), output, approve=approve)
+    made = load(recipe, overrides, sources, parts, limit, accepted)
+    manifest = run(made, output, approve=approve)
     page = Path(output) / REPORT
     # One that was written while the run went on is older than the manifest.
     if not page.exists() or page.stat().st_mtime < (page.parent / MANIFEST).stat().st_mtime:
@@ -121,42 +126,74 @@ def _run(
     num_rows, num_done = len(planned_ids(workspace)), work.num_committed()
     if num_done:
         say(f"{workspace.output}: going on, {num_done} of {num_rows} rows are done")
+    while True:
+        threshold = _make_rows(recipe, workspace, work, build, approve)
+        if recipe.accepted is None or not _plan_more(recipe.accepted, workspace, work):
+            return _publish(recipe, workspace, work, threshold)
+        # Processes and counts of its own for what was added.
+        workspace = Workspace(workspace.output)
+        work = workspace.open_work()
+
+
+def _make_rows(
+    recipe: Recipe, workspace: Workspace, work: Work, build: Build, approve: Approve | None
+) -> float | None:
+    """Make what the plan has and `work` has not; gives the divergence threshold by rank."""
+    num_rows, num_done = len(planned_ids(workspace)), work.num_committed()
     path = workspace.folder / "divergence.json"
     threshold = json.loads(path.read_text())["threshold"] if path.exists() else None
-    if num_done < num_rows:
-        from reasonray import cluster
-        from reasonray.generation import pipeline
+    if num_done == num_rows:
+        return threshold
+    from reasonray import cluster
+    from reasonray.generation import pipeline
 
-        parts = planned_parts(workspace)
-        if approve is not None:
-            left = 1 - num_done / num_rows
-            approve(recipe, {part: round(count * left) for part, count in parts.items()})
-        needed = stages.needed(recipe, parts)
-        names = [name for pool in needed.pools for name in pool.stages]
-        check_wiring([stages.stage_class(name) for name in names], parts)
-        with cluster.connected(needed.pools):
-            is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
-            if is_ranked and not path.exists():
-                num_pairs = parts["I"] // recipe.variations
-                say(f"{workspace.output}: measuring how far the images of {num_pairs} pairs differ")
-                with Progress(workspace.measuring_folder, pipeline.MEASURING_STAGES, num_pairs, 0):
-                    threshold = pipeline.divergence_threshold(needed, workspace, build)
-                write_file(path, json.dumps({"threshold": threshold}))
-            with Progress(workspace.progress_folder, names, num_rows, num_done):
-                pipeline.run(needed, workspace, work, build, threshold)
-    return _publish(recipe, workspace, work, threshold)
+    parts = planned_parts(workspace)
+    if approve is not None:
+        left = 1 - num_done / num_rows
+        approve(recipe, {part: round(count * left) for part, count in parts.items()})
+    needed = stages.needed(recipe, parts)
+    names = [name for pool in needed.pools for name in pool.stages]
+    check_wiring([stages.stage_class(name) for name in names], parts)
+    with cluster.connected(needed.pools):
+        is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
+        if is_ranked and not path.exists():
+            num_pairs = parts["I"] // recipe.variations
+            say(f"{workspace.output}: measuring how far the images of {num_pairs} pairs differ")
+            with Progress(workspace.measuring_folder, pipeline.MEASURING_STAGES, num_pairs, 0):
+                threshold = pipeline.divergence_threshold(needed, workspace, build)
+            write_file(path, json.dumps({"threshold": threshold}))
+        with Progress(workspace.progress_folder, names, num_rows, num_done):
+            pipeline.run(needed, workspace, work, build, threshold)
+    return threshold
+
+
+def _plan_more(accepted: int, workspace: Workspace, work: Work) -> bool:
+    """Plan what the samples that are still missing will need; False where there is nothing to."""
+    rows = judged(workspace, work)
+    num_missing = accepted - rows.num_accepted
+    if num_missing <= 0:
+        return False
+    num_rows = rows.index.num_rows
+    # A tenth more than at this rate, so that few rounds are needed; the limit is for few rows, of
+    # which the rate is not to be told.
+    num_more = math.ceil(1.1 * num_missing * num_rows / max(rows.num_accepted, 1))
+    num_planned = extend_plan(workspace, min(num_more, 4 * num_rows))
+    if num_planned:
+        say(
+            f"{workspace.output}: {rows.num_accepted} of {accepted} samples after {num_rows} rows, "
+            f"going on with {num_planned} more"
+        )
+    return num_planned > 0
 
 
 def _publish(recipe: Recipe, workspace: Workspace, work: Work, threshold: float | None) -> Manifest:
-    summary = write_shards(workspace, work, recipe.output)
+    summary = write_shards(workspace, work, recipe.output, recipe.accepted)
     timings, seconds = read_timings(workspace.folder / "progress")
+    warnings = read_notices(workspace)
+    if recipe.accepted is not None and (num := summary.total("accepted")) < recipe.accepted:
+        warnings.append(f"all inputs are done, {num} of the {recipe.accepted} samples are made")
     manifest = make_manifest(
-        recipe,
-        summary,
-        threshold=threshold,
-        seconds=seconds,
-        timings=timings,
-        warnings=read_notices(workspace),
+        recipe, summary, threshold=threshold, seconds=seconds, timings=timings, warnings=warnings
     )
     write_card(workspace.output, manifest, summary.licenses)
     write_file(workspace.output / MANIFEST, manifest.model_dump_json(indent=2) + "\n")

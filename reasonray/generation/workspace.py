@@ -4,6 +4,7 @@
     recipe.yaml             the recipe as run, with sources and parts; another one is refused
     sources/                what sources write for themselves (the mini world's pictures)
     plan/*.parquet          one light row for each thing to do
+    candidates.parquet      with `accepted`: all rows there are, in the order they are planned in
     notices.json            what the user was told of the inputs before the start
     divergence.json         the rank form's threshold, once found
     measuring/              counts of the pass that finds it
@@ -52,6 +53,11 @@ class Workspace:
     def plan_folder(self) -> Path:
         """Where the plan's Parquet files lie, once written."""
         return self.folder / "plan"
+
+    @property
+    def candidates_file(self) -> Path:
+        """Where the rows stand that the plan is a beginning of; for a run to so many samples."""
+        return self.folder / "candidates.parquet"
 
     @property
     def notices_file(self) -> Path:

@@ -7,7 +7,7 @@ image is opened before the stage `load`, which reads it through `core.reading`.
 
 import hashlib
 from collections.abc import Callable, Iterator
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 
 from reasonray.core.errors import UserError
@@ -18,6 +18,7 @@ from reasonray.core.sections import SourceConfig
 from reasonray.sources import folder, instructpix2pix, instructpix2pix_parquet, v3det
 from reasonray.sources.item import Item
 from reasonray.sources.mini.source import make as make_mini_world
+from reasonray.sources.sampling import sample
 
 __all__ = ["FORMATS", "Item", "plan"]
 
@@ -36,7 +37,7 @@ def plan(recipe: Recipe, workdir: Path, notices: list[str]) -> Iterator[Row]:
     """One light row (`record.PLAN_SCHEMA`) for each thing to do, in an order that never changes.
 
     Args:
-        recipe: its sources, parts, variations and limit count.
+        recipe: its sources, parts, variations, limit and seed count.
         workdir: a local folder where a mini world is drawn.
         notices: gets a sentence, with a count, about each kind of thing that is passed over.
 
@@ -46,17 +47,15 @@ def plan(recipe: Recipe, workdir: Path, notices: list[str]) -> Iterator[Row]:
     """
     if not recipe.sources:
         raise UserError("no source: name one in the recipe or with --source FORMAT=PATH")
+    inputs = _inputs(recipe, workdir, notices)
+    if recipe.limit is not None:
+        strata = ((f"{each.part}/{each.name}", each.row_id(0), each) for each in inputs)
+        inputs = iter(sample(strata, recipe.limit, recipe.seed))
     num_rows = 0
-    for name, source in _named(_expanded(recipe.sources, workdir)):
-        read, served = FORMATS[source.format]
-        parts = [part for part in served if part in recipe.parts]
-        if not parts:
-            continue
-        items = map(_printable, _permitted(read(source, notices), source))
-        for item in _unique(islice(items, recipe.limit), name):
-            for row in _rows(item, name, source, parts, recipe.variations):
-                num_rows += 1
-                yield row
+    for each in inputs:
+        for variation in range(recipe.variations):
+            num_rows += 1
+            yield each.row(variation)
     if not num_rows:
         formats = ", ".join(source.format for source in recipe.sources)
         raise UserError(
@@ -64,33 +63,53 @@ def plan(recipe: Recipe, workdir: Path, notices: list[str]) -> Iterator[Row]:
         )
 
 
-def _rows(
-    item: Item, name: str, source: SourceConfig, parts: list[Part], variations: int
-) -> Iterator[Row]:
-    root = str(Path(source.path).expanduser().absolute()) if is_local(source.path) else None
-    for part in parts:
-        if part == "I" and item.edited_uri is None:
+@dataclass(frozen=True)
+class _Input:
+    """An item for one part of one source."""
+
+    part: Part
+    name: str
+    source: SourceConfig
+    item: Item
+
+    def row_id(self, variation: int) -> str:
+        return sample_id(self.part, self.name, self.item.source_id, variation)
+
+    def row(self, variation: int) -> Row:
+        """The plan's."""
+        item, path = self.item, self.source.path
+        # Parts II and III make an edit of their own: only the input is theirs.
+        pair = self.part == "I"
+        return {
+            "id": self.row_id(variation),
+            "part": self.part,
+            "source": self.name,
+            "source_id": item.source_id,
+            "variation": variation,
+            "input_uri": item.input_uri,
+            "edited_uri": item.edited_uri if pair else None,
+            "root": str(Path(path).expanduser().absolute()) if is_local(path) else None,
+            "input_caption": item.input_caption,
+            "edited_caption": item.edited_caption if pair else None,
+            "direct_instruction": item.direct_instruction if pair else None,
+            "license": item.license or self.source.license,
+            "stage": "load" if item.reason else None,
+            "reason": item.reason,
+            "detail": item.detail,
+        }
+
+
+def _inputs(recipe: Recipe, workdir: Path, notices: list[str]) -> Iterator[_Input]:
+    for name, source in _named(_expanded(recipe.sources, workdir)):
+        read, served = FORMATS[source.format]
+        parts = [part for part in served if part in recipe.parts]
+        if not parts:
             continue
-        for variation in range(variations):
-            # Parts II and III make an edit of their own: only the input is theirs.
-            pair = part == "I"
-            yield {
-                "id": sample_id(part, name, item.source_id, variation),
-                "part": part,
-                "source": name,
-                "source_id": item.source_id,
-                "variation": variation,
-                "input_uri": item.input_uri,
-                "edited_uri": item.edited_uri if pair else None,
-                "root": root,
-                "input_caption": item.input_caption,
-                "edited_caption": item.edited_caption if pair else None,
-                "direct_instruction": item.direct_instruction if pair else None,
-                "license": item.license or source.license,
-                "stage": "load" if item.reason else None,
-                "reason": item.reason,
-                "detail": item.detail,
-            }
+        items = map(_printable, _permitted(read(source, notices), source))
+        for item in _unique(items, name):
+            for part in parts:
+                if part != "I" or item.edited_uri is not None:
+                    yield _Input(part, name, source, item)
 
 
 def _expanded(

@@ -40,9 +40,11 @@ class Ran:
         self.error = error
 
     def __call__(
-        self, recipe: str, output: str, sources: Any, parts: Any, limit: Any, overrides: Any
+        self, recipe: str, output: str, sources: Any, parts: Any, limit: Any, *more: Any
     ) -> Any:
-        self.recipe, self.output = load(recipe, overrides, sources, parts, limit), output
+        overrides, _approve, accepted = more
+        self.recipe = load(recipe, overrides, sources, parts, limit, accepted)
+        self.output = output
         if self.error:
             raise self.error
         counts = {"inputs": 3, "accepted": 2, "rejected": 1, "warnings": ["2 files"]}
@@ -93,7 +95,7 @@ def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str])
     line = (
         "generate mini --output out --source v3det=/data/V3Det --source folder=/a=b --parts II,III"
     )
-    line += " --limit 5 --set sources.0.split=val --set seed=4"
+    line += " --limit 5 --accepted 3 --set sources.0.split=val --set seed=4"
     assert call(line.split()) == 0
     assert [(s.format, s.path, s.split) for s in ran.recipe.sources] == [
         ("v3det", "/data/V3Det", "val"),
@@ -101,6 +103,7 @@ def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str])
     ]
     assert ran.recipe.parts == ["II", "III"]
     assert (ran.recipe.limit, ran.recipe.seed, ran.output) == (5, 4, "out")
+    assert ran.recipe.accepted == 3
     said = capsys.readouterr().out.splitlines()
     assert said == [
         "2 of 3 inputs became samples, 1 were rejected",
@@ -118,6 +121,7 @@ def test_options_become_the_recipe(ran: Ran, capsys: pytest.CaptureFixture[str])
         ("generate mino --output x", "did you mean mini?"),
         ("generate mini --output x --parts IV", "parts.0"),
         ("generate mini --output x --limit 0", "limit"),
+        ("generate mini --output x --accepted 0", "accepted"),
         ("generate mini --output x --limit many", "--limit"),
         ("generate mini --output x --source v3det", "FORMAT=PATH"),
         ("generate mini --output x --source v3det=", "FORMAT=PATH"),

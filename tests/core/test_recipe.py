@@ -88,7 +88,8 @@ def test_a_key_of_another_section_is_told_where_it_stands(setting: str, places: 
 
 def test_a_value_where_a_section_stands_is_told_its_keys() -> None:
     text = message("mini", "images=0.2")
-    assert text == "mini: images: is a section with the keys max_pixels, min_side (got 0.2)"
+    keys = "max_pixels, min_side, max_aspect, max_side"
+    assert text == f"mini: images: is a section with the keys {keys} (got 0.2)"
 
 
 @pytest.mark.parametrize(

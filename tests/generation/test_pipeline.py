@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from one_cluster import NUM_CPUS, Cluster
 from toy_runs import assert_same, num_committed, published, start
-from toy_stages import Build, Plan, recipe
+from toy_stages import Build, Plan, recipe, sequential
 
 from reasonray.core.errors import RunError, UserError
 from reasonray.dataset.manifest import read_manifest
 from reasonray.generation.run import run
 from reasonray.generation.workspace import Workspace
+from reasonray.sources import sampling
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
 
@@ -86,6 +87,40 @@ def test_a_failure_outside_the_rows_stops_the_run_which_goes_on_later(
     # The server is back: the row no longer fails.
     run(made, tmp_path / "out", build=Build(outages=False), plan=Plan(40))
     assert_same(tmp_path / "out", Plan(40), Build(), parts=["II"])
+
+
+def test_a_run_to_so_many_samples_is_the_same_stopped_or_not_and_however_batched(
+    ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes: dict[str, object] = {"parts": ["II", "III"], "accepted": 20}
+    made = run(recipe(**changes), tmp_path / "a", build=Build(), plan=Plan(40))
+    assert made.accepted == 20
+    assert made.rejected == made.rejections["quality"]["target_missing"] >= 1
+    assert made.inputs == 20 + made.rejected < 80
+    assert "of 20 samples after 20 rows, going on with" in capsys.readouterr().err
+    # The prefix of an order that has nothing to do with the run.
+    rows = sequential(recipe(**changes), Build(), Plan(40))
+    keys = [(f"{row['part']}/toy", row_id) for row_id, row in rows.items()]
+    order = [list(rows)[index] for index in sampling.order(keys, 7)]
+    done = published(tmp_path / "a")
+    assert done.keys() == set(order[: made.inputs])
+    assert done[order[made.inputs - 1]]["kind"] == "accepted"
+
+    late = next(row_id for row_id in order[20 : made.inputs] if row_id.startswith("II/"))
+    plan = Plan(40, ((int(late.split("/")[2]), "outage"),))
+    small = recipe(**changes, output={"block_rows": 3})
+    with pytest.raises(RunError, match="the server is gone"):
+        run(small, tmp_path / "b", build=Build(), plan=plan)
+    again = run(small, tmp_path / "b", build=Build(outages=False), plan=plan)
+    assert (again.inputs, again.accepted) == (made.inputs, 20)
+    assert [
+        (row_id, row["kind"], row["edited_image"])
+        for row_id, row in sorted(published(tmp_path / "b").items())
+    ] == [(row_id, row["kind"], row["edited_image"]) for row_id, row in sorted(done.items())]
+
+    few = run(recipe(parts=["II"], accepted=9), tmp_path / "c", build=Build(), plan=Plan(10))
+    assert (few.inputs, few.accepted) == (10, 8)
+    assert few.warnings == ["all inputs are done, 8 of the 9 samples are made"]
 
 
 def test_what_only_other_parts_need_is_neither_started_nor_counted(

@@ -5,7 +5,13 @@ import pytest
 from toy_stages import Plan, recipe
 
 from reasonray.core.errors import UserError
-from reasonray.generation.plan import planned_ids, planned_parts, write_plan
+from reasonray.generation.plan import (
+    candidate_ids,
+    extend_plan,
+    planned_ids,
+    planned_parts,
+    write_plan,
+)
 from reasonray.generation.workspace import Workspace
 
 
@@ -18,6 +24,25 @@ def test_a_plan_holds_every_row_with_the_parts_interleaved(tmp_path: Path) -> No
     assert sorted(written["part"].to_pylist()[:3]) == ["I", "II", "III"]
     assert planned_parts(workspace) == {"I": 4, "II": 4, "III": 4}
     assert workspace.recipe() == recipe().model_dump(mode="json")
+
+
+def test_a_run_to_so_many_samples_plans_the_next_inputs_of_one_order(tmp_path: Path) -> None:
+    made = recipe(accepted=5, variations=2)
+    workspace = Workspace(tmp_path / "out")
+    assert write_plan(workspace, made, Plan(4)(made, Path())) == 5
+    order = candidate_ids(workspace).to_pylist()
+    assert len(order) == 24
+    assert {row_id.partition("/")[0] for row_id in order[:6:2]} == {"I", "II", "III"}
+    assert [row_id[:-2] for row_id in order[::2]] == [row_id[:-2] for row_id in order[1::2]]
+    assert planned_ids(workspace).to_pylist() == sorted(order[:5])
+    assert extend_plan(workspace, 7) == 7
+    assert planned_ids(workspace).to_pylist() == sorted(order[:12])
+    assert extend_plan(workspace, 100) == 12
+    assert extend_plan(workspace, 1) == 0
+    assert planned_ids(workspace).to_pylist() == sorted(order)
+    other = Workspace(tmp_path / "other")
+    write_plan(other, recipe(accepted=9, variations=2), reversed(list(Plan(4)(made, Path()))))
+    assert candidate_ids(other).to_pylist() == order
 
 
 def test_two_inputs_of_one_id_are_refused(tmp_path: Path) -> None:

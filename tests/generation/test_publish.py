@@ -11,7 +11,8 @@ from reasonray.core.errors import RunError
 from reasonray.core.record import ACCEPTED_SCHEMA, REJECTED_SCHEMA
 from reasonray.core.sections import OutputConfig
 from reasonray.dataset.manifest import KINDS
-from reasonray.generation.publish import near_duplicates, write_shards
+from reasonray.generation.plan import candidate_ids
+from reasonray.generation.publish import judged, near_duplicates, write_shards
 
 
 def test_shards_hold_every_row_once_by_id_with_the_published_schemas(tmp_path: Path) -> None:
@@ -109,3 +110,25 @@ def test_an_output_without_rejections_has_an_empty_shard(tmp_path: Path) -> None
     workspace, work = finished(tmp_path / "out", parts=["I"])
     write_shards(workspace, work, OutputConfig())
     assert pq.read_table(tmp_path / "out/rejected").num_rows == 0
+
+
+@pytest.mark.parametrize("num_accepted", [1, 4, 15, 99])
+def test_a_run_to_so_many_samples_ends_with_the_last_of_them(
+    tmp_path: Path, num_accepted: int
+) -> None:
+    # All rows are finished, as where a round was larger than it had to be.
+    workspace, work = finished(tmp_path / "out", accepted=1000)
+    order = candidate_ids(workspace)
+    rows = judged(workspace, work)
+    states = {row["id"]: row["is_accepted"] for row in rows.index.to_pylist()}
+    expected: list[str] = []
+    for row_id in order.to_pylist():
+        if sum(states[each] for each in expected) < num_accepted:
+            expected.append(row_id)
+    summary = write_shards(workspace, work, OutputConfig(), num_accepted)
+    tables = {kind: pq.read_table(tmp_path / "out" / kind) for kind in KINDS}
+    listed = [row_id for table in tables.values() for row_id in table["id"].to_pylist()]
+    assert sorted(listed) == sorted(expected)
+    assert tables["accepted"].num_rows == min(num_accepted, rows.num_accepted)
+    assert summary.total("accepted") == tables["accepted"].num_rows
+    assert summary.total("rejected") == tables["rejected"].num_rows

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,24 @@ def test_variations_are_rows_with_ids_of_their_own(tmp_path: Path) -> None:
     assert [row["variation"] for row in listed] == [0, 1, 2, 0, 1, 2]
 
 
-def test_the_limit_counts_inputs_of_each_source(tmp_path: Path) -> None:
-    sources = [photos(tmp_path / "a", *"12345"), photos(tmp_path / "b", "1.jpg", "2.jpg", "3.jpg")]
-    photos(tmp_path / "a", "1.jpg", "2.jpg", "3.jpg")
-    assert len(rows(recipe(*sources, limit=2, variations=2), tmp_path)) == 8
+def test_the_limit_draws_inputs_of_all_sources_and_parts(tmp_path: Path) -> None:
+    sources = [photos(tmp_path / "a", *(f"{number}.jpg" for number in range(40)))]
+    sources += [photos(tmp_path / "b", *(f"{number}.jpg" for number in range(20)))]
+    write_instructpix2pix(tmp_path / "pairs", 9)  # and a prompt without images
+    sources += [{"format": "instructpix2pix", "path": str(tmp_path / "pairs")}]
+    drawn = rows(recipe(*sources, limit=16, variations=2), tmp_path)
+    counts = Counter((row["part"], row["source"][:9]) for row in drawn)
+    names = sorted({row["source"][:9] for row in drawn if row["part"] == "III"})
+    assert {counts["III", name] for name in names} == {2 * 8, 2 * 4}
+    assert counts["I", "instructp"] == counts["II", "instructp"] == 2 * 2
+    assert {row["variation"] for row in drawn} == {0, 1}
+    numbers = [int(row["source_id"][:-4]) for row in drawn if row["part"] == "III"]
+    assert max(numbers) > 20  # not the first
+    more = rows(recipe(*sources, limit=30), tmp_path)
+    assert {row["id"] for row in drawn if not row["variation"]} < {row["id"] for row in more}
+    other = rows(recipe(*sources, limit=16, seed=1, variations=2), tmp_path)
+    assert {row["id"] for row in drawn} != {row["id"] for row in other}
+    assert len(rows(recipe(*sources, limit=1000), tmp_path)) == 60 + 20
 
 
 def test_two_sources_of_one_format_never_share_an_id(tmp_path: Path) -> None:
