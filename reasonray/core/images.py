@@ -52,6 +52,9 @@ _UNREAD = {
 }
 """What is said of a kind that we know and cannot open; else its header must be damaged."""
 
+# Containers of more kinds of pixels than Pillow knows.
+_MANIFOLD = ("TIFF", "BMP", "JPEG 2000")
+
 # A phone's MPO is a JPEG with more pictures behind it.
 _JPEGS = ("JPEG", "MPO")
 
@@ -243,7 +246,10 @@ def _unidentified(data: bytes) -> str:
         return f"not a picture but {kind}"
     is_read = kind not in _UNREAD or (kind == "AVIF" and "AVIF" in formats())
     is_read = is_read or (kind == "HEIC" and "HEIF" in formats())
-    return f"{kind}, its header is damaged" if is_read else _UNREAD[kind]
+    if not is_read:
+        return _UNREAD[kind]
+    rare = "of a kind that Pillow cannot read, or " if kind in _MANIFOLD else ""
+    return f"{kind}, {rare}its header is damaged"
 
 
 def _check_size(

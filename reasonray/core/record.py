@@ -220,8 +220,9 @@ DESCRIPTIONS = {
     "stage": "the stage that rejected the row",
     "reason": "a short code",
     "detail": "one sentence that names the file or value",
-    "input_image": "the input, its bytes as the source has them",
-    "edited_image": "the answer",
+    "input_image": "the input: the source's own bytes, or a smaller copy of what is larger than "
+    "images.max_side; boxes, masks and scores are of this picture",
+    "edited_image": "the answer, of the same width and height",
     "input_caption": "what the input shows",
     "edited_caption": "what the answer shows",
     "instruction": "the reasoning instruction: it never names the target",

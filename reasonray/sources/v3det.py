@@ -51,10 +51,13 @@ def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:
     find = _Finder(folder)
     with _text(folder, annotations) as file:
         for image in stream_array(file, "images", uri):
-            if not isinstance(image, dict) or not isinstance(image.get("file_name"), str):
-                raise UserError(f"{uri}: images[{num_images}]: expected an object with file_name")
+            name = image.get("file_name") if isinstance(image, dict) else None
+            if not (isinstance(name, str) and name):
+                seen = f" (it has {', '.join(image)})" if isinstance(image, dict) else ""
+                raise UserError(
+                    f"{uri}: images[{num_images}]: expected an object with file_name{seen}"
+                )
             num_images += 1
-            name = image["file_name"]
             number = image.get("id")
             source_id = name if number is None or number == "" else str(number)
             terms = _license(image.get("license"), licenses)

@@ -198,6 +198,7 @@ def test_a_limit_above_pillow_s_own_is_honoured(monkeypatch: pytest.MonkeyPatch)
         (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "PNG, its header is damaged"),
         (b"RIFF\x20\x00\x00\x00WEBPVPZZ" + bytes(20), "WebP, its header is damaged"),
         (b"\xff\xd8\xff" + bytes(8), "JPEG, its header is damaged"),
+        (b"II*\x00" + bytes(20), "TIFF, of a kind that Pillow cannot read, or its header is d"),
         (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "not a picture but an SVG drawing"),
         (b"<!doctype html><p>404", "not a picture but a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of git-lfs"),
