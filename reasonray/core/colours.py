@@ -50,7 +50,7 @@ def to_srgb(image: PIL.Image.Image, *, is_deep: bool = False) -> PIL.Image.Image
         rgb = _in_srgb(colours, _profile(image))
     if is_deep:
         # Pillow has kept the upper 8 of 16 bits.
-        brightest = max(high for _, high in rgb.getextrema())  # type: ignore[misc]
+        brightest = int(np.asarray(rgb).max())
         if 0 < brightest < 1 << (_FULL_BITS - 8):
             raise NoRangeError(
                 f"colours of 16 bits, of which {_FULL_BITS} or fewer are used: stretch them to "

@@ -1,9 +1,11 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from toy_stages import Plan, recipe
 
 from reasonray.core.recipe import load
+from reasonray.core.record import Row
 from reasonray.generation.notices import read_notices, tiny_models, write_notices
 from reasonray.generation.plan import write_plan
 from reasonray.generation.workspace import Workspace
@@ -38,7 +40,7 @@ def test_they_are_kept_with_the_plan(tmp_path: Path) -> None:
     write_notices(workspace, ["earlier"])
     notices: list[str] = []
 
-    def rows():  # type: ignore[no-untyped-def]
+    def rows() -> Iterator[Row]:
         yield from Plan(2)(recipe(), Path())
         notices.append("3 files are passed over")
 

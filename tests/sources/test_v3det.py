@@ -106,8 +106,12 @@ def test_a_url_is_a_rejected_row_that_says_so(tmp_path: Path) -> None:
     assert "2 file names are URLs, which are not followed" in notice
 
 
-LICENSES = [{"id": 1, "name": "CC BY"}, {"id": "2", "url": "u"}, {"id": 0, "name": "CC0"}]
-LICENSES += [{"id": [3], "name": "x"}, {"id": 4, "name": 5}, "CC", None, {"name": "no id"}]  # type: ignore[list-item]
+LICENSES: list[Any] = [
+    {"id": 1, "name": "CC BY"},
+    {"id": "2", "url": "u"},
+    {"id": 0, "name": "CC0"},
+]
+LICENSES += [{"id": [3], "name": "x"}, {"id": 4, "name": 5}, "CC", None, {"name": "no id"}]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import errno
 import io
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -8,6 +9,7 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import JpegImagePlugin
 
 from reasonray.core import reading
 from reasonray.core.errors import RunError
@@ -29,16 +31,16 @@ def row(input_uri: object, edited_uri: object = None) -> Row:
 
 
 def load(*rows: Row, **limits: float | None) -> list[Row]:
-    return Load(ImagesConfig(**limits), seed=0)(list(rows))  # type: ignore[arg-type]
+    return Load(ImagesConfig(**limits), seed=0)(list(rows))
 
 
-def saved(path: Path, size: tuple[int, int], kind: str | None = None, **options: object) -> Path:
+def saved(path: Path, size: tuple[int, int], **options: Any) -> Path:
     """A picture with a gradient, red at the left and green at the bottom."""
     width, height = size
     red = np.linspace(255, 0, width).astype(np.uint8)[None].repeat(height, 0)
     green = np.linspace(0, 255, height).astype(np.uint8)[:, None].repeat(width, 1)
     picture = PIL.Image.fromarray(np.stack([red, green, np.zeros_like(red)], axis=-1))
-    picture.save(path, kind, **options)
+    picture.save(path, **options)
     return path
 
 
@@ -93,7 +95,7 @@ def test_a_picture_that_exif_turns_is_small_and_upright(tmp_path: Path) -> None:
     assert small.size == (60, 90)
     assert not small.getexif()
     assert np.asarray(small)[0, 30, 0] > 240  # what was left is on top
-    assert PIL.JpegImagePlugin.get_sampling(small) == 0  # 4:4:4
+    assert JpegImagePlugin.get_sampling(small) == 0  # 4:4:4
 
 
 def test_a_pair_is_made_smaller_alike(tmp_path: Path) -> None:
@@ -153,10 +155,13 @@ def test_a_bad_picture_does_not_have_its_batch_read_again(
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg())
     (tmp_path / "b.jpg").write_bytes(b"no")
-    read, uris = reading.read_bytes, []
-    monkeypatch.setattr(
-        "reasonray.stages.load.read_bytes", lambda uri: uris.append(uri) or read(uri)
-    )
+    uris: list[str] = []
+
+    def read_bytes(uri: str) -> bytes:
+        uris.append(uri)
+        return reading.read_bytes(uri)
+
+    monkeypatch.setattr("reasonray.stages.load.read_bytes", read_bytes)
     load(row(tmp_path / "a.jpg"), row(tmp_path / "b.jpg"), row(tmp_path / "a.jpg"))
     assert len(uris) == 3
 

@@ -32,7 +32,7 @@ def pixels(uri: str) -> np.ndarray:
 def test_pairs_come_back_through_the_real_reader(tmp_path: Path) -> None:
     write_instructpix2pix(tmp_path, 20)
     source = SourceConfig(format="instructpix2pix", path=str(tmp_path))
-    *pairs, lost = instructpix2pix.read(source)
+    *pairs, lost = instructpix2pix.read(source, [])
     assert len(pairs) == 20
     for index, pair in enumerate(pairs):
         scene = sample_scene(HELD_OUT_SEED + index)
@@ -51,7 +51,7 @@ def test_an_instruction_leads_from_one_caption_to_the_other(tmp_path: Path) -> N
     write_instructpix2pix(tmp_path, 30)
     source = SourceConfig(format="instructpix2pix", path=str(tmp_path))
     templates = set()
-    for pair in instructpix2pix.read(source):
+    for pair in instructpix2pix.read(source, []):
         texts = (pair.input_caption or "", pair.edited_caption or "")
         named = {name: {t for t in texts if re.search(rf"\b{name}\b", t)} for name in CATEGORIES}
         gone = [name for name in named if named[name] == {texts[0]}]
@@ -66,8 +66,8 @@ def test_an_instruction_leads_from_one_caption_to_the_other(tmp_path: Path) -> N
 
 def test_photos_come_back_with_boxes_and_splits(tmp_path: Path) -> None:
     write_v3det(tmp_path, 12, first_seed=50, num_test=3)
-    train = list(v3det.read(SourceConfig(format="v3det", path=str(tmp_path))))
-    test = list(v3det.read(SourceConfig(format="v3det", path=str(tmp_path), split="test")))
+    train = list(v3det.read(SourceConfig(format="v3det", path=str(tmp_path)), []))
+    test = list(v3det.read(SourceConfig(format="v3det", path=str(tmp_path), split="test"), []))
     assert (len(train), len(test)) == (12, 3)
     assert not {item.input_uri for item in train} & {item.input_uri for item in test}
     assert {item.license for item in train + test} == {LICENSE}
