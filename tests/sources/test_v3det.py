@@ -111,7 +111,8 @@ LICENSES: list[Any] = [
     {"id": "2", "url": "u"},
     {"id": 0, "name": "CC0"},
 ]
-LICENSES += [{"id": [3], "name": "x"}, {"id": 4, "name": 5}, "CC", None, {"name": "no id"}]
+LICENSES += [{"id": 0, "name": "CC0"}, {"id": [3], "name": "x"}, {"id": 4, "name": 5}]
+LICENSES += ["CC", None, {"name": "no id"}]
 
 
 @pytest.mark.parametrize(
