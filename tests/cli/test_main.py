@@ -40,9 +40,16 @@ class Ran:
         self.error = error
 
     def __call__(
-        self, recipe: str, output: str, sources: Any, parts: Any, limit: Any, *more: Any
+        self,
+        recipe: str,
+        output: str,
+        sources: Any,
+        parts: Any,
+        limit: Any,
+        overrides: Any,
+        approve: Any,
+        accepted: Any,
     ) -> Any:
-        overrides, _approve, accepted = more
         self.recipe = load(recipe, overrides, sources, parts, limit, accepted)
         self.output = output
         if self.error:
