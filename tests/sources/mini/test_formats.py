@@ -88,7 +88,7 @@ def test_photos_come_back_with_boxes_and_splits(tmp_path: Path) -> None:
 def test_real_pairs_are_of_many_shapes_and_say_which_of_several_is_meant(tmp_path: Path) -> None:
     write_instructpix2pix(tmp_path, 30, scenery=SMALL)
     source = SourceConfig(format="instructpix2pix", path=str(tmp_path))
-    *pairs, _ = instructpix2pix.read(source)
+    *pairs, _ = instructpix2pix.read(source, [])
     shapes = set()
     for index, pair in enumerate(pairs):
         scene = sample_scene(HELD_OUT_SEED + index, scenery=SMALL)
