@@ -6,6 +6,7 @@ numbers mean; what the models see and what is painted is sRGB.
 
 import functools
 import io
+import re
 
 import numpy as np
 import PIL.Image
@@ -62,7 +63,9 @@ def to_srgb(image: PIL.Image.Image, *, is_deep: bool = False) -> PIL.Image.Image
 def is_deep_colour(image: PIL.Image.Image) -> bool:
     """Whether a picture that is open and not decoded yet has colours of 16 bits."""
     tiles = getattr(image, "tile", None)
-    return bool(tiles) and ";16" in str(tiles[0][3]) and not image.mode.startswith("I")
+    # Not "BGR;16", which is 16 bits for all three.
+    is_deep = bool(tiles) and re.search(";16[BLN]", str(tiles[0][3])) is not None
+    return is_deep and not image.mode.startswith("I")
 
 
 def has_other_colours(image: PIL.Image.Image) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 
-HEAD_BYTES = 64
+HEAD_BYTES = 256
 """So many of a file's first bytes are enough."""
 
 # In this order; the ISO base media family (HEIC, AVIF) says its brand after "ftyp".
@@ -25,6 +25,7 @@ _SIGNATURES: tuple[tuple[str, bytes], ...] = (
     ("a Photoshop file", rb"8BPS"),
     ("an icon file", rb"\x00\x00\x01\x00"),
     ("a ZIP archive", rb"PK\x03\x04"),
+    ("a camera's raw file", rb".{4}ftypcrx|IIU\x00|IIR[OS]|FUJIFILMCCD-RAW"),
     ("a video", rb".{4}ftyp|\x1aE\xdf\xa3"),
 )
 

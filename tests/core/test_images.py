@@ -201,6 +201,8 @@ def test_a_limit_above_pillow_s_own_is_honoured(monkeypatch: pytest.MonkeyPatch)
         (b"II*\x00" + bytes(20), "TIFF, of a kind that Pillow cannot read, or its header is d"),
         (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "not a picture but an SVG drawing"),
         (b"<!doctype html><p>404", "not a picture but a web page"),
+        (b'<?xml version="1.0"?>\n<!-- ' + b"x" * 90 + b" -->\n<svg/>", "but an SVG drawing"),
+        (b"\x00\x00\x00\x18ftypcrx \x00", "not a picture but a camera's raw file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of git-lfs"),
         (b"%PDF-1.7", "not a picture but a PDF"),
         (b"hello, world", r"not a picture \(it starts with b'hello, w'\)"),
