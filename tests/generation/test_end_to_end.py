@@ -78,6 +78,9 @@ def test_photographs_and_broken_files_all_come_out_with_a_reason(
         row = rejected[name]
         assert (row["stage"], row["reason"]) == ("load", reason)
         assert name in row["detail"]
+    [warning] = manifest.warnings
+    assert "the tiny ones that ship with reasonray" in warning
+    assert all(warning in (output / page).read_text() for page in ("README.md", "report.html"))
     whole = [row for name, row in rejected.items() if name not in broken]
     assert all(row["stage"] != "load" and row["reason"] != "error" for row in whole), whole
 
