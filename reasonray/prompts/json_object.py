@@ -54,7 +54,7 @@ def json_object(reply: str, keys: Collection[str]) -> dict[str, Any]:
         raise NotTheFormError(
             "The reply is empty." if not reply.strip() else "The reply holds thoughts alone."
         )
-    fault = "The reply holds no JSON object."
+    fault: str | None = None
     decoder = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     complete: dict[str, Any] | None = None
     other: dict[str, Any] | None = None
@@ -71,13 +71,13 @@ def json_object(reply: str, keys: Collection[str]) -> dict[str, Any]:
         else:
             if all(key in content for key in keys):
                 complete, end = content, content_end
-            elif start >= other_end:
+            elif start >= other_end and fault is None:
                 # Looked into as well: the form may stand inside.
                 other, other_end = content, content_end
         start = text.find("{", end)
     content = complete if complete is not None else other
     if content is None:
-        raise NotTheFormError(fault)
+        raise NotTheFormError(fault or "The reply holds no JSON object.")
     return content
 
 

@@ -101,9 +101,8 @@ def parse_choice(reply: str, *, num_candidates: int) -> Choice:
         ReplyError: invalid_reply.
     """
     content = _json_object(reply, "choice", "reason")
-    number = content.get("choice")
-    # A bool is an int to Python; a model that answers true has not chosen.
-    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= num_candidates:
+    number = _whole_number(content.get("choice"))
+    if number is None or not 1 <= number <= num_candidates:
         raise ReplyError(
             "invalid_reply", f'The key "choice" must be a number from 1 to {num_candidates}.'
         )
@@ -212,6 +211,15 @@ def _text(content: dict[str, Any], key: str) -> str:
     if re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text):
         raise ReplyError("invalid_reply", f'The text of "{key}" holds a control character.')
     return text
+
+
+def _whole_number(value: Any) -> int | None:
+    """A whole number as models write it where no grammar holds them: 1, 1.0 or "1"."""
+    # A bool is an int to Python; a model that answers true has not chosen.
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    text = str(value).strip()
+    return int(text.removesuffix(".0")) if re.fullmatch(r"\d{1,3}(\.0)?", text) else None
 
 
 def _candidate(content: dict[str, Any]) -> Candidate:

@@ -67,7 +67,9 @@ class Asks(Stage, Generic[Reply]):
         self.models = [{"stage": self.name, "name": name, "revision": commit}]
         self.prompts = [self.prompt.provenance, load("again").provenance]
         self._alike = FailuresAlike(
-            f"stage {self.name}: the questions about", "Mend the server or language_model", few=3
+            f"stage {self.name}: the questions about",
+            "Look at the server and at language_model",
+            few=3,
         )
 
     def question(self, row: Row) -> Question[Reply] | None:

@@ -60,6 +60,7 @@ def test_one_without_the_keys_comes_back_for_the_caller_to_say_what_is_missing()
         ("[1, 2]", "no JSON object"),
         (OBJECT[:-3], "not valid JSON"),
         ("{'choice': 1}", "not valid JSON"),
+        ('{"choice": 1, "reason": {"a": "b"},}', "not valid JSON"),
         ('{"choice": NaN, "reason": "a"}', "NaN is not valid JSON"),
         ('{"choice": 1, "choice": 2}', "stands twice"),
         (f"<think>Perhaps {OBJECT}", "thoughts alone"),

@@ -170,10 +170,16 @@ def test_candidates_too_few_too_many_twice_or_direct_are_refused(
     assert code_of(candidates, *instructions) == code
 
 
-@pytest.mark.parametrize("choice", [0, 4, -1, 1.5, "2", True, None, [1]])
+@pytest.mark.parametrize("choice", [0, 4, -1, 1.5, "two", "", "1e1", True, None, [1]])
 def test_only_a_candidate_s_number_is_a_choice(choice: object) -> None:
     reply = json.dumps({"choice": choice, "reason": "Good."})
     assert code_of(parse_choice, reply, num_candidates=3) == "invalid_reply"
+
+
+@pytest.mark.parametrize("choice", [2, 2.0, "2", " 2 "])
+def test_a_number_counts_however_a_model_without_a_grammar_writes_it(choice: object) -> None:
+    reply = json.dumps({"choice": choice, "reason": "Good."})
+    assert parse_choice(reply, num_candidates=3).index == 1
 
 
 def test_a_choice_is_counted_from_one() -> None:
