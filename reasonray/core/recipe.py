@@ -95,15 +95,30 @@ class Recipe(Config):
                 )
         return self
 
+    def num_calls(self, pool: PoolConfig) -> int:
+        """Batches that one actor of a pool has in work at once.
+
+        Where all its stages ask a server that is as many as the server bears, and a batch is one
+        row: none waits for the slowest reply of others.
+        """
+        asks = self.language_model.backend == "openai" and set(pool.stages) <= ASKING.keys()
+        return self.language_model.server.max_concurrency if asks else 1
+
     def content(self) -> dict[str, Any]:
         """Everything that decides which rows a run makes and what is in them.
 
         Pools, output layout, the editor and how a server is asked do not: a run may be resumed
-        with others.
+        with others. Nor do the limits of replies, which a reply either reaches and fails or not.
         """
         return self.model_dump(
             mode="json",
-            exclude={"pools": True, "output": True, "editor": True, "language_model": {"server"}},
+            exclude={
+                "pools": True,
+                "output": True,
+                "editor": True,
+                "language_model": {"server"},
+                "stages": {stage: {"max_tokens"} for stage in ASKING},
+            },
         )
 
     def hash(self) -> str:

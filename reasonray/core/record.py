@@ -246,6 +246,10 @@ DESCRIPTIONS = {
 """What each published field, and each score, holds."""
 
 
+FAILURES = ("lm_failed", "error")
+"""Reasons of rows that failed and were not refused: an unfinished run does them again."""
+
+
 def reject(row: Row, stage: str, reason: str, detail: str) -> None:
     """Mark a row as rejected, in place; the first rejection stands."""
     if row.get("stage") is None:

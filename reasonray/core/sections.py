@@ -193,8 +193,17 @@ class ServerConfig(Config):
     base_url: str | None = Field(
         None, description="Its /v1 URL; null: OPENAI_BASE_URL or OpenAI itself"
     )
-    max_concurrency: int = Field(32, ge=1, description="Requests at once from one actor")
-    timeout_s: float = Field(60, gt=0, description="Seconds before a request is given up")
+    max_concurrency: int = Field(
+        64,
+        ge=1,
+        description="Requests at once from one actor: what the server bears. A pool of asking "
+        "stages alone has so many rows in work, whatever its batch_size",
+    )
+    timeout_s: float = Field(
+        300,
+        gt=0,
+        description="Seconds before a request is given up; reasoning models think for minutes",
+    )
     max_attempts: int = Field(
         6, ge=1, description="Tries of one request that fails with 429, 5xx or a timeout"
     )
@@ -376,7 +385,12 @@ class PoolConfig(Config):
     max_actors: int = Field(1, ge=1, description="Started when rows queue up")
     num_cpus: float = Field(1, ge=0, description="Of one actor")
     num_gpus: float = Field(0, ge=0, description="Of one actor; a fraction shares a GPU")
-    batch_size: int = Field(8, ge=1, description="Rows a call")
+    batch_size: int = Field(
+        8,
+        ge=1,
+        description="Rows a call; no effect where all stages ask a server: a row goes on as soon "
+        "as it is answered",
+    )
     num_threads: int = Field(1, ge=1, description="CPU threads of torch in one actor")
 
 

@@ -238,7 +238,8 @@ def _stage(
         device = timing.seconds * (timing.num_gpus if machine.is_gpu else 1)
         seconds = device / share
     elif work.is_server:
-        at_once = min(recipe.language_model.server.max_concurrency, pool.batch_size)
+        most = recipe.language_model.server.max_concurrency
+        at_once = max(recipe.num_calls(pool), min(most, pool.batch_size))
         device, seconds = 0.0, beside + LATENCY_S / at_once
     else:
         device = work.seconds(machine, reach(name, machine, utilisation), pool.num_threads)

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import threading
+import time
 from pathlib import Path
 
 from reasonray.core.writing import replaced
@@ -10,6 +12,9 @@ from reasonray.dataset.manifest import StageTiming
 
 WALL = "wall.json"
 """Beside the processes' files: a run's wall seconds so far."""
+
+SAVE_EVERY_S = 0.5
+"""A process with many calls at once does not write its file more often."""
 
 
 @dataclasses.dataclass
@@ -21,12 +26,16 @@ class StageCounts:
         worked: rows that it had work on.
         rejected: rows that it rejected.
         seconds: of work, summed over processes.
+        begun: rows with work that a process has taken in hand.
+        finished: of these, those that the stage is done with, be their batch still in work.
     """
 
     passed: int = 0
     worked: int = 0
     rejected: int = 0
     seconds: float = 0.0
+    begun: int = 0
+    finished: int = 0
 
     def add(self, other: "StageCounts") -> None:
         """Add what another process or run counted."""
@@ -35,23 +44,36 @@ class StageCounts:
 
 
 class Counts:
-    """The counts of one process, in a file that the driver reads."""
+    """The counts of one process, in a file that the driver reads; for many threads."""
 
     def __init__(self, path: Path, stages: list[str]) -> None:
         self._path = path
+        self._lock = threading.Lock()
+        self._saved = 0.0
         self._stages = {stage: StageCounts() for stage in stages}
         if path.exists():  # of the process whose place this one takes
             self._stages.update(_read(path))
+            for counts in self._stages.values():
+                # What it had in hand is begun again.
+                counts.begun = counts.finished = counts.worked
 
     def add(self, stage: str, counts: StageCounts) -> None:
-        """Add to a stage's counts."""
-        self._stages[stage].add(counts)
+        """Add to a stage's counts; the driver sees it within a second of work."""
+        with self._lock:
+            self._stages[stage].add(counts)
+            if time.monotonic() - self._saved >= SAVE_EVERY_S:
+                self._save()
 
     def save(self) -> None:
         """Show the counts to the driver."""
-        # After each batch: not worth waiting for the disk.
+        with self._lock:
+            self._save()
+
+    def _save(self) -> None:
+        # Not worth waiting for the disk.
         with replaced(self._path, sync=False) as temporary:
             temporary.write_text(json.dumps(self._stages, default=vars))
+        self._saved = time.monotonic()
 
 
 def read_counts(folder: Path) -> dict[str, StageCounts]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ class Loss:
 
     Attributes:
         num: how often one ended with the row in hand.
-        num_alone: how often with no other beside it.
+        num_alone: how often with no other in the process.
         stage: the last that it was in then.
     """
 
@@ -62,10 +63,22 @@ class Journal:
             for row_id in ids:
                 loss = losses.setdefault(row_id, Loss(0, 0, ""))
                 loss.num += 1
-                loss.num_alone += len(ids) == 1
+                loss.num_alone += bool(note["lost"].get("alone"))
                 loss.stage = note["lost"].get("stage", loss.stage)
         return losses
 
     def num_loading_losses(self, stage: str) -> int:
         """How often a process ended while it loaded a stage."""
         return sum(note["lost"].get("loading") == stage for note in self._lost)
+
+
+def losses_of(journals: Iterable[Journal]) -> dict[str, Loss]:
+    """Row id -> its losses, over all journals of a process."""
+    losses: dict[str, Loss] = {}
+    for journal in journals:
+        for row_id, loss in journal.losses().items():
+            before = losses.setdefault(row_id, Loss(0, 0, ""))
+            before.num += loss.num
+            before.num_alone += loss.num_alone
+            before.stage = loss.stage
+    return losses

@@ -106,9 +106,13 @@ def run(
                 progress=workspace.progress_folder,
                 is_first=pool is recipe.pools[0],
                 is_last=pool is recipe.pools[-1],
+                num_calls=recipe.num_calls(pool),
             )
             dataset = _through(dataset, PoolActor, spec)
-        dataset.write_parquet(str(work.rows), partition_cols=["status"])
+        # Rows come one by one from a pool that waits for a server.
+        dataset.write_parquet(
+            str(work.rows), partition_cols=["status"], min_rows_per_file=recipe.output.block_rows
+        )
 
     with settings(recipe, checkpoint):
         executed(write, workspace.output)
@@ -124,13 +128,22 @@ def _read_plan(workspace: Workspace, block_rows: int) -> ray.data.Dataset:
 
 def _through(dataset: ray.data.Dataset, actor: type[PoolActor], spec: PoolSpec) -> ray.data.Dataset:
     pool = spec.config
+    batch_size = pool.batch_size
+    if spec.num_calls > 1:
+        batch_size = 1
+        dataset = dataset.repartition(target_num_rows_per_block=1)
     return dataset.map_batches(
         actor,
         fn_constructor_args=(spec,),
         batch_format="pyarrow",
-        batch_size=pool.batch_size,
+        batch_size=batch_size,
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
-        compute=ray.data.ActorPoolStrategy(min_size=pool.min_actors, max_size=pool.max_actors),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=pool.min_actors,
+            max_size=pool.max_actors,
+            max_concurrent_calls_per_actor=spec.num_calls,
+            enable_true_multi_threading=True,
+        ),
         udf_modifying_row_count=actor is _Measurer,
     )

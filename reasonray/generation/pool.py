@@ -8,7 +8,9 @@ Knows nothing of Ray.
 
 import dataclasses
 import os
+import queue
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,8 @@ from reasonray.core.record import Row, is_rejected, reject, to_rows, to_table
 from reasonray.core.sections import PoolConfig
 from reasonray.core.version import __version__
 from reasonray.generation.counts import Counts, StageCounts
-from reasonray.generation.journal import Journal, Loss
+from reasonray.generation.journal import Journal, Loss, losses_of
+from reasonray.stages.alike import Failure, FailuresAlike, manner
 from reasonray.stages.stage import Stage
 
 Build = Callable[[str, Recipe, float | None], Stage]
@@ -44,6 +47,7 @@ class PoolSpec:
         attempts, progress: folders on storage that all nodes mount, for the journals and counts.
         is_first: its batches are the plan's rows.
         is_last: its batches are published.
+        num_calls: batches in work at once, each in a thread of its own.
     """
 
     config: PoolConfig
@@ -54,6 +58,7 @@ class PoolSpec:
     progress: Path
     is_first: bool
     is_last: bool
+    num_calls: int = 1
 
 
 class Pool:
@@ -74,6 +79,9 @@ class Pool:
         self._failure: Exception | None = None
         self.stages: list[Stage] = []
         self._losses: dict[str, Loss] = {}
+        self._journals: queue.SimpleQueue[Journal] = queue.SimpleQueue()
+        self._gathering = threading.Lock()
+        self._errors: dict[str, FailuresAlike] = {}
         try:
             self._load(process_id)
         except Exception as error:  # noqa: BLE001  raised by the first call
@@ -109,10 +117,14 @@ class Pool:
         if self.spec.is_first:
             for row in rows:
                 self._begin(row)
-        if any(row["id"] in self._losses for row in rows):
+        if any(self._is_suspect(row) for row in rows):
             rows = [done for row in rows for done in self._alone(row)]
         else:
-            rows = self._run(rows)
+            journal = self._journals.get()
+            try:
+                rows = self._run(rows, journal)
+            finally:
+                self._journals.put(journal)
         self._counts.save()
         return rows
 
@@ -125,28 +137,43 @@ class Pool:
             )
         # Read by OpenMP when the first library with it is loaded, which the stages do.
         os.environ["OMP_NUM_THREADS"] = str(config.num_threads)
-        self._journal = Journal(self.spec.attempts / f"{process_id}.journal")
-        self._losses = self._journal.losses()
+        journals = [
+            Journal(self.spec.attempts / f"{process_id}.{number}.journal")
+            for number in range(self.spec.num_calls)
+        ]
+        self._losses = losses_of(journals)
         self._counts = Counts(self.spec.progress / f"{process_id}.json", config.stages)
         for name in config.stages:
-            self._refuse_to_load(name)
-            self._journal.note(loading=name)
+            self._refuse_to_load(name, journals[0])
+            journals[0].note(loading=name)
             try:
                 with explained():
                     stage = self.spec.build(name, self.spec.recipe, self.spec.divergence_threshold)
-                self.stages.append(stage)
             except ReasonrayError:
                 raise
             except Exception as error:
                 raise RunError(
                     f"stage {name}: could not be loaded: {type(error).__name__}: {error}"
                 ) from error
-            self._journal.clear()
+            journals[0].clear()
+            self._add(stage)
+        for journal in journals:
+            self._journals.put(journal)
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(config.num_threads)
 
-    def _refuse_to_load(self, name: str) -> None:
-        num_losses = self._journal.num_loading_losses(name)
+    def _add(self, stage: Stage) -> None:
+        def advance(num_rows: int) -> None:
+            self._counts.add(stage.name, StageCounts(finished=num_rows))
+
+        stage.advance = advance
+        self.stages.append(stage)
+        self._errors[stage.name] = FailuresAlike(
+            f"stage {stage.name}: the work on", "The models and the recipe may not fit", few=5
+        )
+
+    def _refuse_to_load(self, name: str, journal: Journal) -> None:
+        num_losses = journal.num_loading_losses(name)
         if num_losses >= MAX_LOSSES:
             raise RunError(
                 f"stage {name}: its process ended {num_losses} times while loading, most likely "
@@ -163,6 +190,15 @@ class Pool:
             "prompts": [],
         }
 
+    def _is_suspect(self, row: Row) -> bool:
+        """Whether it is to be begun alone, as it may be what ends the process.
+
+        Where calls wait for a server side by side, one after the other is dear, and a lost machine
+        by far the likelier cause: there a second loss is needed.
+        """
+        loss = self._losses.get(row["id"])
+        return loss is not None and (self.spec.num_calls == 1 or loss.num >= MAX_LOSSES)
+
     def _alone(self, row: Row) -> list[Row]:
         loss = self._losses.get(row["id"])
         if loss and loss.num_alone and loss.num >= MAX_LOSSES:
@@ -170,22 +206,57 @@ class Pool:
             detail = f"the process ended {loss.num} times while it had this row in hand"
             reject(row, stage, "crashed", detail)
             self._counts.add(stage, StageCounts(rejected=1))
-        return self._run([row])
+        with self._gathering:
+            # With all journals in hand there is no other call in work.
+            journals = [self._journals.get() for _ in range(self.spec.num_calls)]
+        try:
+            return self._run([row], journals[0], alone=True)
+        finally:
+            for journal in journals:
+                self._journals.put(journal)
 
-    def _run(self, rows: list[Row]) -> list[Row]:
-        self._journal.note(rows=[row["id"] for row in rows if not is_rejected(row)])
+    def _run(self, rows: list[Row], journal: Journal, *, alone: bool = False) -> list[Row]:
+        journal.note(rows=[row["id"] for row in rows if not is_rejected(row)], alone=alone)
         for stage in self.stages:
-            self._journal.note(stage=stage.name)
-            num_concerned = sum(map(stage.concerns, rows))
-            start = time.perf_counter()
-            num_rejected = sum(map(is_rejected, rows))
+            journal.note(stage=stage.name)
+            rows = self._through(stage, rows)
+        journal.clear()
+        return rows
+
+    def _through(self, stage: Stage, rows: list[Row]) -> list[Row]:
+        """The rows after one stage, counted; what all raise alike stops the run.
+
+        Raises:
+            ReasonrayError: the stage's, or the first rows have all failed with one exception.
+        """
+        concerned = [stage.concerns(row) for row in rows]
+        num_concerned = sum(concerned)
+        self._counts.add(stage.name, StageCounts(begun=num_concerned))
+        errors = self._errors[stage.name]
+        errors.begin(num_concerned)
+        start = time.perf_counter()
+        num_rejected = sum(map(is_rejected, rows))
+        try:
             rows = stage(rows)
-            counts = StageCounts(
+        except BaseException:
+            errors.drop(num_concerned)
+            raise
+        # Calls that wait side by side share the actor's time.
+        seconds = (time.perf_counter() - start) / self.spec.num_calls if num_concerned else 0.0
+        details = [
+            row["detail"] or ""
+            for row, was_concerned in zip(rows, concerned, strict=True)
+            if was_concerned and row.get("reason") == "error"
+        ]
+        failures = [Failure(manner(detail), detail) for detail in details]
+        errors.settle(num_concerned, num_concerned - len(failures), failures)
+        self._counts.add(
+            stage.name,
+            StageCounts(
                 passed=len(rows),
                 worked=num_concerned,
                 rejected=sum(map(is_rejected, rows)) - num_rejected,
-                seconds=time.perf_counter() - start if num_concerned else 0.0,
-            )
-            self._counts.add(stage.name, counts)
-        self._journal.clear()
+                seconds=seconds,
+            ),
+        )
         return rows

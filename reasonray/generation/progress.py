@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from reasonray.core.console import LINE_EVERY_S, duration, say
+from reasonray.core.sections import ASKING
 from reasonray.generation.counts import WALL, StageCounts, read_counts
 
 TABLE_EVERY_S = 0.5
@@ -64,7 +65,7 @@ class Progress:
 
     def line(self, counts: dict[str, StageCounts]) -> str:
         """One plain line: rows through the last stage, rejected, rate, time left, each stage."""
-        if not counts:
+        if not any(each.begun for each in counts.values()):
             return f"{self._num_done}/{self._num_rows} rows, loading the models"
         last = counts.get(self._stages[-1], StageCounts())
         rejected = sum(each.rejected for each in counts.values())
@@ -73,13 +74,23 @@ class Progress:
         return (
             f"{self._through(counts, self._stages[-1])}/{self._num_rows} rows, "
             f"{rejected} rejected, {rate:.1f} rows/s, {self._left(last.passed)} left ({each})"
+            f"{self._in_work(counts)}"
         )
+
+    def _in_work(self, counts: dict[str, StageCounts]) -> str:
+        """What is waited for: stages that have begun more than they have finished."""
+        waits = [
+            f"{name}: {waited_for(name, counts[name])}"
+            for name in self._stages
+            if name in counts and counts[name].begun > counts[name].worked
+        ]
+        return f"; {', '.join(waits)}" if waits else ""
 
     def table(self, counts: dict[str, StageCounts]) -> Table:
         """The live view: one line a stage."""
         table = Table(box=None, pad_edge=False)
         table.add_column("stage")
-        for title in ("done", "rejected", "rows/s", "left"):
+        for title in ("done", "rejected", "rows/s", "left", "in work"):
             table.add_column(title, justify="right")
         for name in self._stages:
             stage = counts.get(name, StageCounts())
@@ -89,6 +100,7 @@ class Progress:
                 str(stage.rejected) if stage.rejected else "",
                 f"{self._rate(stage.passed):.1f}" if stage.passed else "",
                 self._left(stage.passed),
+                waited_for(name, stage) if stage.begun > stage.worked else "",
             )
         return table
 
@@ -115,7 +127,7 @@ class Progress:
     def _read(self) -> dict[str, StageCounts]:
         counts = read_counts(self._folder)
         now = time.monotonic()
-        if self._first_row is None and counts:
+        if self._first_row is None and any(each.begun for each in counts.values()):
             self._first_row = now
         with contextlib.suppress(OSError):
             (self._folder / WALL).write_text(json.dumps(now - self._start))
@@ -126,7 +138,7 @@ class Progress:
         return min(self._num_done + counts.get(stage, StageCounts()).passed, self._num_rows)
 
     def _rate(self, passed: int) -> float:
-        """Rows a second since the first row was done: loading the models is not counted."""
+        """Rows a second since the first row was begun: loading the models is not counted."""
         if self._first_row is None or not passed:
             return 0.0
         return passed / max(time.monotonic() - self._first_row, 1.0)
@@ -139,3 +151,10 @@ class Progress:
         if not rate:
             return "?"
         return duration(remaining / rate)
+
+
+def waited_for(name: str, counts: StageCounts) -> str:
+    """What a stage has in work: answers of a language model one by one, else whole batches."""
+    if name in ASKING:
+        return f"{counts.finished} of {counts.begun} answered"
+    return f"{counts.begun - counts.worked} rows"

@@ -2,14 +2,16 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reasonray import stages
 from reasonray.core.console import say
-from reasonray.core.errors import UserError
+from reasonray.core.errors import RunError, UserError
 from reasonray.core.extras import require
 from reasonray.core.recipe import Recipe, differing_keys, load, parse
+from reasonray.core.record import FAILURES
 from reasonray.core.sections import SourceConfig
 from reasonray.core.writing import no_space, out_of_space, write_file
 from reasonray.dataset.card import write_card
@@ -26,6 +28,9 @@ from reasonray.generation.workspace import Work, Workspace
 from reasonray.stages.wiring import check_wiring
 
 Approve = Callable[[Recipe, dict[str, int]], None]
+
+MAX_REASONS = 3
+"""Of a run without a sample, that its message counts."""
 
 
 def generate(
@@ -123,11 +128,19 @@ def _run(
         for notice in read_notices(workspace):
             say(f"warning: {notice}")
     work = workspace.open_work()
-    num_rows, num_done = len(planned_ids(workspace)), work.num_committed()
+    num_rows = len(planned_ids(workspace))
+    if work.num_committed() == num_rows and not work.num_accepted():
+        say(f"{workspace.output}: the last run made no sample, all rows are done again")
+        work.clear()
+    elif num_failures := work.reopen(FAILURES):
+        say(f"{workspace.output}: {num_failures} rows that failed are done again")
+    num_done = work.num_committed()
     if num_done:
         say(f"{workspace.output}: going on, {num_done} of {num_rows} rows are done")
     while True:
         threshold = _make_rows(recipe, workspace, work, build, approve)
+        if not work.num_accepted():
+            raise _no_sample(workspace, work)
         if recipe.accepted is None or not _plan_more(recipe.accepted, workspace, work):
             return _publish(recipe, workspace, work, threshold)
         # Processes and counts of its own for what was added.
@@ -199,6 +212,22 @@ def _publish(recipe: Recipe, workspace: Workspace, work: Work, threshold: float 
     write_file(workspace.output / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     workspace.remove()
     return manifest
+
+
+def _no_sample(workspace: Workspace, work: Work) -> RunError:
+    """What is said of a run in which every row was rejected."""
+    rows = work.rejected(["stage", "reason", "detail"]).to_pylist()
+    counts = Counter((row["stage"], row["reason"]) for row in rows)
+    most = ", ".join(
+        f"{stage} {reason} {count}" for (stage, reason), count in counts.most_common(MAX_REASONS)
+    )
+    commonest = counts.most_common(1)[0][0]
+    example = next(row["detail"] for row in rows if (row["stage"], row["reason"]) == commonest)
+    return RunError(
+        f"output {workspace.output}: none of {len(rows)} inputs became a sample ({most}), e.g. "
+        f"{example} Nothing was published; `reasonray report` shows the rows. Mend the cause, then "
+        "all are done again"
+    )
 
 
 def _finished(recipe: Recipe, output: Path) -> Manifest | None:

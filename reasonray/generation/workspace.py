@@ -19,17 +19,18 @@ folder gone and cannot commit. Knows nothing of Ray, models or what a row means.
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
 from reasonray.core.errors import UserError
 from reasonray.core.lock import locked
-from reasonray.core.writing import absolute, unusable
+from reasonray.core.writing import absolute, replaced, unusable
 
 
 class Workspace:
@@ -174,6 +175,49 @@ class Work:
     def num_committed(self) -> int:
         """Rows finished and committed."""
         return sum(pq.read_metadata(path).num_rows for path in self.committed().values())
+
+    def num_accepted(self) -> int:
+        """Finished rows that are samples."""
+        files = [p for p in self.committed_files() if p.parent.name == "status=accepted"]
+        return sum(pq.read_metadata(path).num_rows for path in files)
+
+    def rejected(self, columns: list[str]) -> pa.Table:
+        """These columns of all rows that count and were rejected."""
+        files = [p for p in self.committed_files() if p.parent.name == "status=rejected"]
+        tables = [pq.ParquetFile(path).read(columns=columns) for path in files]
+        return pa.concat_tables(tables) if tables else pa.table({name: [] for name in columns})
+
+    def clear(self) -> None:
+        """Nothing is finished any more."""
+        for folder in (self.checkpoint, self.rows):
+            shutil.rmtree(folder)
+            folder.mkdir()
+
+    def reopen(self, reasons: Sequence[str]) -> int:
+        """Rows that were rejected for one of these reasons are not finished any more.
+
+        Returns:
+            How many.
+        """
+        num_reopened = 0
+        committed = self.committed()
+        for path, prefix in self.data_files().items():
+            if prefix not in committed or path.parent.name != "status=rejected":
+                continue
+            rows = pq.ParquetFile(path).read()
+            is_failure = pc.is_in(rows["reason"], value_set=pa.array(reasons, pa.string()))
+            ids = rows.filter(is_failure)["id"].combine_chunks()
+            if not len(ids):
+                continue
+            mark = pq.ParquetFile(committed[prefix]).read()
+            others = mark.filter(pc.invert(pc.is_in(mark["id"], value_set=ids)))
+            # Between the two the block is no whole one: `repair` drops it, if we end here.
+            with replaced(committed[prefix]) as temporary:
+                pq.write_table(others, temporary)
+            with replaced(path) as temporary:
+                pq.write_table(rows.filter(pc.invert(is_failure)), temporary)
+            num_reopened += len(ids)
+        return num_reopened
 
     def repair(self) -> None:
         """Drop data without a commit, and commits whose files are damaged or lost.

@@ -1,13 +1,13 @@
-"""What every language model is to us: a batch of chats in, a batch of texts or failures out.
+"""What every language model is to us: chats in, texts or failures out.
 
 The backends are in files of their own, imported when a recipe names them.
 """
 
 import functools
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from reasonray.core.sections import LanguageModelConfig
 
@@ -31,23 +31,76 @@ class Request:
     max_tokens: int
 
 
+FailureReason = Literal["lm_failed", "content_filter", "cut_off"]
+
+
 @dataclass(frozen=True)
 class ReplyFailure:
-    """A request that got no reply for a reason of its own; `detail` is one sentence."""
+    """A request that got no whole reply.
+
+    Attributes:
+        detail: one sentence.
+        reason: content_filter: the server's filter stood in the way, another try is in vain;
+            cut_off: the reply reached the request's `max_tokens`.
+        text: what there was of a reply that was cut off.
+    """
 
     detail: str
+    reason: FailureReason = "lm_failed"
+    text: str = ""
+
+
+def reached_limit(text: str, max_tokens: int, *, has_thoughts: bool = False) -> ReplyFailure:
+    """The failure of a reply that reached its limit; thoughts count, too."""
+    what = "thoughts alone" if has_thoughts and not text.strip() else "the reply"
+    return ReplyFailure(f"{what} filled all {max_tokens} tokens", "cut_off", text)
+
+
+Dialogue = Generator[Request, "str | ReplyFailure", None]
+"""Asks until it has what it needs: yields a request, is sent the reply, yields the next or ends."""
 
 
 class LanguageModel(Protocol):
     """Anything that answers requests."""
 
-    def reply(self, requests: Sequence[Request]) -> list[str | ReplyFailure]:
-        """One text or failure for each request, in order; independent of the other requests.
+    def converse(self, dialogues: Sequence[Dialogue]) -> None:
+        """Answer each dialogue's requests until it ends; independent of the other dialogues.
+
+        May be called from several threads at once only where the backend says so.
 
         Raises:
             RunError: the model cannot go on for any request (server gone, budget spent).
         """
         ...
+
+    def reply(self, requests: Sequence[Request]) -> list[str | ReplyFailure]:
+        """One text or failure for each request, in order.
+
+        Raises:
+            RunError: as `converse`.
+        """
+        ...
+
+
+def converse_in_rounds(
+    dialogues: Sequence[Dialogue],
+    reply: Callable[[Sequence[Request]], Sequence[str | ReplyFailure]],
+) -> None:
+    """Dialogues with a model that answers many requests at once: all first ones, then the next."""
+    pending = [(dialogue, next(dialogue)) for dialogue in dialogues]
+    while pending:
+        replies = reply([request for _, request in pending])
+        answered = zip(pending, replies, strict=True)
+        following = [(dialogue, next_request(dialogue, text)) for (dialogue, _), text in answered]
+        pending = [(dialogue, request) for dialogue, request in following if request is not None]
+
+
+def next_request(dialogue: Dialogue, reply: str | ReplyFailure) -> Request | None:
+    """What a dialogue asks after a reply; None: it has ended."""
+    try:
+        return dialogue.send(reply)
+    except StopIteration:
+        return None
 
 
 BACKENDS = {

@@ -25,7 +25,13 @@ from transformers import (
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import LanguageModelConfig
-from reasonray.models.language_model import ReplyFailure, Request
+from reasonray.models.language_model import (
+    Dialogue,
+    ReplyFailure,
+    Request,
+    converse_in_rounds,
+    reached_limit,
+)
 from reasonray.models.weights import load_model, load_part
 
 MAX_BATCH = 64
@@ -62,6 +68,10 @@ class TransformersModel:
         listed = ends if isinstance(ends, list) else [ends]
         self.ends = {e for e in (*listed, self.tokenizer.eos_token_id) if e is not None}
 
+    def converse(self, dialogues: Sequence[Dialogue]) -> None:
+        """As in `LanguageModel`."""
+        converse_in_rounds(dialogues, self.reply)
+
     def reply(self, requests: Sequence[Request]) -> list[str | ReplyFailure]:
         """One text for each request; a failure for one that does not fit into the context."""
         replies: list[str | ReplyFailure] = [ReplyFailure("") for _ in requests]
@@ -92,7 +102,9 @@ class TransformersModel:
         return ids
 
     @torch.inference_mode()
-    def _generate(self, questions: list[list[int]], requests: list[Request]) -> list[str]:
+    def _generate(
+        self, questions: list[list[int]], requests: list[Request]
+    ) -> list[str | ReplyFailure]:
         longest = max(map(len, questions))
         # Padding is masked: which token stands there does not matter.
         ids_BT = torch.zeros((len(questions), longest), dtype=torch.long)
@@ -106,6 +118,7 @@ class TransformersModel:
         temperature_B = torch.tensor([request.temperature for request in requests])
         replies: list[list[int]] = [[] for _ in requests]
         rows = list(range(len(requests)))
+        has_ended = [False] * len(requests)
         cache = DynamicCache(config=self.model.config)
         while rows:
             output = self.model(
@@ -123,6 +136,7 @@ class TransformersModel:
             going: list[int] = []
             for place, (row, token) in enumerate(zip(rows, token_B.tolist(), strict=True)):
                 if token in self.ends:
+                    has_ended[row] = True
                     continue
                 replies[row].append(token)
                 if len(replies[row]) < requests[row].max_tokens:
@@ -138,7 +152,11 @@ class TransformersModel:
             ids_BT = token_B[:, None].to(self.device)
             mask_BT = torch.cat([mask_BT, torch.ones_like(ids_BT)], dim=1)
             position_BT = position_BT[:, -1:] + 1
-        return [str(self.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in replies]
+        texts = [str(self.tokenizer.decode(each, skip_special_tokens=True)) for each in replies]
+        return [
+            text if ended else reached_limit(text, request.max_tokens)
+            for text, ended, request in zip(texts, has_ended, requests, strict=True)
+        ]
 
     def _sample(
         self, logits_BV: torch.Tensor, temperature_B: torch.Tensor, chance_B: torch.Tensor

@@ -14,7 +14,13 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.sections import LanguageModelConfig
 from reasonray.models import weights
-from reasonray.models.language_model import ReplyFailure, Request
+from reasonray.models.language_model import (
+    Dialogue,
+    ReplyFailure,
+    Request,
+    converse_in_rounds,
+    reached_limit,
+)
 
 
 class VLLMEngine:
@@ -42,6 +48,10 @@ class VLLMEngine:
             reason = " ".join(str(error).split())
             raise UserError(f"model {config.model.name}: vLLM cannot load it: {reason}") from error
 
+    def converse(self, dialogues: Sequence[Dialogue]) -> None:
+        """As in `LanguageModel`."""
+        converse_in_rounds(dialogues, self.reply)
+
     def reply(self, requests: Sequence[Request]) -> list[str | ReplyFailure]:
         """One text or failure for each request.
 
@@ -68,7 +78,13 @@ class VLLMEngine:
         outputs = self.engine.chat(
             messages, [self._sampling(request) for request in requests], use_tqdm=False
         )
-        return [output.outputs[0].text for output in outputs]
+        completions = [output.outputs[0] for output in outputs]
+        return [
+            reached_limit(each.text, request.max_tokens)
+            if each.finish_reason == "length"
+            else each.text
+            for request, each in zip(requests, completions, strict=True)
+        ]
 
     def _sampling(self, request: Request) -> SamplingParams:
         # The cut-offs are those of the model's generation_config.json.

@@ -5,13 +5,13 @@ goes back to the model when it is asked again. Each `*_schema` is the JSON schem
 for backends with structured output (OpenAI's strict subset: every key required, none besides).
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from reasonray.core.record import REASONING_TYPES, ReasoningType
+from reasonray.prompts.json_object import NotTheFormError, json_object
 from reasonray.prompts.words import equivalent, introduced, mentions, naming, words
 
 ReplyFault = Literal["invalid_reply", "not_indirect", "category_not_offered", "unfit_target"]
@@ -76,7 +76,7 @@ def parse_candidates(
     Raises:
         ReplyError: invalid_reply or not_indirect.
     """
-    content = _json_object(reply)
+    content = _json_object(reply, "candidates")
     listed = content.get("candidates")
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise ReplyError("invalid_reply", 'The key "candidates" must hold a list of objects.')
@@ -100,10 +100,9 @@ def parse_choice(reply: str, *, num_candidates: int) -> Choice:
     Raises:
         ReplyError: invalid_reply.
     """
-    content = _json_object(reply)
-    number = content.get("choice")
-    # A bool is an int to Python; a model that answers true has not chosen.
-    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= num_candidates:
+    content = _json_object(reply, "choice", "reason")
+    number = _whole_number(content.get("choice"))
+    if number is None or not 1 <= number <= num_candidates:
         raise ReplyError(
             "invalid_reply", f'The key "choice" must be a number from 1 to {num_candidates}.'
         )
@@ -121,7 +120,7 @@ def parse_replacement(reply: str, *, caption: str, categories: Sequence[str]) ->
     Raises:
         ReplyError: invalid_reply, category_not_offered, unfit_target or not_indirect.
     """
-    content = _json_object(reply)
+    content = _json_object(reply, *_REPLACEMENT_PROPERTIES)
     selection = _text(content, "selected_category")
     offered = {" ".join(words(category)): category for category in categories}
     selected = offered.get(" ".join(words(selection)))
@@ -153,22 +152,18 @@ def candidates_schema(num_candidates: int) -> dict[str, Any]:
     return _object_schema({"candidates": listed})
 
 
-def choice_schema(num_candidates: int) -> dict[str, Any]:
-    """JSON schema of P_select's reply."""
-    numbers = list(range(1, num_candidates + 1))
-    return _object_schema({"choice": {"type": "integer", "enum": numbers}, "reason": _STRING})
+def choice_schema() -> dict[str, Any]:
+    """JSON schema of P_select's reply; the parser sees to it that the number is one of theirs."""
+    return _object_schema({"choice": {"type": "integer"}, "reason": _STRING})
 
 
-def replacement_schema(categories: Sequence[str]) -> dict[str, Any]:
-    """JSON schema of P_replace's reply, with the offered categories as the enum."""
-    return _object_schema(
-        {
-            "selected_category": {"type": "string", "enum": list(dict.fromkeys(categories))},
-            "target_category": _STRING,
-            **_CANDIDATE_PROPERTIES,
-            "edited_caption": _STRING,
-        }
-    )
+def replacement_schema() -> dict[str, Any]:
+    """JSON schema of P_replace's reply; the parser sees to it that the category was offered.
+
+    The same for all rows: servers compile a grammar for each new schema, and it stands before
+    the prompt in their caches.
+    """
+    return _object_schema(_REPLACEMENT_PROPERTIES)
 
 
 _STRING = {"type": "string"}
@@ -176,6 +171,12 @@ _CANDIDATE_PROPERTIES = {
     "instruction": _STRING,
     "rationale": _STRING,
     "reasoning_type": {"type": "string", "enum": list(REASONING_TYPES)},
+}
+_REPLACEMENT_PROPERTIES = {
+    "selected_category": _STRING,
+    "target_category": _STRING,
+    **_CANDIDATE_PROPERTIES,
+    "edited_caption": _STRING,
 }
 
 
@@ -188,33 +189,12 @@ def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _json_object(reply: str) -> dict[str, Any]:
-    """The one JSON object of a reply; prose or a code fence before it and a fence after it pass."""
-    start = reply.find("{")
-    if start < 0:
-        what = "The reply is empty." if not reply.strip() else "The reply holds no JSON object."
-        raise ReplyError("invalid_reply", what)
-    decoder = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+def _json_object(reply: str, *keys: str) -> dict[str, Any]:
+    """The object of a reply that has the keys, or the nearest to it."""
     try:
-        content, end = decoder.raw_decode(reply, start)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, ReplyError):
-            raise
-        raise ReplyError("invalid_reply", "The reply is not valid JSON.") from error
-    if reply[end:].strip().strip("`").strip():
-        raise ReplyError("invalid_reply", "There must be nothing after the JSON object.")
-    return cast(dict[str, Any], content)
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ReplyError("invalid_reply", "A key stands twice in one JSON object.")
-    return content
-
-
-def _no_constant(name: str) -> None:
-    raise ReplyError("invalid_reply", f"{name} is not valid JSON.")
+        return json_object(reply, keys)
+    except NotTheFormError as error:
+        raise ReplyError("invalid_reply", str(error)) from error
 
 
 def _text(content: dict[str, Any], key: str) -> str:
@@ -231,6 +211,15 @@ def _text(content: dict[str, Any], key: str) -> str:
     if re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text):
         raise ReplyError("invalid_reply", f'The text of "{key}" holds a control character.')
     return text
+
+
+def _whole_number(value: Any) -> int | None:
+    """A whole number as models write it where no grammar holds them: 1, 1.0 or "1"."""
+    # A bool is an int to Python; a model that answers true has not chosen.
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    text = str(value).strip()
+    return int(text.removesuffix(".0")) if re.fullmatch(r"\d{1,3}(\.0)?", text) else None
 
 
 def _candidate(content: dict[str, Any]) -> Candidate:

@@ -1,7 +1,8 @@
 """The base of the stages that ask a language model: `rewrite`, `select` and `propose`."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from reasonray.core.record import Row, reject, sample_seed
@@ -12,9 +13,16 @@ from reasonray.core.sections import (
     RewriteConfig,
     SelectConfig,
 )
-from reasonray.models.language_model import ReplyFailure, Request, load_language_model, revision
+from reasonray.models.language_model import (
+    Dialogue,
+    ReplyFailure,
+    Request,
+    load_language_model,
+    revision,
+)
 from reasonray.prompts.replies import ReplyError
 from reasonray.prompts.template import Message, ask_again, load
+from reasonray.stages.alike import Failure, FailuresAlike, manner
 from reasonray.stages.stage import Stage
 
 Reply = TypeVar("Reply")
@@ -41,6 +49,7 @@ class Asks(Stage, Generic[Reply]):
     rejects: ClassVar[Mapping[str, str]] = {
         "invalid_reply": "no reply of the language model had the required form",
         "lm_failed": "the language model gave no reply to this prompt",
+        "content_filter": "the server's content filter refused this prompt or its reply",
     }
 
     def __init__(
@@ -57,6 +66,11 @@ class Asks(Stage, Generic[Reply]):
         name, commit = language_model.model.name, revision(language_model)
         self.models = [{"stage": self.name, "name": name, "revision": commit}]
         self.prompts = [self.prompt.provenance, load("again").provenance]
+        self._alike = FailuresAlike(
+            f"stage {self.name}: the questions about",
+            "Look at the server and at language_model",
+            few=3,
+        )
 
     def question(self, row: Row) -> Question[Reply] | None:
         """What is asked about a row; None where the row is done, or rejected, without asking."""
@@ -67,50 +81,97 @@ class Asks(Stage, Generic[Reply]):
         raise NotImplementedError
 
     def process(self, rows: list[Row]) -> None:
-        """Ask about the rows, together; reject those that get no valid reply.
+        """Ask about the rows, each on its own; reject those that get no valid reply.
+
+        Raises:
+            RunError: from the backend, or where all fail alike.
+        """
+        talk = _Talk()
+        dialogues = []
+        for row in rows:
+            question = self.question(row)
+            if question is None:
+                self.advance(1)
+            else:
+                dialogues.append(self._ask(row, question, talk))
+        self._alike.begin(len(dialogues))
+        try:
+            self.language_model.converse(dialogues)
+        except BaseException:
+            self._alike.drop(len(dialogues))
+            raise
+        self._alike.settle(len(dialogues), talk.num_well, talk.failures)
+
+    def _ask(self, row: Row, question: Question[Reply], talk: "_Talk") -> Dialogue:
+        """Ask about one row until the reply is valid; write it or the rejection into the row.
 
         Only where a reply was invalid it is asked again, with the reason. A request that the
         backend has given up on is not repeated: the backend has its own retries.
-
-        Raises:
-            RunError: from the backend.
         """
-        config = self.config
-        questions = [(row, self.question(row)) for row in rows]
-        pending = [(row, each, each.messages) for row, each in questions if each is not None]
+        config, messages = self.config, question.messages
         for attempt in range(config.num_retries + 1):
-            if not pending:
-                break
             warmth = max(config.temperature, RETRY_TEMPERATURE) if attempt else config.temperature
-            texts = self.language_model.reply(
-                [
-                    Request(
-                        messages,
-                        question.json_schema,
-                        sample_seed(self.seed, row["id"], self.name, attempt),
-                        warmth,
-                        config.max_tokens,
-                    )
-                    for row, question, messages in pending
-                ]
+            seed = sample_seed(self.seed, row["id"], self.name, attempt)
+            text = yield from self._whole_reply(
+                Request(messages, question.json_schema, seed, warmth, config.max_tokens), question
             )
-            again = []
-            for (row, question, _), text in zip(pending, texts, strict=True):
-                if isinstance(text, ReplyFailure):
-                    reject(row, self.name, "lm_failed", text.detail)
-                    continue
-                try:
-                    reply = question.parse(text)
-                except ReplyError as error:
-                    if attempt < config.num_retries:
-                        messages = ask_again(question.messages, text[:MAX_QUOTED], error.reason)
-                        again.append((row, question, messages))
-                    else:
-                        detail = _detail(error.reason, attempt + 1, text)
-                        reject(row, self.name, error.code, detail)
+            if isinstance(text, ReplyFailure):
+                if text.reason == "content_filter":
+                    reject(row, self.name, "content_filter", text.detail)
                 else:
-                    self.answered(row, reply)
-            pending = again
+                    reject(row, self.name, "lm_failed", text.detail)
+                    talk.failures.append(Failure(manner(text.detail), text.detail))
+                break
+            try:
+                reply = question.parse(text)
+            except ReplyError as error:
+                messages = ask_again(question.messages, text[:MAX_QUOTED], error.reason)
+                if attempt == config.num_retries:
+                    detail = _detail(error.reason, attempt + 1, text)
+                    reject(row, self.name, error.code, detail)
+                    talk.failures.append(Failure(error.reason, detail))
+            else:
+                self.answered(row, reply)
+                talk.num_well += 1
+                break
+        self.advance(1)
+
+    def _whole_reply(
+        self, request: Request, question: Question[Reply]
+    ) -> Generator[Request, str | ReplyFailure, str | ReplyFailure]:
+        """The reply; one that was cut off is asked for once more with twice the room."""
+        reply = yield request
+        if not isinstance(reply, ReplyFailure) or reply.reason != "cut_off":
+            return reply
+        if _is_valid(reply.text, question):
+            return reply.text  # small models go on and on after their answer
+        key = f"stages.{self.name}.max_tokens ({request.max_tokens})"
+        longer = dataclasses.replace(request, max_tokens=2 * request.max_tokens)
+        again = yield longer
+        if not isinstance(again, ReplyFailure):
+            return again
+        if _is_valid(again.text, question):
+            return again.text
+        return ReplyFailure(
+            f"Cut off at {key}: {reply.detail}; asked again with twice as many: "
+            f"{again.detail.rstrip('.')}. Raise {key.partition(' ')[0]}."
+        )
+
+
+@dataclass
+class _Talk:
+    """What has become of a batch's questions so far."""
+
+    num_well: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+
+def _is_valid(text: str, question: Question[Any]) -> bool:
+    try:
+        question.parse(text)
+    except ReplyError:
+        return False
+    return True
 
 
 def _detail(reason: str, count: int, text: str) -> str:

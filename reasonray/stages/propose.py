@@ -48,7 +48,7 @@ class Propose(Asks[Replacement]):
             return None
         return Question(
             self.prompt.messages(caption=caption, categories=", ".join(categories)),
-            replacement_schema(categories),
+            replacement_schema(),
             lambda text: parse_replacement(text, caption=caption, categories=categories),
         )
 

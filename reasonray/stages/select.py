@@ -38,7 +38,7 @@ class Select(Asks[Choice]):
                 direct_instruction=one_line(row["direct_instruction"] or ""),
                 candidates=numbered(candidates),
             ),
-            choice_schema(len(candidates)),
+            choice_schema(),
             lambda text: parse_choice(text, num_candidates=len(candidates)),
         )
 

@@ -5,7 +5,7 @@ a row that raises is rejected alone and its batch-mates are done again without i
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from reasonray.core.errors import RowError, RunError
@@ -24,6 +24,8 @@ class Stage:
         writes: likewise.
         rejects: reason code -> one sentence; `error` (an unexpected exception) is implied.
         models, prompts: what took part; copied into each processed row's provenance.
+        advance: called with the number of rows that a stage has finished within a batch, where it
+            finishes them one by one; may be called from any thread.
     """
 
     name: ClassVar[str]
@@ -34,6 +36,7 @@ class Stage:
     rejects: ClassVar[Mapping[str, str]] = {}
     models: Sequence[Model] = ()
     prompts: Sequence[Prompt] = ()
+    advance: Callable[[int], None] = staticmethod(lambda num_rows: None)
 
     def process(self, rows: list[Row]) -> None:
         """Work on the rows, in place; `record.reject` (or raise `RowError`) for a bad one."""

@@ -9,7 +9,7 @@ from toy_stages import recipe
 from reasonray.core.commented import commented
 from reasonray.core.errors import UserError
 from reasonray.core.recipe import RECIPES, differing_keys, load, parse
-from reasonray.core.sections import SourceConfig
+from reasonray.core.sections import ASKING, SourceConfig
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
@@ -237,3 +237,24 @@ def test_keys_that_differ_are_named_by_their_path() -> None:
         "seed",
         "stages.paint.guidance_scale",
     ]
+
+
+def test_a_run_may_go_on_with_other_limits_of_replies() -> None:
+    short, long = (
+        load("mini", [f"stages.{stage}.max_tokens={limit}" for stage in ASKING])
+        for limit in (100, 200)
+    )
+    assert short.content() == long.content()
+    assert short.hash() == long.hash()
+
+
+def test_a_pool_that_only_asks_a_server_has_as_many_rows_in_work_as_it_bears() -> None:
+    paper = load("paper", ["language_model.server.max_concurrency=100"])
+    calls = {tuple(pool.stages): paper.num_calls(pool) for pool in paper.pools}
+    assert {stages for stages, num in calls.items() if num == 100} == {
+        ("rewrite", "select"),
+        ("propose",),
+    }
+    assert set(calls.values()) == {1, 100}
+    vllm = load("current")
+    assert {vllm.num_calls(pool) for pool in vllm.pools} == {1}

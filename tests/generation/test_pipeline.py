@@ -78,7 +78,7 @@ def test_a_failure_outside_the_rows_stops_the_run_which_goes_on_later(
     made = recipe(parts=["II"])
     with pytest.raises(RunError, match=r"^the server is gone; start it and run the same .* again$"):
         # Slow enough that the first blocks are committed before the last one fails.
-        run(made, tmp_path / "out", build=Build(0.1), plan=Plan(40, ((39, "outage"),)))
+        run(made, tmp_path / "out", build=Build(0.1), plan=Plan(40, ((0, "fails"), (39, "outage"))))
     workspace = Workspace(tmp_path / "out")
     with workspace.locked():
         assert 0 < workspace.open_work().num_committed() < 40
@@ -304,3 +304,16 @@ def test_a_full_disk_says_so_and_nothing_is_lost_once_there_is_space(
     made = run(recipe(), output, build=Build(), plan=plan)
     assert made.inputs == 120
     assert_same(output, plan, Build())
+
+
+def test_a_run_without_a_sample_is_not_finished_and_all_is_done_again(
+    ray_session: None, tmp_path: Path
+) -> None:
+    plan = Plan(4, tuple((number, "fails") for number in range(4)))
+    made, output = recipe(parts=["II"]), tmp_path / "out"
+    words = r"none of 4 inputs became a sample \(paint error 4\), e\.g\. ValueError: the server"
+    with pytest.raises(RunError, match=words):
+        run(made, output, build=Build(), plan=plan)
+    assert not (output / "manifest.json").exists()
+    again = run(made, output, build=Build(outages=False), plan=plan)
+    assert (again.accepted, again.rejections) == (3, {"quality": {"target_missing": 1}})

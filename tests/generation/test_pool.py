@@ -1,5 +1,7 @@
 import dataclasses
 import importlib.metadata
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +83,13 @@ def test_counts_are_shown_after_each_batch_and_kept_by_a_successor(tmp_path: Pat
 
 def test_nothing_is_in_hand_after_a_batch(tmp_path: Path) -> None:
     Pool(spec(tmp_path), "a")(batch(4))
-    assert (tmp_path / "attempts" / "a.journal").read_text() == ""
+    assert (tmp_path / "attempts" / "a.0.journal").read_text() == ""
 
 
-def die(folder: Path, rows: list[str], stage: str = "paint") -> None:
+def die(folder: Path, rows: list[str], *, alone: bool = False, stage: str = "paint") -> None:
     """What a process leaves that ends in the middle of a batch."""
-    journal = Journal(folder / "attempts" / "a.journal")
-    journal.note(rows=rows)
+    journal = Journal(folder / "attempts" / "a.0.journal")
+    journal.note(rows=rows, alone=alone)
     journal.note(stage=stage)
 
 
@@ -113,8 +115,8 @@ def test_rows_of_a_batch_that_killed_are_run_alone(tmp_path: Path) -> None:
 def test_the_row_that_kills_alone_is_rejected_at_its_third_sight(tmp_path: Path) -> None:
     made = spec(tmp_path, 1)
     die(tmp_path, ids(3))
-    die(tmp_path, ids(3)[1:2])
-    assert Journal(tmp_path / "attempts" / "a.journal").losses()[ids(3)[1]].num == MAX_LOSSES
+    die(tmp_path, ids(3)[1:2], alone=True)
+    assert Journal(tmp_path / "attempts" / "a.0.journal").losses()[ids(3)[1]].num == MAX_LOSSES
     rows = to_rows(Pool(made, "a")(working(3)))
     assert [row["reason"] for row in rows] == [None, "crashed", None]
     assert rows[1]["stage"] == "paint"
@@ -145,7 +147,7 @@ def test_a_machine_without_the_extra_is_told_which(tmp_path: Path) -> None:
 def test_a_process_that_ends_while_loading_is_not_loaded_for_ever(tmp_path: Path) -> None:
     made = spec(tmp_path)
     for _ in range(MAX_LOSSES):
-        Journal(tmp_path / "attempts" / "a.journal").note(loading="load")
+        Journal(tmp_path / "attempts" / "a.0.journal").note(loading="load")
     with pytest.raises(RunError, match="stage load: its process ended 2 times while loading"):
         Pool(made, "a")(batch(1))
 
@@ -154,3 +156,69 @@ def test_an_output_that_a_machine_does_not_see_is_named(tmp_path: Path) -> None:
     made = dataclasses.replace(spec(tmp_path), attempts=tmp_path / "elsewhere" / "a" / "b")
     with pytest.raises(RunError, match="storage that all nodes mount"):
         Pool(made, "a")(batch(1))
+
+
+def test_many_calls_are_in_work_at_once_each_with_its_own_journal(tmp_path: Path) -> None:
+    made = dataclasses.replace(spec(tmp_path, 1, build=Build(delay=0.2)), num_calls=4)
+    pool = Pool(made, "a")
+    tables = [working(4).slice(number, 1) for number in range(4)]
+    start = time.monotonic()
+    with ThreadPoolExecutor(4) as executor:
+        done = list(executor.map(pool, tables))
+    assert time.monotonic() - start < 4 * 2 * 0.2
+    assert [table["id"].to_pylist() for table in done] == [[row_id] for row_id in ids(4)]
+    for path in (tmp_path / "attempts").glob("*.journal"):
+        assert path.read_text() == ""
+    assert read_counts(tmp_path / "progress")["paint"].worked == 4
+
+
+def test_where_many_calls_are_at_once_one_that_is_suspected_twice_is_alone(tmp_path: Path) -> None:
+    made = dataclasses.replace(spec(tmp_path, 1, build=Build(delay=0.05)), num_calls=4)
+    suspect = ids(4)[1]
+    die(tmp_path, ids(4))
+    die(tmp_path, [suspect])
+    pool = Pool(made, "a")
+    in_work: set[str] = set()
+    together: dict[str, int] = {}
+    paint = pool.stages[0]
+    process = paint.process
+
+    def watched(rows: list[Row]) -> None:
+        in_work.add(rows[0]["id"])
+        process(rows)
+        together[rows[0]["id"]] = len(in_work)
+        in_work.remove(rows[0]["id"])
+
+    paint.process = watched  # type: ignore[method-assign]
+    with ThreadPoolExecutor(4) as executor:
+        tables = list(executor.map(pool, [working(3).slice(number, 1) for number in range(3)]))
+    assert together[suspect] == 1
+    assert all(table["status"].to_pylist() == ["accepted"] for table in tables)
+
+
+def test_a_stage_in_which_the_first_rows_all_raise_the_same_stops_the_run(tmp_path: Path) -> None:
+    pool = Pool(spec(tmp_path, 1), "a")
+
+    def process(rows: list[Row]) -> None:
+        raise ValueError(f"shape {len(rows[0]['id'])} is not right")
+
+    pool.stages[0].process = process  # type: ignore[method-assign]
+    with pytest.raises(RunError, match=r"stage paint: the work on 6 rows failed alike.*ValueError"):
+        pool(working(6))
+
+
+def test_a_call_that_takes_long_is_seen_before_it_ends(tmp_path: Path) -> None:
+    pool = Pool(spec(tmp_path, 1), "a")
+    seen: list[tuple[int, int, int]] = []
+    paint = pool.stages[0]
+
+    def process(rows: list[Row]) -> None:
+        paint.advance(2)
+        pool._counts.save()  # noqa: SLF001
+        counts = read_counts(tmp_path / "progress")["paint"]
+        seen.append((counts.begun, counts.finished, counts.passed))
+
+    paint.process = process  # type: ignore[method-assign]
+    pool(working(3))
+    assert seen == [(3, 2, 0)]
+    assert read_counts(tmp_path / "progress")["paint"].passed == 3

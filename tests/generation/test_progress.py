@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 from toy_outputs import count
 
+from reasonray.generation.counts import Counts, StageCounts, read_counts
 from reasonray.generation.progress import Progress
 
 
@@ -39,3 +40,54 @@ def test_rows_done_again_do_not_make_more_than_all(
     with Progress(tmp_path, ["load", "paint"], 30, 10, Console(file=io.StringIO())):
         pass
     assert "30/30 rows, 0 rejected, 40.0 rows/s, 0 s left" in capsys.readouterr().err
+
+
+def line(folder: Path, capsys: pytest.CaptureFixture[str], *stages: str) -> str:
+    with Progress(folder, list(stages), 30, 0, Console(file=io.StringIO())):
+        pass
+    [text] = capsys.readouterr().err.splitlines()
+    return str(text)
+
+
+def test_answers_that_are_waited_for_are_counted_before_their_batch_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = Counts(tmp_path / "a.json", ["load", "rewrite", "paint"])
+    counts.add("load", StageCounts(begun=12, worked=12, passed=12))
+    counts.add("rewrite", StageCounts(begun=12))
+    counts.add("rewrite", StageCounts(finished=8))
+    counts.add("paint", StageCounts(begun=16))
+    counts.save()
+    text = line(tmp_path, capsys, "load", "rewrite", "paint")
+    assert text.startswith("0/30 rows, 0 rejected, 0.0 rows/s, ? left")
+    assert text.endswith("; rewrite: 8 of 12 answered, paint: 16 rows")
+    with_terminal = io.StringIO()
+    with Progress(
+        tmp_path,
+        ["load", "rewrite", "paint"],
+        30,
+        0,
+        Console(file=with_terminal, force_terminal=True, width=100),
+    ):
+        pass
+    assert "8 of 12 answered" in with_terminal.getvalue()
+
+
+def test_models_are_loading_only_until_something_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = Counts(tmp_path / "a.json", ["load"])
+    counts.save()
+    assert "loading the models" in line(tmp_path, capsys, "load")
+    counts.add("load", StageCounts(begun=2))
+    counts.save()
+    assert "loading the models" not in line(tmp_path, capsys, "load")
+
+
+def test_what_a_lost_process_had_in_work_is_not_waited_for(tmp_path: Path) -> None:
+    counts = Counts(tmp_path / "a.json", ["rewrite"])
+    counts.add("rewrite", StageCounts(begun=12, worked=4, finished=8))
+    counts.save()
+    Counts(tmp_path / "a.json", ["rewrite"]).save()
+    after = read_counts(tmp_path)["rewrite"]
+    assert (after.begun, after.finished) == (4, 4)

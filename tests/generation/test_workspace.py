@@ -72,3 +72,47 @@ def test_a_damaged_commit_is_dropped_so_that_its_rows_are_made_again(
     _, again = opened(tmp_path / "out")
     assert again.num_committed() == 1
     assert [p.name for p in again.data_files()] == ["a-0.parquet"]
+
+
+def with_reasons(work: Work, prefix: str, reasons: dict[str, str]) -> None:
+    """A block of one accepted row, the prefix, and of rejected ones with their reasons."""
+    commit(work, prefix, {"accepted": [prefix], "rejected": list(reasons)})
+    table = pa.table({"id": list(reasons), "reason": list(reasons.values())})
+    pq.write_table(table, work.rows / "status=rejected" / f"{prefix}-0.parquet")
+
+
+def test_rows_that_failed_are_not_finished_any_more_and_all_others_are(tmp_path: Path) -> None:
+    _, work = opened(tmp_path / "out")
+    with_reasons(work, "a", {"1": "lm_failed", "2": "unchanged", "3": "error"})
+    with_reasons(work, "b", {"4": "unchanged"})
+    with_reasons(work, "c", {"5": "error"})
+    assert work.reopen(["lm_failed", "error"]) == 3
+    assert work.reopen(["lm_failed", "error"]) == 0
+    work.repair()
+    assert work.num_committed() == 5
+    assert work.num_accepted() == 3
+    assert sorted(work.rejected(["id"])["id"].to_pylist()) == ["2", "4"]
+    marks = [pq.read_table(path)["id"].to_pylist() for path in work.committed().values()]
+    assert sorted(row_id for mark in marks for row_id in mark) == ["2", "4", "a", "b", "c"]
+
+
+def test_one_that_is_killed_while_it_reopens_loses_the_block_and_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, work = opened(tmp_path / "out")
+    with_reasons(work, "a", {"1": "lm_failed"})
+    writes = []
+    write = pq.write_table
+
+    def killed(*arguments: object) -> None:
+        writes.append(arguments)
+        if len(writes) == 2:
+            raise KeyboardInterrupt
+        write(*arguments)
+
+    monkeypatch.setattr(pq, "write_table", killed)
+    with pytest.raises(KeyboardInterrupt):
+        work.reopen(["lm_failed"])
+    _, again = opened(tmp_path / "out")
+    assert again.num_committed() == 0
+    assert again.data_files() == {}

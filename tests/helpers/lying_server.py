@@ -22,6 +22,7 @@ class Answer:
     hangs: bool = False
     drips: bool = False
     refusal: str | None = None
+    finish_reason: str = "stop"
     usage: bool = True
     delay: float = 0.0
 
@@ -130,7 +131,7 @@ def _completion(answer: Answer) -> dict[str, Any]:
         "object": "chat.completion",
         "created": 0,
         "model": "liar",
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason}],
     }
     if answer.usage:
         content["usage"] = {"prompt_tokens": 60, "completion_tokens": 40, "total_tokens": 100}

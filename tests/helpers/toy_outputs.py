@@ -61,6 +61,6 @@ def count(folder: Path, process: str, **amounts: Any) -> None:
     """The counts of one process of two stages; the amounts are those of paint."""
     folder.mkdir(parents=True, exist_ok=True)
     counts = Counts(folder / f"{process}.json", ["load", "paint"])
-    counts.add("load", StageCounts(passed=10, worked=10, seconds=1.0))
-    counts.add("paint", StageCounts(**amounts))
+    counts.add("load", StageCounts(passed=10, worked=10, begun=10, seconds=1.0))
+    counts.add("paint", StageCounts(**{"begun": amounts.get("worked", 0), **amounts}))
     counts.save()

@@ -2,7 +2,8 @@
 
 Every row's pictures and texts follow from its id and the seed, as those of real stages do. The
 caption `poison` makes the process exit in `paint` (of Part I in `load`), `wrong` raises in
-`paint`, `outage` is there a failure outside the row.
+`paint`, `outage` is there a failure outside the row, `fails` one that raises; both pass once
+`Build.outages` is false.
 """
 
 import dataclasses
@@ -106,6 +107,8 @@ class Paint(Toy):
             raise ValueError("a wrong row")
         if row["input_caption"] == "outage" and self.outages:
             raise RunError("the server is gone; start it and run the same command again")
+        if row["input_caption"] == "fails" and self.outages:
+            raise ValueError("the server says no")
         if row["input_caption"] == "gpus":
             row["edited_caption"] = visible_gpus()
         row["edited_image"] = encode_png(self.picture(row))

@@ -2,18 +2,23 @@ import asyncio
 import email.utils
 import json
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx2  # what openai's client is built on
-import openai
 import pytest
 from lying_server import Answer, LyingServer
 
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.sections import LanguageModelConfig, ModelConfig, ServerConfig
 from reasonray.models import openai_server
-from reasonray.models.language_model import ReplyFailure, Request, load_language_model
-from reasonray.models.openai_server import Drop, Later, OpenAIServer, verdict
+from reasonray.models.language_model import (
+    Dialogue,
+    ReplyFailure,
+    Request,
+    load_language_model,
+)
+from reasonray.models.openai_server import OpenAIServer
 
 SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 
@@ -21,6 +26,7 @@ SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalPropert
 @pytest.fixture(autouse=True)
 def quick_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_server, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(openai_server, "FIRST_OUTAGE_WAIT_S", 0.01)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
 
@@ -141,20 +147,17 @@ def test_what_always_goes_wrong_with_one_prompt_fails_that_prompt_alone(
     assert bad.detail.endswith(".") or "I will not" in bad.detail
 
 
-def test_a_passing_500_costs_nothing(lying_server: LyingServer) -> None:
-    lying_server.answer = lambda body, count: Answer("fine") if count == 2 else Answer(status=503)
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_passing_outage_costs_nothing(lying_server: LyingServer, status: int) -> None:
+    lying_server.answer = lambda body, count: (
+        Answer("fine") if count == 2 else Answer(status=status, error={"message": "Loading model"})
+    )
     assert client(lying_server).reply([ask("a")]) == ["fine"]
 
 
 def test_an_empty_reply_is_passed_on_for_the_parser_to_judge(lying_server: LyingServer) -> None:
     lying_server.answer = lambda body, count: Answer(None)
     assert client(lying_server).reply([ask("a")]) == [""]
-
-
-def test_a_server_that_fails_every_prompt_stops_the_run(lying_server: LyingServer) -> None:
-    lying_server.answer = lambda body, count: Answer(status=500)
-    with pytest.raises(RunError, match="in a row"):
-        client(lying_server, max_attempts=1).reply([ask(str(i)) for i in range(60)])
 
 
 @pytest.mark.parametrize(
@@ -300,88 +303,103 @@ def test_stages_that_name_the_same_model_share_it(lying_server: LyingServer) -> 
     assert load_language_model(config) is load_language_model(same)
 
 
-WITH_ALL = {"temperature": 0, "seed": 1, "max_tokens": 9, "response_format": {}}
-HTTP_REQUEST = httpx2.Request("POST", "http://liar/v1/chat/completions")
-CONFIG = LanguageModelConfig(
-    model=ModelConfig(name="liar"),
-    server=ServerConfig(base_url="http://liar/v1", timeout_s=20.0),
-)
+LISTED = {"type": "object", "properties": {"x": {"type": "array", "minItems": 2, "maxItems": 2}}}
 
 
-def refusal(
-    status: int, message: str = "no", retry_after: str | None = None, **error: str
-) -> openai.APIStatusError:
-    """As openai's client makes it of an answer."""
-    headers = {} if retry_after is None else {"retry-after": retry_after}
-    answer = httpx2.Response(status, headers=headers, request=HTTP_REQUEST)
-    return openai.APIStatusError(message, response=answer, body={"message": message, **error})
+def complains(words: str, of: Callable[[dict[str, Any]], bool], status: int = 400) -> Any:
+    return lambda body, count: (
+        Answer(status=status, error={"message": words}) if of(body) else Answer("fine")
+    )
 
 
-def caused_by(error: Exception, cause: Exception) -> Exception:
-    error.__cause__ = cause
-    return error
+def test_a_schema_keyword_that_the_server_does_not_know_goes_and_the_schema_stays(
+    lying_server: LyingServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lying_server.answer = complains(
+        "invalid response_format: minItems is not supported", lambda body: "minItems" in str(body)
+    )
+    model = client(lying_server)
+    assert model.reply([ask("a", schema=LISTED)]) == ["fine"]
+    assert model.reply([ask("b", schema=LISTED)]) == ["fine"]
+    assert len(lying_server.seen) == 3
+    schema = lying_server.seen[-1].body["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["x"] == {"type": "array", "maxItems": 2}
+    assert capsys.readouterr().err.count("requests are taken without minItems") == 1
 
 
-REFUSED = ReplyFailure("The server refused the prompt: no.")
-TOO_MANY = "it answers 429, too many requests"
+def test_the_system_s_text_goes_into_the_user_s_turn_where_there_is_no_such_role(
+    lying_server: LyingServer,
+) -> None:
+    lying_server.answer = complains(
+        "System role not supported", lambda body: body["messages"][0]["role"] == "system"
+    )
+    model = client(lying_server)
+    assert model.reply([ask("a")]) == ["fine"]
+    assert lying_server.seen[-1].body["messages"] == [{"role": "user", "content": "s\n\na"}]
+    model.reply([ask("b")])
+    assert len(lying_server.seen) == 3
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (refusal(400), REFUSED),
-        (refusal(413), REFUSED),
-        (refusal(422), REFUSED),
-        (refusal(400, "a\n  b."), ReplyFailure("The server refused the prompt: a b.")),
-        (refusal(400, param="seed"), Drop("seed")),
-        (refusal(400, "Unsupported parameter: 'max_tokens'."), Drop("max_tokens")),
-        (refusal(400, "unknown key: temperature"), Drop("temperature")),
-        (refusal(400, param="response_format"), Drop("response_format")),
-        (refusal(400, "We have no JSON Schema"), Drop("response_format")),
-        (refusal(400, param="top_p"), REFUSED),
-        (refusal(429), Later(TOO_MANY, None, blames_server=True)),
-        (refusal(429, retry_after="7"), Later(TOO_MANY, 7.0, blames_server=True)),
-        (refusal(429, retry_after="soon"), Later(TOO_MANY, None, blames_server=True)),
-        (refusal(429, retry_after="-1"), Later(TOO_MANY, 0.0, blames_server=True)),
-        (refusal(408), Later("the server answered 408 each time (no)")),
-        (refusal(409), Later("the server answered 409 each time (no)")),
-        (refusal(500), Later("the server answered 500 each time (no)")),
-        (refusal(503, retry_after="2"), Later("the server answered 503 each time (no)", 2.0)),
-        (TimeoutError(), Later("no reply within 20 s")),
-        (openai.APITimeoutError(HTTP_REQUEST), Later("no reply within 20 s")),
-        (
-            caused_by(openai.APITimeoutError(HTTP_REQUEST), httpx2.ConnectTimeout("late")),
-            Later("no reply within 20 s", blames_server=True),
-        ),
-        (
-            caused_by(openai.APIConnectionError(request=HTTP_REQUEST), OSError("gone")),
-            Later("it cannot be reached (gone)", blames_server=True),
-        ),
-        (ValueError("no choices"), Later("the server's answer is no chat completion (no choices)")),
-    ],
-    ids=lambda value: None if isinstance(value, Exception) else str(value),
-)
-def test_the_verdict_on_an_error(error: Exception, expected: Drop | Later | ReplyFailure) -> None:
-    assert verdict(error, WITH_ALL, CONFIG) == expected
+def test_a_server_that_only_streams_is_asked_for_a_stream(lying_server: LyingServer) -> None:
+    chunk = {"choices": [{"delta": {"content": "fine"}, "finish_reason": "stop"}]}
+    stream = Answer(body=f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode())
+    lying_server.answer = lambda body, count: (
+        stream
+        if body.get("stream")
+        else Answer(status=400, error={"message": "This model only supports streaming."})
+    )
+    model = client(lying_server)
+    assert model.reply([ask("a")]) == ["fine"]
+    assert model.reply([ask("b")]) == ["fine"]
+    assert len(lying_server.seen) == 3
 
 
-@pytest.mark.parametrize("name", WITH_ALL)
-def test_what_was_not_sent_cannot_be_dropped(name: str) -> None:
-    sent = {key: value for key, value in WITH_ALL.items() if key != name}
-    assert verdict(refusal(400, param=name), sent, CONFIG) == REFUSED
+def test_a_limit_beyond_the_context_is_halved_for_that_request_alone(
+    lying_server: LyingServer,
+) -> None:
+    lying_server.answer = complains(
+        "'max_tokens' is too large: at most 300", lambda body: body["max_tokens"] > 300
+    )
+    model = client(lying_server)
+    long = Request([{"role": "user", "content": "a"}], None, 0, 0.0, 1024)
+    assert model.reply([long]) == ["fine"]
+    assert [seen.body["max_tokens"] for seen in lying_server.seen] == [1024, 512, 256]
+    model.reply([ask("b")])
+    assert lying_server.seen[-1].body["max_tokens"] == 99
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (refusal(401), r"liar/v1 refuses the key \(no\)\. Set OPENAI_API_KEY to a valid one$"),
-        (refusal(403), r"liar/v1 refuses the key"),
-        (refusal(404), r"liar/v1 has no model liar or is no .* Correct language_model"),
-        (refusal(429, code="insufficient_quota"), r"quota is spent \(no\)\. Raise it$"),
-        (refusal(429, retry_after="7200"), r"asks to wait 7200 s, longer than"),
-        (refusal(503, retry_after="7200"), r"asks to wait 7200 s"),
-    ],
-)
-def test_what_every_prompt_would_meet_stops_the_run(error: Exception, message: str) -> None:
-    with pytest.raises(RunError, match=message):
-        verdict(error, WITH_ALL, CONFIG)
+def test_a_reply_that_reached_its_limit_says_so_with_what_there_is(
+    lying_server: LyingServer,
+) -> None:
+    lying_server.answer = lambda body, count: Answer("Once upon", finish_reason="length")
+    [reply] = client(lying_server).reply([ask("a")])
+    assert reply == ReplyFailure("the reply filled all 99 tokens", "cut_off", "Once upon")
+
+
+def test_one_that_stays_unavailable_stops_the_run_in_its_words(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: Answer(status=503, error={"message": "Maintenance"})
+    with pytest.raises(RunError, match=r"it answers 503 \(Maintenance\), 3 times\. Check"):
+        client(lying_server).reply([ask("a")])
+
+
+def test_many_threads_share_a_server_and_its_limit(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: Answer(f"to {asked(body)}", delay=0.05)
+    model = client(lying_server, max_concurrency=3)
+    with ThreadPoolExecutor(12) as executor:
+        replies = list(executor.map(lambda text: model.reply([ask(text)]), map(str, range(12))))
+    assert replies == [[f"to {number}"] for number in range(12)]
+    assert 1 < lying_server.most_at_once <= 3
+
+
+def test_a_dialogue_goes_on_without_waiting_for_the_others(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: Answer(
+        f"to {asked(body)}", delay=1.0 if asked(body) == "slow" else 0
+    )
+    order: list[str] = []
+
+    def dialogue(*texts: str) -> Dialogue:
+        for text in texts:
+            order.append(str((yield ask(text))))
+
+    client(lying_server).converse([dialogue("slow"), dialogue("a", "b", "c")])
+    assert order == ["to a", "to b", "to c", "to slow"]

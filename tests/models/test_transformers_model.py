@@ -92,6 +92,14 @@ def test_greedy_replies_are_those_of_transformers_own_generation(
     assert model.reply([request]) == [model.tokenizer.decode(said, skip_special_tokens=True)]
 
 
+def test_a_reply_that_reaches_its_limit_says_so(model: TransformersModel) -> None:
+    caption = "a seedling and a car on a pink background"
+    whole, short = model.reply([ask(caption, seed=1), ask(caption, seed=1, max_tokens=9)])
+    assert isinstance(whole, str)
+    assert isinstance(short, ReplyFailure)
+    assert (short.reason, whole.startswith(short.text.strip())) == ("cut_off", True)
+
+
 def test_a_seed_repeats_its_reply_and_others_differ(model: TransformersModel) -> None:
     caption = "a seedling and a car on a pink background"
     replies = model.reply([ask(caption, seed=seed) for seed in [1, 1, *range(2, 10)]])
@@ -130,7 +138,7 @@ def first_words(model: TransformersModel, count: int) -> Counter[str]:
         replies = model.reply([Request(messages, None, seed, 1.0, 1) for seed in range(count)])
     finally:
         hook.remove()
-    return Counter(str(reply).strip() for reply in replies)
+    return Counter(reply.text.strip() for reply in replies if isinstance(reply, ReplyFailure))
 
 
 def test_sampled_tokens_have_the_frequencies_of_the_logits(tmp_path: Path) -> None:

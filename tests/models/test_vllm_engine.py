@@ -35,7 +35,7 @@ def engine() -> LanguageModel:
 def ask(caption: str, seed: int = 0, temperature: float = 1.0, max_tokens: int = 160) -> Request:
     categories = CAPTIONS[caption]
     messages = load("replace").messages(caption=caption, categories=", ".join(categories))
-    return Request(messages, replacement_schema(categories), seed, temperature, max_tokens)
+    return Request(messages, replacement_schema(), seed, temperature, max_tokens)
 
 
 def assert_answers(reply: str | ReplyFailure, caption: str) -> None:
