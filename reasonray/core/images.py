@@ -83,10 +83,35 @@ def decode(
         return _pixels(opened, name)
 
 
+def size(image: Image) -> tuple[int, int]:
+    """Width and height of the upright picture, from the file's header alone.
+
+    Args:
+        image: encoded bytes; its path is named in errors.
+
+    Raises:
+        RowError: `unreadable_image`.
+    """
+    name = image["path"] or "image"
+    with _process_wide, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        opened = _open(image["bytes"], name, None)
+        width, height = opened.size
+        # The first four turn nothing, or by half a turn.
+        return (width, height) if _orientation(opened) < 5 else (height, width)
+
+
 def encode_png(image: PIL.Image.Image, path: str | None = None) -> Image:
     """Encode without loss, as RGB; the same pixels give the same bytes."""
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": path}
+
+
+def encode_jpeg(image: PIL.Image.Image, path: str | None = None) -> Image:
+    """Encode with little loss, as RGB; the same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return {"bytes": buffer.getvalue(), "path": path}
 
 
@@ -117,9 +142,7 @@ def plain(image: Image, *, jpeg: bool = False) -> bytes:
         return image["bytes"]
     if not jpeg:
         return encode_png(decode(image))["bytes"]
-    buffer = io.BytesIO()
-    decode(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()
+    return encode_jpeg(decode(image))["bytes"]
 
 
 def _open(data: bytes, name: str, max_pixels: int | None) -> PIL.Image.Image:
