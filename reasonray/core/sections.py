@@ -1,5 +1,6 @@
 """The sections of a recipe: pydantic models with a description, unit and default for every key."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -231,7 +232,10 @@ class ConnectorConfig(Config):
 class MachinesConfig(Config):
     """How a training is spread over processes and survives their loss; changes no step's result."""
 
-    num_workers: int = Field(1, ge=1, description="Training processes")
+    num_workers: int | None = Field(
+        None, ge=1, description="Training processes; null: as many as the cluster has GPUs for and "
+        "batch_size divides by, one without num_gpus"
+    )  # fmt: skip
     parallel: Literal["ddp", "fsdp"] = Field(
         "ddp",
         description="Each worker has all weights (ddp), or a slice of them and of the optimizer's "
@@ -240,13 +244,28 @@ class MachinesConfig(Config):
     micro_batch_size: int = Field(
         16, ge=1, description="Samples a worker computes at once; gradients are accumulated"
     )
-    feature_actors: int = Field(1, ge=1, description="Processes that compute the features")
+    feature_actors: int | None = Field(
+        None, ge=1, description="Processes that compute the features; null: as many as the cluster "
+        "has GPUs for, one without num_gpus"
+    )  # fmt: skip
     feature_batch_size: int = Field(8, ge=1, description="Records a call of the frozen models")
     num_cpus: float = Field(1, gt=0, description="Of one process")
     num_gpus: float = Field(0, ge=0, description="Of one process, of a feature actor too")
     num_threads: int = Field(1, ge=1, description="CPU threads of torch in one process")
     max_failures: int = Field(3, ge=0, description="Lost workers or nodes survived without a stop")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")
+
+    def processes(self, num_gpus: float, batch_size: int) -> tuple[int, int]:
+        """Workers and feature actors: those that are set, else those that so many GPUs take."""
+        if not self.num_gpus:
+            most = 1
+        elif self.num_gpus < 1:
+            # A fraction lies on a single GPU.
+            most = int(num_gpus) * int(1 / self.num_gpus)
+        else:
+            most = int(num_gpus // math.ceil(self.num_gpus))
+        workers = max((n for n in range(1, most + 1) if batch_size % n == 0), default=1)
+        return self.num_workers or workers, self.feature_actors or max(most, 1)
 
 
 class ValidationConfig(Config):
@@ -290,17 +309,27 @@ class EditorConfig(Config):
         ModelConfig(name="llava-hf/llava-1.5-7b-hf"), description="Reads picture and instruction"
     )
     tokens: Literal["all", "text", "last"] = Field(
-        "all",
-        description="The mllm's states that are read: all; those after the picture's; the last one "
-        "alone, which needs the least data and cache",
+        "text",
+        description="The mllm's states that are read: those after the picture's, which have seen "
+        "it; the last one alone, which needs the least data and cache; or all, of which the "
+        "picture's are 95 % of a cache",
     )
     connector: ConnectorConfig = ConnectorConfig()
     lora_rank: int | None = Field(
         None, ge=1, description="Train adapters of this rank on the UNet's attention; null: all"
     )
     image_size: int = Field(256, gt=0, description="Side of the square pictures trained on, pixels")
+    num_crops: int = Field(
+        4,
+        ge=1,
+        description="Squares of each pair, one an epoch in turn, all of which hold what was "
+        "edited: one as large as the picture allows, the others up to 1.125 times smaller, as "
+        "InstructPix2Pix cuts 256 out of 256 to 288 pixels; each is kept in the cache",
+    )
     flip: bool = Field(
-        False, description="Each pair a second time mirrored; wrong where instructions say left"
+        True,
+        description="Every second square is mirrored, unless an instruction or caption says left "
+        "or right; no effect where num_crops is 1",
     )
     features: Literal["cached", "online"] = Field(
         "cached", description="Frozen models' outputs: once beforehand, or in every step"
@@ -318,11 +347,25 @@ class EditorConfig(Config):
         "direct instruction, or, where that is of another length, to have the UNet predict the "
         "same; 0: left out",
     )
-    num_steps: int = Field(10_000, ge=0, description="Then UNet and connector are fine-tuned")
+    num_epochs: float = Field(
+        25, gt=0, description="Then UNet and connector are fine-tuned: so many times each sample "
+        "(InstructPix2Pix: 23 to 33); no effect with num_steps"
+    )  # fmt: skip
+    num_steps: int | None = Field(
+        None, ge=0, description="Of the fine-tuning; null: from num_epochs and the data"
+    )
+    early_stop: int | None = Field(
+        None,
+        ge=1,
+        description="Validations in a row without a lower held-out loss after which the "
+        "fine-tuning ends, with the weights of the lowest; null: it runs to its end",
+    )
     batch_size: int = Field(1024, ge=1, description="Samples an optimiser step, over all workers")
     learning_rate: float = Field(1e-4, gt=0, description="Of AdamW, in both stages")
     schedule: Literal["constant", "cosine"] = Field("constant", description="After the warm-up")
-    num_warmup_steps: int = Field(500, ge=0, description="Linear warm-up of each stage")
+    num_warmup_steps: int = Field(
+        100, ge=0, description="Linear warm-up of each stage, a tenth of its steps at most"
+    )
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
     ema_decay: Fraction = Field(0.9999, description="Of the weights' moving average")
@@ -341,18 +384,26 @@ class EditorConfig(Config):
 
     @model_validator(mode="after")
     def _settings_fit_one_another(self) -> "EditorConfig":
-        if self.batch_size % self.machines.num_workers:
+        if self.batch_size % (self.machines.num_workers or 1):
             raise ValueError(
                 f"batch_size {self.batch_size} does not divide by machines.num_workers "
                 f"{self.machines.num_workers}"
             )
-        if self.flip and self.features == "online":
-            raise ValueError("flip: mirrored variants are cached; set features to cached")
         return self
+
+    def steps(self, num_samples: float) -> int:
+        """Of the fine-tuning, on so many samples."""
+        if self.num_steps is not None:
+            return self.num_steps
+        return math.ceil(self.num_epochs * num_samples / self.batch_size)
 
     def content(self) -> dict[str, Any]:
         """Everything that a step's result follows from."""
-        return self.model_dump(mode="json", exclude={"machines", "validation", "output"})
+        content = self.model_dump(mode="json", exclude={"machines", "validation", "output"})
+        if self.early_stop is not None:
+            # Where it ends, then, follows from when it looks.
+            content["validate_every"] = self.validation.validate_every
+        return content
 
 
 class PoolConfig(Config):

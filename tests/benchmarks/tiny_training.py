@@ -31,6 +31,8 @@ def config(folder: Path, **changes: Any) -> EditorConfig:
         "base": {"name": str(folder / "base")},
         "mllm": {"name": "package:reasonray/mini/zoo/mllm"},
         "image_size": 64,
+        "num_crops": 1,
+        "tokens": "all",
         "batch_size": BATCH,
         "alignment_steps": 0,
         "num_steps": STEPS,

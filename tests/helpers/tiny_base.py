@@ -50,6 +50,7 @@ def editor_settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "base": {"name": str(base(folder / "base"))},
         "mllm": {"name": str(mllm(folder / "mllm"))},
         "image_size": SIZE,
+        "num_crops": 2,
         "connector": {"num_heads": 2, "num_queries": 6},
         "tokens": "text",
         "batch_size": 4,
