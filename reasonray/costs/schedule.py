@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.costs.hardware import Hardware
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig, ModelConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.costs import architectures
 from reasonray.costs.counting import count
 from reasonray.costs.hardware import Hardware

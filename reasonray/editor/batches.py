@@ -8,7 +8,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor.frozen import Array, Sample
 
 Variant = tuple[int, int]
@@ -73,13 +73,17 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device; from pinned memory while that goes on computing."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(
-            **{
-                name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-                for name, value in values.items()
-            }
-        )
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """The batch in memory that a GPU reads by itself."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, moved: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors: dict[str, Any] = {
+            name: moved(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
 
 
 def split(origins: Sequence[str], fraction: float) -> tuple[list[int], list[int]]:
@@ -223,14 +227,8 @@ def assemble(
         noise=noise,
         times=times,
     )
-    if pinned:
-        small = {
-            name: value.pin_memory()
-            for name, value in vars(batch).items()
-            if isinstance(value, Tensor) and not value.is_pinned()
-        }
-        batch = replace(batch, **small)
-    return batch
+    # The states, which are nearly all of it, are pinned already: they stay where they are.
+    return batch.pinned() if pinned else batch
 
 
 def padded(states: Sequence[Sequence[Array]], pinned: bool = False) -> tuple[Tensor, Tensor]:

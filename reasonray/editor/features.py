@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.core.writing import replaced, write_file
 from reasonray.dataset.manifest import MANIFEST
 from reasonray.editor.batches import Variant, ahead

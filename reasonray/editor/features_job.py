@@ -13,9 +13,10 @@ import torch
 
 from reasonray.cluster import connected, executed, hide_gpus_unless, settings
 from reasonray.core.console import say
+from reasonray.core.editor_sections import EditorConfig, MachinesConfig
 from reasonray.core.lock import locked
 from reasonray.core.recipe import Recipe
-from reasonray.core.sections import EditorConfig, MachinesConfig, PoolConfig
+from reasonray.core.sections import PoolConfig
 from reasonray.editor import features
 from reasonray.editor.frozen import Frozen
 

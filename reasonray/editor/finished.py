@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.writing import publish
 from reasonray.editor.batches import Samples, padded
 from reasonray.editor.frozen import Frozen

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor.conditioning import null_states, states_of_several, text_states
 from reasonray.editor.model import load_text_parts, load_vae
 from reasonray.editor.pairs import Pair

@@ -24,10 +24,10 @@ from typing import Any
 
 from reasonray.cluster import executed
 from reasonray.core.console import say
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.lock import locked
 from reasonray.core.recipe import Recipe, differing_keys, load
-from reasonray.core.sections import EditorConfig
 from reasonray.core.writing import absolute, write_file
 from reasonray.dataset.manifest import selected
 from reasonray.editor import features as cache

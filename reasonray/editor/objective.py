@@ -10,8 +10,8 @@ import torch
 from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.editor.batches import Batch
 from reasonray.models.weights import has_bfloat16
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor.batches import WINDOW, Variant
 from reasonray.editor.frozen import Array, Frozen, Sample
 from reasonray.editor.pairs import COLUMNS, is_kept, origin, pairs

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 from reasonray.core import images
 from reasonray.core.crops import drawn, edited_box, keeps
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import RowError, UserError
 from reasonray.core.record import Image as Encoded
-from reasonray.core.sections import EditorConfig
 
 TEXTS = ("instruction", "direct_instruction", "input_caption", "edited_caption")
 IMAGES = ("input_image", "edited_image")

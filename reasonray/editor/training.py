@@ -23,8 +23,8 @@ from diffusers.training_utils import EMAModel
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import RunError
-from reasonray.core.sections import EditorConfig
 from reasonray.editor import sharding
 from reasonray.editor.batches import FEEDERS, Batch, Batches, ahead
 from reasonray.editor.loggers import Logger

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import ReasonrayError, RunError, UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.core.writing import write_file
 from reasonray.editor import features as cache
 from reasonray.editor import finished, loggers, model, sharding, training

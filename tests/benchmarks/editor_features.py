@@ -15,7 +15,7 @@ import tiny_training
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor.batches import Samples
 from reasonray.editor.online import Online
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.writing import write_file
 from reasonray.editor.batches import Batches, ahead
 from reasonray.editor.features import INFO, LEFT_OUT, SCHEMA, Features, as_row

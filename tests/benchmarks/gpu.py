@@ -28,8 +28,9 @@ import PIL.Image
 import torch
 from transformers import AutoConfig, AutoProcessor, CLIPTokenizer
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.recipe import load
-from reasonray.core.sections import EditorConfig, ModelConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.costs.architectures import KNOWN
 from reasonray.editor.batches import Batches, Variant
 from reasonray.editor.frozen import Array, Frozen, Sample

@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 import reasonray
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import features, frozen, model, training
 from reasonray.editor.batches import Batches, Samples
 
@@ -77,4 +77,4 @@ def seconds(config: EditorConfig, samples: Samples) -> float:
     batches = Batches(samples, range(COUNT), config, seed=0)
     started = time.process_time()
     training.train(editor, scheduler, batches, None, config, training.Worker(), 0.18215)
-    return (time.process_time() - started) / config.num_steps
+    return (time.process_time() - started) / config.steps(COUNT)

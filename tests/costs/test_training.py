@@ -5,8 +5,9 @@ import pytest
 import torch
 from peft import LoraConfig
 
+from reasonray.core.editor_sections import ConnectorConfig, EditorConfig, MachinesConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import ConnectorConfig, EditorConfig, MachinesConfig, ModelConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.costs import architectures
 from reasonray.costs.counting import count
 from reasonray.costs.hardware import KINDS

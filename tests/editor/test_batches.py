@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import features
 from reasonray.editor.batches import WINDOW, Batches, split
 from reasonray.editor.pairs import origin
@@ -27,7 +27,8 @@ class Grouped:
         self.ids = self.origins = [str(number) for number in range(count)]
         self.groups = [number // 100 for number in range(count)]
         self.left_out: list[str] = []
-        self.latent_shape, self.null = (1, 1, 1), np.zeros((1, 1), np.float16)
+        self.latent_shape: tuple[int, ...] = (1, 1, 1)
+        self.null = np.zeros((1, 1), np.float16)
 
     def take(self, variants: Any) -> Any:
         raise AssertionError("nothing is to be read")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,9 @@ import tiny_base
 from PIL import ImageOps
 
 from reasonray.core import images
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig, ModelConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.editor import features, frozen, model
 from reasonray.editor.conditioning import multimodal_states
 from reasonray.editor.pairs import pairs
@@ -38,7 +40,7 @@ def test_every_record_has_features_of_one_shape(
 def test_a_side_that_is_named_is_not_mirrored(
     config: EditorConfig, place: Path, tmp_path: Path
 ) -> None:
-    changes: list[dict[str, object]] = [
+    changes: list[dict[str, Any]] = [
         {}, {"instruction": "Show what the left one makes."}, {"edited_caption": "right of a bee"},
         {"direct_instruction": "Turn it clockwise"}, {"instruction": "She left; show it brightly."},
     ]  # fmt: skip
@@ -125,7 +127,7 @@ import sys
 from pathlib import Path
 import tiny_base
 from reasonray.editor import features
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 
 config, (data, folder) = EditorConfig.model_validate_json(sys.argv[1]), map(Path, sys.argv[2:])
 tiny_base.cached(config, data, folder)

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from safetensors.torch import load_file
 from torch import Tensor
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import finished, model, training
 from reasonray.editor.batches import Batches
 from reasonray.editor.pipeline import LORA_WEIGHTS, ReasonEditPipeline

@@ -9,8 +9,8 @@ import tiny_base
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.editor import finished, frozen, model
 
 PARTS = {

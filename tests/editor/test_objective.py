@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch.nn import functional
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import features, model, objective
 from reasonray.editor.batches import Batches
 

@@ -10,8 +10,8 @@ import pytest
 import tiny_base
 from PIL import ImageOps
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.images import encode_png
-from reasonray.core.sections import EditorConfig
 from reasonray.editor import features, frozen
 from reasonray.editor.online import Online
 from reasonray.editor.pairs import is_kept, pairs
@@ -28,7 +28,7 @@ def record(
     before = small.resize(size, PIL.Image.Resampling.BICUBIC)
     after = before.copy()
     after.paste(ImageOps.invert(before.crop(box)), box[:2])
-    changes = {
+    changes: dict[str, Any] = {
         "input_image": encode_png(before),
         "edited_image": encode_png(after),
         "box": [float(v) for v in box] if has_box else None,

@@ -15,7 +15,7 @@ import tiny_base
 import torch
 from torch.multiprocessing.spawn import start_processes
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import metrics_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]

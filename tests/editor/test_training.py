@@ -15,8 +15,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from reasonray.core.editor_sections import ConnectorConfig, EditorConfig
 from reasonray.core.errors import RunError
-from reasonray.core.sections import ConnectorConfig, EditorConfig, ModelConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.editor import features, frozen, metrics_log, model, objective, training
 from reasonray.editor.batches import Batch, Batches, padded, split
 from reasonray.editor.online import Online

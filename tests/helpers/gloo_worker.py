@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import features, model, sharding, training
 from reasonray.editor.batches import Batches, split
 

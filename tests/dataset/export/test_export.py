@@ -378,7 +378,10 @@ def long_sample(number: int, box: list[float] | None, size: tuple[int, int] = (9
     before = noise(number, (9, 3)).resize(size, PIL.Image.Resampling.BICUBIC)
     after = before.copy()
     after.paste((255, 0, 255), (0, 5, 20, 25))
-    pictures = {"input_image": encoded(before, "PNG"), "edited_image": encoded(after, "PNG")}
+    pictures: dict[str, Any] = {
+        "input_image": encoded(before, "PNG"),
+        "edited_image": encoded(after, "PNG"),
+    }
     return sample("III" if box else "I", number, box=box, **pictures)
 
 
