@@ -1,3 +1,5 @@
+import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -5,7 +7,7 @@ import torch
 
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import features
-from reasonray.editor.batches import WINDOW, Batches, split
+from reasonray.editor.batches import WINDOW, Batches, ahead, padded, split
 from reasonray.editor.pairs import origin
 
 
@@ -72,6 +74,39 @@ def test_pairs_of_one_prompt_are_on_one_side_of_the_split() -> None:
     assert 0.2 < len(held_out) / len(rows) < 0.4
     photos = [{"source": "folder", "source_id": f"{n}", "input_caption": "a dog"} for n in "abc"]
     assert len({origin(row) for row in photos}) == 3
+
+
+def test_several_threads_give_batches_in_their_order(
+    samples: features.Features, config: EditorConfig
+) -> None:
+    def slowly(number: int) -> int:
+        time.sleep(0.02 * (number % 3))
+        return number
+
+    assert list(ahead((partial(slowly, n) for n in range(20)), 4)) == list(range(20))
+    batches = Batches(samples, range(20), config, seed=3)
+    makers = (batches.later(step, range(4)) for step in range(8))
+    again = Batches(samples, range(20), config, seed=3)
+    for step, batch in enumerate(ahead(makers, 4)):
+        alone = again.part(step, range(4))
+        assert batch.ids == alone.ids
+        assert torch.equal(batch.states, alone.states)
+        assert torch.equal(batch.noise, alone.noise)
+
+
+def test_padding_is_zero_and_masked_and_pieces_follow_one_another() -> None:
+    rng = np.random.default_rng(0)
+    pieces = [
+        [rng.random((rows, 4)).astype(np.float16) for rows in lengths]
+        for lengths in ((3, 2), (0, 7), (1,))
+    ]
+    states, mask = padded(pieces)
+    assert states.shape == (3, 7, 4)
+    for sample, allowed, each in zip(states.numpy(), mask.numpy(), pieces, strict=True):
+        whole = np.concatenate(each)
+        assert np.array_equal(sample[allowed], whole)
+        assert allowed.sum() == len(whole)
+        assert not sample[~allowed].any()
 
 
 def test_ratio_and_dropout_are_those_of_the_recipe(
