@@ -42,7 +42,7 @@ class MachinesConfig(Config):
         None, ge=1, description="Processes that compute the features; null: as many as the cluster "
         "has GPUs for, one without num_gpus"
     )  # fmt: skip
-    feature_batch_size: int = Field(8, ge=1, description="Records a call of the frozen models")
+    feature_batch_size: int = Field(8, ge=1, description="Squares a call of the frozen models")
     num_cpus: float = Field(1, gt=0, description="Of one process")
     num_gpus: float = Field(0, ge=0, description="Of one process, of a feature actor too")
     num_threads: int = Field(1, ge=1, description="CPU threads of torch in one process")

@@ -91,7 +91,7 @@ def schedule(
 
 def cached_batch(config: EditorConfig) -> int:
     """Squares in a call of the frozen models, beforehand."""
-    return config.machines.feature_batch_size * config.num_crops
+    return max(1, config.machines.feature_batch_size // config.num_crops) * config.num_crops
 
 
 def processes(config: EditorConfig, machine: Hardware, number: int) -> tuple[int, int]:

@@ -142,6 +142,11 @@ def chunks(data: Path, parts: Sequence[str], folder: Path) -> list[Chunk]:
 def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> tuple[int, int]:
     """Compute and write a chunk's features, whole or not at all.
 
+    Args:
+        chunk: which records, and the file.
+        frozen: the models.
+        batch_size: squares a call of them, but at least those of one record.
+
     Returns:
         Records written, and records left out because no square keeps their edit.
 
@@ -153,7 +158,8 @@ def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> tuple[int, int
     kept = [row for row in rows if is_kept(row)]
     left_out = [row["id"] for row in rows if not is_kept(row)]
     schema = SCHEMA.with_metadata({LEFT_OUT: json.dumps(left_out)})
-    batches = [kept[start : start + batch_size] for start in range(0, len(kept), batch_size)]
+    step = max(1, batch_size // frozen.config.num_crops)
+    batches = [kept[start : start + step] for start in range(0, len(kept), step)]
     with (
         replaced(Path(chunk.file)) as temporary,
         pa.ipc.new_file(str(temporary), schema) as sink,
