@@ -183,6 +183,8 @@ class EditorConfig(Config):
                 f"batch_size {self.batch_size} does not divide by machines.num_workers "
                 f"{self.machines.num_workers}"
             )
+        if self.early_stop is not None and not self.validation_fraction:
+            raise ValueError("early_stop: nothing is held out; raise validation_fraction above 0")
         return self
 
     def steps(self, num_samples: float) -> int:

@@ -210,6 +210,10 @@ def refused(
             "num_heads 7: must divide 64",
         ),
         (["--set", "editor.validation_fraction=1"], "editor.validation_fraction"),
+        (
+            ["--set", "editor.validation_fraction=0", "--set", "editor.early_stop=3"],
+            "editor: early_stop: nothing is held out",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_any_work(

@@ -18,7 +18,10 @@ from torch.multiprocessing.spawn import start_processes
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import metrics_log
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+# Processes that import torch, several times a test: minutes where the machine is busy.
+pytestmark = [
+    pytest.mark.slow, pytest.mark.filterwarnings("default"), pytest.mark.timeout(900),
+]  # fmt: skip
 Figures = list[tuple[str, int, float]]
 
 
