@@ -96,12 +96,22 @@ def report(folder: str) -> None:
     metavar="KIND",
     help="What the trainer reads: reasoning, direct, or both, which makes two rows of a sample.",
 )
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="Keep the pictures' shapes; by default instructpix2pix and diffusers, whose trainers make "
+    "squares of them, get squares that keep the edit.",
+)
 @options.parts("Only samples of these parts.")
-def export(folder: str, kind: str, output: str, instruction: str, parts: list[str] | None) -> None:
+def export(
+    folder: str, kind: str, output: str, instruction: str, whole: bool, parts: list[str] | None
+) -> None:
     """Write the accepted samples of DIR, made by generate, as others' trainers read them."""
     from reasonray import export as write
 
-    words: dict[str, Any] = {"format": kind, "instruction": instruction, "parts": parts}
+    words: dict[str, Any] = {
+        "format": kind, "instruction": instruction, "parts": parts, "whole": whole,
+    }  # fmt: skip
     num_rows = write(folder, output=output, **words)
     click.echo(f"{num_rows} rows\n{output}")
 

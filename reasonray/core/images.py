@@ -145,6 +145,24 @@ def read(
         return attempt(lean, is_whole=False)
 
 
+def size(image: Image) -> tuple[int, int]:
+    """Width and height of the upright picture, from the file's header alone.
+
+    Args:
+        image: encoded bytes; its path is named in errors.
+
+    Raises:
+        RowError: `unreadable_image`.
+    """
+    name = image["path"] or "image"
+    with _process_wide, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        opened = _open(image["bytes"], name)
+        width, height = opened.size
+        # The first four turn nothing, or by half a turn.
+        return (width, height) if _orientation(opened) < 5 else (height, width)
+
+
 def encode_png(image: PIL.Image.Image, path: str | None = None) -> Image:
     """Encode without loss, as RGB; the same pixels give the same bytes."""
     buffer = io.BytesIO()

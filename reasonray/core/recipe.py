@@ -15,11 +15,11 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
 from reasonray.core.sections import (
     ASKING,
     Config,
-    EditorConfig,
     ImagesConfig,
     LanguageModelConfig,
     OutputConfig,

@@ -1,8 +1,8 @@
 """The sections of a recipe: pydantic models with a description, unit and default for every key."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -233,148 +233,6 @@ class LanguageModelConfig(Config):
         description="vllm: GPUs of one engine; num_gpus of its pools is the same, if not below 1",
     )
     max_model_len: int | None = Field(None, gt=0, description="vllm: context length; null: model's")
-
-
-class ConnectorConfig(Config):
-    """The trained link from the multimodal model to the UNet's cross-attention."""
-
-    kind: Literal["mlp", "resampler"] = Field(
-        "mlp", description="mlp: token by token, as in the paper; resampler: learned queries"
-    )
-    num_queries: int = Field(77, ge=1, description="resampler: tokens that the UNet attends to")
-    num_layers: int = Field(2, ge=1, description="resampler: layers")
-    num_heads: int = Field(8, ge=1, description="resampler: attention heads")
-
-    def gives(self, num_tokens: int) -> bool:
-        """Whether it gives the UNet so many tokens, whatever it reads."""
-        return self.kind == "resampler" and self.num_queries == num_tokens
-
-
-class MachinesConfig(Config):
-    """How a training is spread over processes and survives their loss; changes no step's result."""
-
-    num_workers: int = Field(1, ge=1, description="Training processes")
-    parallel: Literal["ddp", "fsdp"] = Field(
-        "ddp",
-        description="Each worker has all weights (ddp), or a slice of them and of the optimizer's "
-        "state (fsdp: for a UNet that does not fit); no effect on one worker",
-    )
-    micro_batch_size: int = Field(
-        16, ge=1, description="Samples a worker computes at once; gradients are accumulated"
-    )
-    feature_actors: int = Field(1, ge=1, description="Processes that compute the features")
-    feature_batch_size: int = Field(8, ge=1, description="Records a call of the frozen models")
-    num_cpus: float = Field(1, gt=0, description="Of one process")
-    num_gpus: float = Field(0, ge=0, description="Of one process, of a feature actor too")
-    num_threads: int = Field(1, ge=1, description="CPU threads of torch in one process")
-    max_failures: int = Field(3, ge=0, description="Lost workers or nodes survived without a stop")
-    checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")
-
-
-class ValidationConfig(Config):
-    """What is measured and drawn of the held-out inputs; changes no step's result."""
-
-    validate_every: int = Field(500, ge=1, description="Steps between held-out losses and samples")
-    num_samples: int = Field(4, ge=0, description="Held-out edits drawn each time")
-    num_inference_steps: int = Field(20, ge=1, description="Of such an edit")
-    guidance_scale: float = Field(7.5, ge=0, description="Of such an edit: the instruction's")
-    image_guidance_scale: float = Field(1.5, ge=0, description="Of such an edit: the picture's")
-
-
-class EditorOutputConfig(Config):
-    """Where figures are shown, and the form of the finished editor; changes no step's result."""
-
-    loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
-        ["tensorboard"],
-        description="Shown there: losses and held-out edits; each has to be installed, wandb and "
-        "mlflow are told where by their own environment variables",
-    )
-    lora_export: Literal["merged", "separate"] = Field(
-        "merged",
-        description="Adapters in the finished editor: merged into the UNet, or a file beside it "
-        "that diffusers' load_lora_weights reads; no effect without lora_rank",
-    )
-
-
-class EditorConfig(Config):
-    """The editor, Eq. 8 and 9, and its training; it decides nothing about a dataset."""
-
-    base: ModelConfig = Field(
-        ModelConfig(name="timbrooks/instruct-pix2pix"),
-        description="InstructPix2Pix or Stable Diffusion, diffusers layout: VAE, UNet, scheduler, "
-        "text encoder",
-    )
-    vae: ModelConfig | None = Field(None, description="VAE; null: the base's own")
-    condition: Literal["mllm", "text"] = Field(
-        "mllm", description="mllm: F(x, I), ours; text: the base's text encoder, InstructPix2Pix"
-    )
-    mllm: ModelConfig = Field(
-        ModelConfig(name="llava-hf/llava-1.5-7b-hf"), description="Reads picture and instruction"
-    )
-    tokens: Literal["all", "text", "last"] = Field(
-        "all",
-        description="The mllm's states that are read: all; those after the picture's; the last one "
-        "alone, which needs the least data and cache",
-    )
-    connector: ConnectorConfig = ConnectorConfig()
-    lora_rank: int | None = Field(
-        None, ge=1, description="Train adapters of this rank on the UNet's attention; null: all"
-    )
-    image_size: int = Field(256, gt=0, description="Side of the square pictures trained on, pixels")
-    flip: bool = Field(
-        False, description="Each pair a second time mirrored; wrong where instructions say left"
-    )
-    features: Literal["cached", "online"] = Field(
-        "cached", description="Frozen models' outputs: once beforehand, or in every step"
-    )
-    validation_fraction: Fraction = Field(
-        0.05, lt=1, description="Part of the inputs that is held out, not trained on"
-    )
-    reasoning_ratio: Fraction = Field(
-        0.5, description="Part of the samples with the reasoning instruction; others: the direct"
-    )
-    alignment_steps: int = Field(
-        1000,
-        ge=0,
-        description="First the connector alone learns to give what the text encoder gives for the "
-        "direct instruction, or, where that is of another length, to have the UNet predict the "
-        "same; 0: left out",
-    )
-    num_steps: int = Field(10_000, ge=0, description="Then UNet and connector are fine-tuned")
-    batch_size: int = Field(1024, ge=1, description="Samples an optimiser step, over all workers")
-    learning_rate: float = Field(1e-4, gt=0, description="Of AdamW, in both stages")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="After the warm-up")
-    num_warmup_steps: int = Field(500, ge=0, description="Linear warm-up of each stage")
-    weight_decay: float = Field(0.01, ge=0, description="Of AdamW")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
-    ema_decay: Fraction = Field(0.9999, description="Of the weights' moving average")
-    dropout: Fraction = Field(
-        0.05, le=1 / 3, description="Part of the samples without the picture, as many without the "
-        "instruction, as many without either"
-    )  # fmt: skip
-    min_snr_gamma: float | None = Field(None, gt=0, description="Min-SNR weighting; null: none")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Of the forward pass; auto: bfloat16 where the device computes in it"
-    )
-    # Of these sections no step's result follows: `content` leaves them out.
-    machines: MachinesConfig = MachinesConfig()
-    validation: ValidationConfig = ValidationConfig()
-    output: EditorOutputConfig = EditorOutputConfig()
-
-    @model_validator(mode="after")
-    def _settings_fit_one_another(self) -> "EditorConfig":
-        if self.batch_size % self.machines.num_workers:
-            raise ValueError(
-                f"batch_size {self.batch_size} does not divide by machines.num_workers "
-                f"{self.machines.num_workers}"
-            )
-        if self.flip and self.features == "online":
-            raise ValueError("flip: mirrored variants are cached; set features to cached")
-        return self
-
-    def content(self) -> dict[str, Any]:
-        """Everything that a step's result follows from."""
-        return self.model_dump(mode="json", exclude={"machines", "validation", "output"})
 
 
 class PoolConfig(Config):

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.costs import architectures
 from reasonray.costs.work import WORKSPACE_BYTES
 from reasonray.editor.unet import LORA_TARGETS

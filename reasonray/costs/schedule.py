@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.costs.hardware import Hardware
 
 
@@ -61,31 +61,37 @@ class Schedule:
 
 
 def schedule(
-    config: EditorConfig, num_samples: float, paces: Paces, workers: int, feature_actors: int
+    config: EditorConfig,
+    num_steps: int,
+    num_squares: float,
+    paces: Paces,
+    workers: int,
+    feature_actors: int,
 ) -> Schedule:
     """The schedule of so many processes.
 
     Args:
-        config: steps and sizes.
-        num_samples: samples and their variants.
+        config: sizes, and the steps of the alignment.
+        num_steps: of the main stage.
+        num_squares: of all samples.
         paces: of one process.
         workers, feature_actors: how many.
     """
     part, size = config.batch_size // workers, config.machines.micro_batch_size
     aligned = config.alignment_steps if config.condition == "mllm" else 0
     step = paces.editing.seconds(part, size)
-    steps = config.num_steps * step + aligned * paces.alignment.seconds(part, size)
+    steps = num_steps * step + aligned * paces.alignment.seconds(part, size)
     if config.features == "online":
         feature_actors = workers
-        features = (config.num_steps + aligned) * paces.features.seconds(part, size)
+        features = (num_steps + aligned) * paces.features.seconds(part, size)
     else:
-        features = paces.features.seconds(num_samples, cached_batch(config)) / feature_actors
+        features = paces.features.seconds(num_squares, cached_batch(config)) / feature_actors
     return Schedule(workers, feature_actors, step, steps / 3600, features / 3600)
 
 
 def cached_batch(config: EditorConfig) -> int:
-    """Samples and variants in a call of the frozen models, beforehand."""
-    return config.machines.feature_batch_size * (2 if config.flip else 1)
+    """Squares in a call of the frozen models, beforehand."""
+    return max(1, config.machines.feature_batch_size // config.num_crops) * config.num_crops
 
 
 def processes(config: EditorConfig, machine: Hardware, number: int) -> tuple[int, int]:

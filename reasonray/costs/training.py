@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig, ModelConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.costs import architectures
 from reasonray.costs.counting import count
 from reasonray.costs.hardware import Hardware
@@ -26,12 +27,12 @@ DISK_PRICE = 0.08
 
 @dataclass(frozen=True)
 class Features:
-    """What the frozen models give, for one sample.
+    """What the frozen models give, for one square of a sample.
 
     Attributes:
         flops: of all frozen models.
         calls: their forward passes for a batch, one after another.
-        bytes: of what is cached.
+        bytes: of what is cached of a sample, all its squares.
         tokens, width: of the states before the connector.
         cells: side of the latents.
         frozen: parameters.
@@ -53,7 +54,7 @@ class Comparison:
     """Features once beforehand, or at each access.
 
     Attributes:
-        epochs: times that the training sees a sample.
+        epochs: times that the training sees a sample, in both stages.
         cache_bytes: on disk.
         compute: dollars, of all features once.
         disk: dollars, of the cache for a month.
@@ -83,6 +84,9 @@ class TrainingPlan:
         machine: that it runs on.
         share: of GPUs (or cores) that a process takes.
         samples: accepted, held-out ones among them.
+        num_steps: of the main stage.
+        epochs: that it sees.
+        own_processes: workers and feature actors that the recipe takes here.
         unet, connector: parameters.
         flops: of one sample forward and back, in the main stage.
         alignment_flops: in the alignment.
@@ -97,6 +101,9 @@ class TrainingPlan:
     machine: Hardware
     share: float
     samples: float
+    num_steps: int
+    epochs: float
+    own_processes: tuple[int, int]
     unet: int
     connector: int
     flops: float
@@ -120,14 +127,11 @@ class TrainingPlan:
     @property
     def settings(self) -> list[str]:
         """What `train` is to be told so that it has as many processes."""
-        planned = {"num_workers": self.schedule.workers}
+        workers, actors = self.own_processes
+        planned = [("num_workers", self.schedule.workers, workers)]
         if self.config.features == "cached":
-            planned["feature_actors"] = self.schedule.feature_actors
-        return [
-            f"editor.machines.{key}={number}"
-            for key, number in planned.items()
-            if number != getattr(self.config.machines, key)
-        ]
+            planned.append(("feature_actors", self.schedule.feature_actors, actors))
+        return [f"editor.machines.{key}={number}" for key, number, own in planned if number != own]
 
 
 def plan_training(
@@ -172,10 +176,11 @@ def plan_training(
         alignment=Pace(alignment / trained, 3 * stepping.call_s),
         features=Pace(features.flops / frozen, features.calls * reading.call_s),
     )
-    own = spread.num_workers, spread.feature_actors
+    own = spread.processes((number or 0) if machine.is_gpu else 0, config.batch_size)
     workers, actors = own if number is None else processes(config, machine, number)
     starts = number is None or max(own) <= actors
-    num_cached = samples * (2 if config.flip else 1)
+    num_squares, trained_on = samples * config.num_crops, samples * (1 - config.validation_fraction)
+    num_steps = config.steps(trained_on)
     share = spread.num_gpus if machine.is_gpu else spread.num_cpus
     batches = cached_batch(config), min(spread.micro_batch_size, config.batch_size // workers)
     cached_s, online_s = (paces.features.seconds(size, size) / size for size in batches)
@@ -184,17 +189,21 @@ def plan_training(
         machine=machine,
         share=share,
         samples=samples,
+        num_steps=num_steps,
+        epochs=num_steps * config.batch_size / trained_on,
+        own_processes=own,
         unet=architectures.parameters(unet),
         connector=0 if connector is None else architectures.parameters(connector),
         flops=flops,
         alignment_flops=alignment,
         features=features,
         memory=memory_plan(config, unet, connector, features.frozen_bytes, passing.saved, workers),
-        schedule=schedule(config, num_cached, paces, workers, actors),
-        own=schedule(config, num_cached, paces, *own) if starts else None,
+        schedule=schedule(config, num_steps, num_squares, paces, workers, actors),
+        own=schedule(config, num_steps, num_squares, paces, *own) if starts else None,
         comparison=compare(
-            num_cached=num_cached,
-            num_trained=config.batch_size * (config.num_steps + alignment_steps),
+            num_samples=samples,
+            num_squares=num_squares,
+            num_trained=config.batch_size * (num_steps + alignment_steps),
             held_out=config.validation_fraction,
             bytes_each=features.bytes,
             cached_each=price * share * cached_s / 3600,
@@ -205,7 +214,8 @@ def plan_training(
 
 def compare(
     *,
-    num_cached: float,
+    num_samples: float,
+    num_squares: float,
     num_trained: float,
     held_out: float,
     bytes_each: float,
@@ -215,18 +225,18 @@ def compare(
     """Cached features beside those computed at each access.
 
     Args:
-        num_cached: samples and their variants, all of which a cache holds.
-        num_trained: samples that all steps take.
+        num_samples, num_squares: all of which a cache holds.
+        num_trained: samples that all steps take, one square of each.
         held_out: the part of them that is not trained on.
-        bytes_each: in the cache.
-        cached_each, online_each: dollars to compute one, in a batch of its own or in a step.
+        bytes_each: of a sample, in the cache.
+        cached_each, online_each: dollars to compute a square, in a batch of its own or in a step.
     """
-    trained_on = num_cached * (1 - held_out)
-    disk = num_cached * bytes_each / 1e9 * DISK_PRICE
-    compute = num_cached * cached_each
+    trained_on = num_samples * (1 - held_out)
+    disk = num_samples * bytes_each / 1e9 * DISK_PRICE
+    compute = num_squares * cached_each
     return Comparison(
         epochs=num_trained / trained_on,
-        cache_bytes=num_cached * bytes_each,
+        cache_bytes=num_samples * bytes_each,
         compute=compute,
         disk=disk,
         online=num_trained * online_each,
@@ -235,7 +245,7 @@ def compare(
 
 
 def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
-    """One sample through the frozen models.
+    """One square of a sample through the frozen models.
 
     Args:
         config: which models and tokens.
@@ -251,7 +261,7 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
     if not cells:
         raise UserError(f"editor.image_size {side}: the VAE takes pictures of {cell} or more")
     flops: float = 2 * count(lambda: vae.encode(torch.empty(1, 3, side, side))).flops
-    size = 2 * 2 * vae.config.latent_channels * cells**2
+    size = config.num_crops * 2 * 2 * vae.config.latent_channels * cells**2
     models, calls = [vae], 2
     is_text = config.condition == "text"
     if is_text or config.alignment_steps:
@@ -262,17 +272,20 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
         texts = 2 if is_text else 1
         flops += texts * encoding.flops
         calls += texts
-        size += texts * 2 * length * encoder.config.hidden_size
+        # What alignment imitates is stored once for all squares.
+        copies = 2 * config.num_crops if is_text else 1
+        size += copies * 2 * length * encoder.config.hidden_size
         models.append(encoder)
         tokens, width = length, encoder.config.hidden_size
     if not is_text:
-        mllm, length, pass_flops = _multimodal_pass(config.mllm)
-        flops += 2 * pass_flops
-        calls += 2
+        mllm, length, after, pass_flops = _multimodal_pass(config.mllm)
+        flops += pass_flops
+        calls += 3
         width = mllm.config.text_config.hidden_size
-        after = TEMPLATE_TOKENS // 2 + INSTRUCTION_TOKENS
         tokens = {"all": length, "text": after, "last": 1}[config.tokens]
-        size += 2 * 2 * tokens * width
+        # The picture's states once, and those of both instructions.
+        stored = length + after if config.tokens == "all" else 2 * tokens
+        size += config.num_crops * 2 * stored * width
         models.append(mllm)
     frozen = architectures.parameters(*models)
     weights = frozen * machine.bytes_of(config.mllm.dtype)
@@ -280,20 +293,25 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
 
 
 @functools.cache
-def _multimodal_pass(config: ModelConfig) -> tuple[Any, int, int]:
-    """A LLaVA, the tokens of a picture with an instruction, the FLOPs of its states."""
+def _multimodal_pass(config: ModelConfig) -> tuple[Any, int, int, int]:
+    """A LLaVA, the tokens of a picture with an instruction, those after it, the FLOPs of both."""
     mllm = architectures.mllm(config)
-    length = image_tokens(mllm) + TEMPLATE_TOKENS + INSTRUCTION_TOKENS
+    after = TEMPLATE_TOKENS // 2 + INSTRUCTION_TOKENS
+    before = image_tokens(mllm) + TEMPLATE_TOKENS // 2
     pixels = mllm.config.vision_config.image_size
-    forward = count(
+    picture = count(
         lambda: mllm.model(
-            input_ids=torch.empty(1, length, dtype=torch.long),
+            input_ids=torch.empty(1, before, dtype=torch.long),
             pixel_values=torch.empty(1, 3, pixels, pixels),
-            attention_mask=torch.ones(1, length, dtype=torch.long),
+            attention_mask=torch.ones(1, before, dtype=torch.long),
             use_cache=False,
         )
     )
-    return mllm, length, forward.flops
+    # The picture is read once. That the instructions attend to it is left out: a hundredth.
+    instructions = count(
+        lambda: mllm.model(input_ids=torch.empty(2, after, dtype=torch.long), use_cache=False)
+    )
+    return mllm, before + after, after, picture.flops + instructions.flops
 
 
 def image_tokens(mllm: Any) -> int:

@@ -5,34 +5,53 @@ changes nothing. Shapes: B samples of a step, C latent channels, H x W cells, T 
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor.frozen import Array, Sample
+
+Variant = tuple[int, int]
+"""A record's position among the samples, and the number of one of its squares."""
+
+WINDOW = 32
+"""Row groups of the dataset that are drawn from at a time: some thousand records, and some
+gigabytes where the pictures themselves are read."""
+
+FEEDERS = 4
+"""Threads that make batches ahead of a GPU: one copies a gigabyte a second or two, and a step of
+1,024 on all tokens takes five."""
+
+_T = TypeVar("_T")
 
 
 class Samples(Protocol):
     """Cached features, or frozen models that compute them at each access."""
 
     ids: list[str]
+    origins: list[str]
+    groups: list[int]
+    left_out: list[str]
     latent_shape: tuple[int, ...]
     null: Array
 
-    def take(self, indices: Sequence[int]) -> list[Sample]:
-        """The samples at some positions."""
+    def take(self, variants: Sequence[Variant]) -> list[Sample]:
+        """Some records' variants."""
         ...
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one step, on the CPU: features in float16, as they are kept, the rest in float32.
+    """Samples of one step: features in float16, as they are kept, the rest in float32.
 
     Attributes:
         ids: of the records.
@@ -53,15 +72,24 @@ class Batch:
     noise: Tensor
     times: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; from pinned memory while that goes on computing."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
-def split(ids: Sequence[str], fraction: float) -> tuple[list[int], list[int]]:
-    """Positions to train on and to hold out.
+    def pinned(self) -> "Batch":
+        """The batch in memory that a GPU reads by itself."""
+        return self._with(Tensor.pin_memory)
 
-    By the input that a sample was made of (`record.sample_id` without part and variation), so
-    that no two samples of one input are on both sides.
-    """
-    inputs = [record.partition("/")[2].rpartition("/")[0] for record in ids]
-    held = [zlib.crc32(name.encode()) / 2**32 < fraction for name in inputs]
+    def _with(self, moved: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors: dict[str, Any] = {
+            name: moved(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
+
+
+def split(origins: Sequence[str], fraction: float) -> tuple[list[int], list[int]]:
+    """Positions to train on and to hold out, all of one origin (`pairs.origin`) on one side."""
+    held = [zlib.crc32(name.encode()) / 2**32 < fraction for name in origins]
     return (
         [i for i, out in enumerate(held) if not out],
         [i for i, out in enumerate(held) if out],
@@ -74,23 +102,37 @@ class Batches:
     Args:
         samples: what is trained on.
         indices: which of them.
-        config: sizes, ratios and dropout.
+        config: sizes, ratios, dropout and how many squares there are of a record.
         seed: of the run.
+        pinned: in memory that a GPU reads by itself.
     """
 
     def __init__(
-        self, samples: Samples, indices: Sequence[int], config: EditorConfig, seed: int
+        self,
+        samples: Samples,
+        indices: Sequence[int],
+        config: EditorConfig,
+        seed: int,
+        pinned: bool = False,
     ) -> None:
         self.samples, self.indices = samples, np.array(indices)
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.pinned = config, seed, pinned
+        self._groups = np.array(samples.groups)[self.indices]
         self._drawn: tuple[int, tuple[Any, Any, Tensor, Tensor]] | None = None
-        self._ordered: tuple[int, np.ndarray[tuple[int], np.dtype[np.int64]]] | None = None
+        self._ordered: tuple[int, NDArray[np.int64]] | None = None
+        self._chosen: tuple[int, list[Variant]] | None = None
 
-    def positions(self, step: int) -> list[int]:
-        """The samples of a step: epoch by epoch, each in an order of its own."""
+    def variants(self, step: int) -> list[Variant]:
+        """The records of a step: epoch by epoch, each epoch another square of each.
+
+        Those of a row group stand together, so that a worker reads few.
+        """
         size, count = self.config.batch_size, len(self.indices)
         places = (divmod(place, count) for place in range(step * size, (step + 1) * size))
-        return [int(self.indices[self._order(epoch)[offset]]) for epoch, offset in places]
+        drawn = [(epoch, self._order(epoch)[offset]) for epoch, offset in places]
+        drawn.sort(key=lambda each: int(self._groups[each[1]]))
+        indices = [(epoch, int(self.indices[each])) for epoch, each in drawn]
+        return [(index, (epoch + index) % self.config.num_crops) for epoch, index in indices]
 
     def part(self, step: int, places: range) -> Batch:
         """Some samples of a step.
@@ -99,16 +141,22 @@ class Batches:
             step: 0 is the first.
             places: which of the step's `batch_size`.
         """
+        return self.later(step, places)()
+
+    def later(self, step: int, places: range) -> Callable[[], Batch]:
+        """`part`, drawn now and read when called, which may be in another thread."""
         reasoning, drop, times, noise = self._draw(step)
-        positions = self.positions(step)
-        return assemble(
-            self.samples.take([positions[i] for i in places]),
-            self.samples.null,
+        variants = self._variants(step)
+        return partial(
+            assemble,
+            self.samples,
+            [variants[i] for i in places],
             reasoning=[bool(reasoning[i]) for i in places],
             without_picture=[bool(drop[i] < 2) for i in places],
             without_text=[bool(1 <= drop[i] < 3) for i in places],
             noise=noise[places.start : places.stop],
             times=times[places.start : places.stop],
+            pinned=self.pinned,
         )
 
     def _draw(self, step: int) -> tuple[Any, Any, Tensor, Tensor]:
@@ -124,60 +172,84 @@ class Batches:
             self._drawn = (step, (reasoning, drop, times, noise))
         return self._drawn[1]
 
-    def _order(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _variants(self, step: int) -> list[Variant]:
+        if self._chosen is None or self._chosen[0] != step:
+            self._chosen = (step, self.variants(step))
+        return self._chosen[1]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Row groups in an order of the epoch's, and within each `WINDOW` of them all records."""
         if self._ordered is None or self._ordered[0] != epoch:
-            order = np.random.default_rng((self.seed, epoch, 0x0EB0)).permutation(len(self.indices))
-            self._ordered = (epoch, order)
+            rng = np.random.default_rng((self.seed, epoch, 0x0EB0))
+            names, numbers = np.unique(self._groups, return_inverse=True)
+            windows = rng.permutation(len(names))[numbers] // WINDOW
+            self._ordered = (epoch, np.lexsort((rng.random(len(numbers)), windows)))
         return self._ordered[1]
 
 
-def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, each made by a thread while the one before is computed with."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = thread.submit(next, batches, None)
-            yield batch
+def ahead(makers: Iterable[Callable[[], _T]], num_threads: int = 1) -> Iterator[_T]:
+    """What some functions give, in their order, each called by a thread while others are used."""
+    with ThreadPoolExecutor(num_threads) as threads:
+        coming: deque[Future[_T]] = deque()
+        for maker in makers:
+            coming.append(threads.submit(maker))
+            if len(coming) > num_threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def assemble(
-    samples: Sequence[Sample],
-    null: Array,
+    samples: Samples,
+    variants: Sequence[Variant],
     *,
     reasoning: Sequence[bool],
     without_picture: Sequence[bool],
     without_text: Sequence[bool],
     noise: Tensor,
     times: Tensor,
+    pinned: bool = False,
 ) -> Batch:
-    """Stack samples, with the conditions chosen and dropped."""
+    """Read and stack samples, with the conditions chosen and dropped."""
+    taken = samples.take(variants)
     states, sources = [], []
-    for i, sample in enumerate(samples):
-        condition = sample.reasoning if reasoning[i] else sample.direct
-        states.append(null if without_text[i] else condition)
+    for i, sample in enumerate(taken):
+        states.append((samples.null,) if without_text[i] else sample.condition(reasoning[i]))
         sources.append(np.zeros_like(sample.source) if without_picture[i] else sample.source)
-    states_BTD, mask_BT = padded(states)
-    taught = [sample.taught for sample in samples if sample.taught is not None]
-    return Batch(
-        ids=[sample.id for sample in samples],
+    states_BTD, mask_BT = padded(states, pinned)
+    taught = [sample.taught for sample in taken if sample.taught is not None]
+    batch = Batch(
+        ids=[sample.id for sample in taken],
         source=_tensor(sources),
-        target=_tensor([sample.target for sample in samples]),
+        target=_tensor([sample.target for sample in taken]),
         states=states_BTD,
         mask=mask_BT,
-        taught=_tensor(taught) if len(taught) == len(samples) else None,
+        taught=_tensor(taught) if len(taught) == len(taken) else None,
         noise=noise,
         times=times,
     )
+    # The states, which are nearly all of it, are pinned already: they stay where they are.
+    return batch.pinned() if pinned else batch
 
 
-def padded(states: Sequence[Array]) -> tuple[Tensor, Tensor]:
-    """States of different lengths as float16 BTD and a bool mask BT, padded on the right."""
-    longest = max(len(each) for each in states)
-    states_BTD = torch.zeros(len(states), longest, states[0].shape[1], dtype=torch.float16)
-    mask_BT = torch.zeros(len(states), longest, dtype=torch.bool)
-    for i, each in enumerate(states):
-        states_BTD[i, : len(each)] = torch.from_numpy(np.array(each))
-        mask_BT[i, : len(each)] = True
+def padded(states: Sequence[Sequence[Array]], pinned: bool = False) -> tuple[Tensor, Tensor]:
+    """States of different lengths as float16 BTD and a bool mask BT, padded on the right.
+
+    Args:
+        states: of each sample, in pieces that follow one another; TD.
+        pinned: in memory that a GPU reads by itself.
+    """
+    lengths = [sum(len(piece) for piece in pieces) for pieces in states]
+    shape = len(states), max(lengths), states[0][0].shape[1]
+    states_BTD = torch.empty(*shape, dtype=torch.float16, pin_memory=pinned)
+    mask_BT = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
+    # Each number is copied once, by NumPy, which lets other threads run meanwhile.
+    for sample_TD, pieces, length in zip(states_BTD.numpy(), states, lengths, strict=True):
+        start = 0
+        for piece in pieces:
+            sample_TD[start : start + len(piece)] = piece
+            start += len(piece)
+        sample_TD[length:] = 0
     return states_BTD, mask_BT
 
 

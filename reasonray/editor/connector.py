@@ -10,8 +10,8 @@ from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 
+from reasonray.core.editor_sections import ConnectorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import ConnectorConfig
 
 
 class Connector(ModelMixin, ConfigMixin):

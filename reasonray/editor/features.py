@@ -1,5 +1,8 @@
 """The frozen part of a training step, computed once: both pictures' latents, both texts' states.
 
+A row is one variant of a record; the states up to the picture's end stand in it once for both
+instructions.
+
 A Ray Data job turns each row group of a dataset into one Arrow file, by actors that hold the frozen
 models; a file is there whole or not at all, so that a stopped job goes on. Training maps the files
 into memory and reads any sample at any time. The cache's folder is named by the hash of all that
@@ -12,7 +15,8 @@ Shapes: C latent channels, H x W cells, T tokens, D width of the frozen model's 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +24,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.core.writing import replaced, write_file
 from reasonray.dataset.manifest import MANIFEST
-from reasonray.editor.frozen import COLUMNS, Array, Frozen, Sample
+from reasonray.editor.batches import Variant, ahead
+from reasonray.editor.frozen import Array, Frozen, Sample
+from reasonray.editor.pairs import COLUMNS, Pair, is_kept, origin, pairs
 from reasonray.models import weights
 
-PREPROCESSING = 1
+PREPROCESSING = 2
 """Raised when what is computed from the same picture and text changes."""
 
 INFO = "features.json"
+LEFT_OUT = b"left_out"
+"""In a file's metadata: ids of the row group's records whose edit no square keeps."""
+
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("origin", pa.string()), ("source", pa.large_binary()),
+     ("target", pa.large_binary()), ("picture", pa.large_binary()),
+     ("reasoning", pa.large_binary()), ("direct", pa.large_binary()),
+     ("taught", pa.large_binary()), ("taught_tokens", pa.int32())]
+)  # fmt: skip
 
 
 class Features:
@@ -38,6 +53,11 @@ class Features:
 
     Args:
         folder: that `finish` has described.
+
+    Attributes:
+        ids, origins, groups: of each record: its id, what it was made of (`pairs.origin`), the
+            row group that it stands in.
+        left_out: ids of the records whose edit no square keeps.
 
     Raises:
         UserError: it is not finished, or damaged.
@@ -48,6 +68,8 @@ class Features:
         self.latent_shape: tuple[int, ...] = tuple(content["latent_shape"])
         self.width: int = content["width"]
         self.null = np.array(content["null"], np.float16)
+        self.left_out: list[str] = content["left_out"]
+        self._num_crops: int = content["num_crops"]
         try:
             tables = [
                 pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all()
@@ -56,37 +78,45 @@ class Features:
         except (OSError, pa.ArrowInvalid) as error:
             raise _damaged(folder, error) from error
         self._table = pa.concat_tables(tables)
-        self.ids: list[str] = self._table["id"].to_pylist()
+        records = self._table.select(["id", "origin"])[:: self._num_crops]
+        self.ids: list[str] = records["id"].to_pylist()
+        self.origins: list[str] = records["origin"].to_pylist()
+        self.groups = [
+            number for number, table in enumerate(tables)
+            for _ in range(table.num_rows // self._num_crops)
+        ]  # fmt: skip
 
-    def take(self, indices: Sequence[int]) -> list[Sample]:
-        """The samples at some positions; their arrays are views of the files.
+    def take(self, variants: Sequence[Variant]) -> list[Sample]:
+        """Some records' variants; their arrays are views of the files.
 
         Raises:
             UserError: features have not the shape of the others.
         """
-        return [self._sample(index) for index in indices]
+        return [self._sample(index, number) for index, number in variants]
 
-    def _sample(self, index: int) -> Sample:
-        taught = self._table["taught"][index].as_buffer()
+    def _sample(self, index: int, number: int) -> Sample:
+        row, first = index * self._num_crops + number, index * self._num_crops
+        taught = self._table["taught"][first].as_buffer()
         return Sample(
             self.ids[index],
-            self._array("source", index, self.latent_shape),
-            self._array("target", index, self.latent_shape),
-            self._array("reasoning", index, (-1, self.width)),
-            self._array("direct", index, (-1, self.width)),
+            self._array("source", row, self.latent_shape),
+            self._array("target", row, self.latent_shape),
+            self._array("picture", row, (-1, self.width)),
+            self._array("reasoning", row, (-1, self.width)),
+            self._array("direct", row, (-1, self.width)),
             None if taught is None else np.frombuffer(taught, np.float16).reshape(
-                self._table["taught_tokens"][index].as_py(), -1
+                self._table["taught_tokens"][first].as_py(), -1
             ),
         )  # fmt: skip
 
-    def _array(self, name: str, index: int, shape: tuple[int, ...]) -> Array:
-        values = np.frombuffer(self._table[name][index].as_buffer(), np.float16)
+    def _array(self, name: str, row: int, shape: tuple[int, ...]) -> Array:
+        values = np.frombuffer(self._table[name][row].as_buffer(), np.float16)
         try:
             return values.reshape(shape)
         except ValueError as error:
             raise UserError(
-                f"features of {self.ids[index]}: {name} has {values.size} values, which do not "
-                f"make {shape}; delete the cache's folder and run again"
+                f"features of {self._table['id'][row]}: {name} has {values.size} values, which do "
+                f"not make {shape}; delete the cache's folder and run again"
             ) from error
 
 
@@ -109,49 +139,72 @@ def chunks(data: Path, parts: Sequence[str], folder: Path) -> list[Chunk]:
     ]
 
 
-def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> int:
+def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> tuple[int, int]:
     """Compute and write a chunk's features, whole or not at all.
 
+    Args:
+        chunk: which records, and the file.
+        frozen: the models.
+        batch_size: squares a call of them, but at least those of one record.
+
     Returns:
-        Samples written.
+        Records written, and records left out because no square keeps their edit.
 
     Raises:
         UserError: a record's picture cannot be read.
     """
     table = pq.ParquetFile(chunk.shard).read_row_group(chunk.row_group, columns=list(COLUMNS))
     rows = [row for row in table.to_pylist() if row["part"] in chunk.parts]
-    samples = [
-        sample
-        for start in range(0, len(rows), batch_size)
-        for sample in frozen.samples(rows[start : start + batch_size])
-    ]
-    schema = pa.schema(
-        [("id", pa.string()), ("source", pa.large_binary()), ("target", pa.large_binary()),
-         ("reasoning", pa.large_binary()), ("direct", pa.large_binary()),
-         ("taught", pa.large_binary()), ("taught_tokens", pa.int32())]
-    )  # fmt: skip
+    kept = [row for row in rows if is_kept(row)]
+    left_out = [row["id"] for row in rows if not is_kept(row)]
+    schema = SCHEMA.with_metadata({LEFT_OUT: json.dumps(left_out)})
+    step = max(1, batch_size // frozen.config.num_crops)
+    batches = [kept[start : start + step] for start in range(0, len(kept), step)]
     with (
         replaced(Path(chunk.file)) as temporary,
         pa.ipc.new_file(str(temporary), schema) as sink,
     ):
-        for sample in samples:
-            values = {
-                name: [value.tobytes() if isinstance(value, np.ndarray) else value]
-                for name, value in asdict(sample).items()
-            }
-            count = None if sample.taught is None else len(sample.taught)
-            sink.write_table(pa.table({**values, "taught_tokens": [count]}, schema=schema))
-    return len(samples)
+        # Pictures are decoded and cut while the models compute with those before them.
+        cut = ahead(partial(_cut, batch, frozen.config) for batch in batches)
+        for batch, made in zip(batches, cut, strict=True):
+            origins = {row["id"]: origin(row) for row in batch}
+            for place, sample in enumerate(frozen.samples(made)):
+                sink.write_table(
+                    as_row(sample, origins[sample.id], place % frozen.config.num_crops, schema)
+                )
+    return len(kept), len(left_out)
+
+
+def _cut(rows: Sequence[dict[str, Any]], config: EditorConfig) -> list[Pair]:
+    return [pair for row in rows for pair in pairs(row, range(config.num_crops), config)]
+
+
+def as_row(sample: Sample, made_of: str, number: int, schema: pa.Schema) -> pa.Table:
+    """A variant as a row of a cache's file; `number` 0 has what is the same for all of them."""
+    values = {
+        name: [value.tobytes() if isinstance(value, np.ndarray) else value]
+        for name, value in vars(sample).items()
+    }
+    count = None if sample.taught is None else len(sample.taught)
+    if number:
+        values["taught"], count = [None], None
+    return pa.table({**values, "origin": [made_of], "taught_tokens": [count]}, schema=schema)
 
 
 def finish(folder: Path, files: Sequence[str], frozen: Frozen) -> None:
     """Write the cache's description, after which it counts as finished."""
     null = frozen.null()
+    left_out: list[str] = []
+    for name in files:
+        with pa.memory_map(name) as file:
+            left_out += json.loads(pa.ipc.open_file(file).schema.metadata[LEFT_OUT])
     content = {
         "files": [Path(name).name for name in files],
         "latent_shape": frozen.latent_shape,
         "width": null.shape[1],
         "null": null.tolist(),
+        "num_crops": frozen.config.num_crops,
+        "left_out": left_out,
         "revisions": frozen.revisions(),
     }
     write_file(folder / INFO, json.dumps(content))
@@ -191,8 +244,10 @@ def key(config: EditorConfig, data: Path, parts: Sequence[str]) -> str:
     """
     settings = config.model_dump(
         mode="json",
-        include={"base", "vae", "condition", "mllm", "tokens", "image_size", "flip"},
-    )
+        include={
+            "base", "vae", "condition", "mllm", "tokens", "image_size", "num_crops", "flip",
+        },
+    )  # fmt: skip
     files = {}
     for name in ("base", "vae", "mllm"):
         if settings[name]:

@@ -13,9 +13,10 @@ import torch
 
 from reasonray.cluster import connected, executed, hide_gpus_unless, settings
 from reasonray.core.console import say
+from reasonray.core.editor_sections import EditorConfig, MachinesConfig
 from reasonray.core.lock import locked
 from reasonray.core.recipe import Recipe
-from reasonray.core.sections import EditorConfig, MachinesConfig, PoolConfig
+from reasonray.core.sections import PoolConfig
 from reasonray.editor import features
 from reasonray.editor.frozen import Frozen
 
@@ -50,18 +51,20 @@ def _make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Pat
     config, machines = recipe.editor, recipe.editor.machines
 
     def compute() -> None:
+        num_actors = spread(config).machines.feature_actors
         rows = ray.data.from_items([asdict(chunk) for chunk in missing])
         written = rows.repartition(len(missing)).map(
             cast(Any, _FeatureActor),
             fn_constructor_args=(config,),
             num_cpus=machines.num_cpus,
             num_gpus=machines.num_gpus,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=machines.feature_actors),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
         )
-        done = 0
+        done = left_out = 0
         for row in written.iter_rows():
-            done += row["samples"]
-            say(f"features: {done} samples")
+            done, left_out = done + row["samples"], left_out + row["left_out"]
+            lost = f", {left_out} left out: no square keeps their edit" if left_out else ""
+            say(f"features: {done} samples{lost}")
 
     def describe() -> None:
         task = ray.remote(_describe).options(num_cpus=machines.num_cpus, num_gpus=machines.num_gpus)
@@ -85,7 +88,8 @@ class _FeatureActor:
     def __call__(self, row: dict[str, Any]) -> dict[str, int]:
         chunk = features.Chunk(**{**row, "parts": tuple(row["parts"])})
         size = self.config.machines.feature_batch_size
-        return {"samples": features.write_chunk(chunk, self.frozen, size)}
+        num_samples, left_out = features.write_chunk(chunk, self.frozen, size)
+        return {"samples": num_samples, "left_out": left_out}
 
 
 def _describe(config: EditorConfig, folder: str, files: list[str]) -> None:
@@ -101,7 +105,7 @@ def connected_for(
     Raises:
         UserError: no connection, or the cluster is too small; names the keys to lower.
     """
-    count = getattr(machines, key)
+    count = getattr(machines, key) or 1
     pool = PoolConfig(
         stages=["editor"],
         min_actors=count,
@@ -110,3 +114,14 @@ def connected_for(
         num_gpus=machines.num_gpus,
     )
     return connected([pool], f"editor.machines.{key}, num_cpus or num_gpus")
+
+
+def spread(config: EditorConfig) -> EditorConfig:
+    """The settings, with as many processes as the cluster has GPUs for where none are set."""
+    import ray
+
+    num_gpus = ray.cluster_resources().get("GPU", 0)
+    workers, actors = config.machines.processes(num_gpus, config.batch_size)
+    counts = {"num_workers": workers, "feature_actors": actors}
+    machines = config.machines.model_copy(update=counts)
+    return config.model_copy(update={"machines": machines})

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.writing import publish
 from reasonray.editor.batches import Samples, padded
 from reasonray.editor.frozen import Frozen
@@ -39,8 +39,8 @@ pipe(image=picture, instruction="Show what it makes instead.").images[0]
 
 {figures}
 
-Started from `{base}`, conditioned on {condition}. Trained on {count} accepted samples of parts \
-{parts}; the data's manifest is `data-manifest.json`, the settings are `training.json`.
+Started from `{base}`, conditioned on {condition}. Of the accepted samples of parts {parts} it \
+{counts}. The data's manifest is `data-manifest.json`, the settings are `training.json`.
 """
 
 
@@ -52,15 +52,22 @@ class Artist:
         samples, indices: what is edited.
         folder: gets `step-<N>.png`: source, truth, edit, one row for each sample; None: computed
             in vain, beside a worker that shares the weights.
+        device: where pictures are decoded.
     """
 
     def __init__(
-        self, config: EditorConfig, samples: Samples, indices: Sequence[int], folder: Path | None
+        self,
+        config: EditorConfig,
+        samples: Samples,
+        indices: Sequence[int],
+        folder: Path | None,
+        device: torch.device,
     ) -> None:
-        self.vae: Any = load_vae(config).float().cpu()
+        self.vae: Any = load_vae(config).float().to(device)
         self.config, self.samples, self.indices = config, samples, list(indices)
         self.folder = folder
         self.scaling_factor: float = self.vae.config.scaling_factor
+        self._unchanging: list[list[Image.Image]] = []
 
     @torch.no_grad()
     def draw(self, editor: Editor, step: int) -> Image.Image | None:
@@ -73,14 +80,16 @@ class Artist:
         Returns:
             RGB, a row for each sample; None without a folder.
         """
-        held_out, drawn = self.samples.take(self.indices), self.config.validation
+        held_out = self.samples.take([(index, 0) for index in self.indices])
+        drawn = self.config.validation
         device = next(editor.parameters()).device
         source = torch.from_numpy(np.stack([each.source for each in held_out])).float()
         target = torch.from_numpy(np.stack([each.target for each in held_out])).float()
         reasoning, null = (
             (states.to(device).float(), mask.to(device))
             for states, mask in (
-                padded([each.reasoning for each in held_out]), padded([self.samples.null])
+                padded([each.condition(reasoning=True) for each in held_out]),
+                padded([[self.samples.null]]),
             )
         )  # fmt: skip
         conditions: tuple[Tensor, Tensor | None]
@@ -103,15 +112,18 @@ class Artist:
         )
         if self.folder is None:
             return None
-        columns = [self._pictures(source), self._pictures(target)]
-        columns.append(self._pictures(edited.cpu() / self.scaling_factor))
+        if not self._unchanging:
+            self._unchanging = [self._pictures(source), self._pictures(target)]
+        columns = [*self._unchanging, self._pictures(edited / self.scaling_factor)]
         self.folder.mkdir(exist_ok=True)
         sheet = _sheet(columns, [each.id for each in held_out])
         sheet.save(self.folder / f"step-{step:06d}.png")
         return sheet
 
     def _pictures(self, latents: Tensor) -> list[Image.Image]:
-        return to_images(self.vae.decode(latents.float()).sample)
+        # One by one: beside a training there may be little memory.
+        decoded = [self.vae.decode(each[None]).sample.cpu() for each in latents.to(self.vae.device)]
+        return to_images(torch.cat(decoded))
 
 
 def write_editor(
@@ -147,21 +159,29 @@ def write_editor(
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     pipeline.save_pretrained(temporary)
-    manifest = json.loads((data / "manifest.json").read_text())
     shutil.copy(data / "manifest.json", temporary / "data-manifest.json")
     (temporary / "training.json").write_text(json.dumps(settings, indent=2) + "\n")
     condition = f"`{config.mllm.name}`" if config.condition == "mllm" else "its text encoder"
-    count = sum(manifest["parts"][part]["accepted"] for part in settings["parts"])
     (temporary / "README.md").write_text(
         CARD.format(
             figures=_figures(folder.parent / METRICS),
             base=config.base.name,
             condition=condition,
-            count=count,
+            counts=describe(settings["counts"]),
             parts=", ".join(settings["parts"]),
         )
     )
     publish(temporary, folder)
+
+
+def describe(counts: Mapping[str, float]) -> str:
+    """What a training is on, as it is said in the log and on the card; see `worker.count`."""
+    left_out = counts["left_out"]
+    lost = f", leaves out {left_out}, whose edit no square keeps" if left_out else ""
+    return (
+        f"trains on {counts['trained_on']} samples, holds out {counts['held_out']}{lost}; "
+        f"{counts['editing_steps']} steps, {counts['epochs']:g} epochs"
+    )
 
 
 def _figures(path: Path) -> str:
@@ -171,7 +191,11 @@ def _figures(path: Path) -> str:
     if not losses:
         return "No sample was held out."
     (first, before), (last, after) = losses[0], losses[-1]
-    return f"Held-out loss {before:.4f} at step {first}, {after:.4f} at step {last}."
+    best, lowest = min(losses, key=lambda each: each[1])
+    return (
+        f"Held-out loss {before:.4f} at step {first}, {after:.4f} at step {last}; the lowest, "
+        f"{lowest:.4f}, at step {best}."
+    )
 
 
 def _sheet(columns: list[list[Image.Image]], names: list[str]) -> Image.Image:

@@ -1,31 +1,25 @@
-"""The frozen models, and what they make of a dataset's records.
+"""The frozen models, and what they make of pairs.
 
 Shapes: C latent channels, H x W cells, T tokens, D width of the frozen model's states.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from reasonray.core.errors import RowError, UserError
-from reasonray.core.images import decode
-from reasonray.core.record import Image as Encoded
-from reasonray.core.sections import EditorConfig
-from reasonray.editor.conditioning import multimodal_states, null_states, text_states
+from reasonray.core.editor_sections import EditorConfig
+from reasonray.editor.conditioning import null_states, states_of_several, text_states
 from reasonray.editor.model import load_text_parts, load_vae
+from reasonray.editor.pairs import Pair
 from reasonray.models import weights
 from reasonray.models.pixels import to_tensor
 from reasonray.models.weights import load_part
-
-IMAGES = ("input_image", "edited_image")
-COLUMNS = ("id", "part", "instruction", "direct_instruction", *IMAGES)
-"""Of a record, what the frozen models read; `IMAGES` are source and target."""
 
 Array = NDArray[np.float16]
 
@@ -35,9 +29,11 @@ class Sample:
     """One variant of one record, as training takes it; float16, on the CPU.
 
     Attributes:
-        id: the record's; a flipped variant's has "|flipped" appended.
+        id: the record's.
         source: CHW, the source's latents, unscaled.
         target: CHW, the target's latents, unscaled.
+        picture: TD, states up to the source picture's end, which no instruction changes; no tokens
+            where the recipe does not read them.
         reasoning, direct: TD, states of the two instructions beside the source picture.
         taught: TD, CLIP's encoding of the direct instruction, which alignment imitates; or None.
     """
@@ -45,13 +41,18 @@ class Sample:
     id: str
     source: Array
     target: Array
+    picture: Array
     reasoning: Array
     direct: Array
     taught: Array | None = None
 
+    def condition(self, reasoning: bool) -> tuple[Array, Array]:
+        """The states of one instruction, in two pieces that follow one another."""
+        return self.picture, self.reasoning if reasoning else self.direct
+
 
 class Frozen:
-    """The frozen models, and what they make of records.
+    """The frozen models, and what they make of pairs.
 
     Args:
         config: which models, which tokens, at what size.
@@ -78,47 +79,40 @@ class Frozen:
             self.text_encoder, self.tokenizer = load_text_parts(config)
 
     @torch.no_grad()
-    def samples(self, rows: Sequence[dict[str, Any]]) -> list[Sample]:
-        """All variants of some records, in their order.
-
-        Args:
-            rows: with `COLUMNS`; images as encoded bytes.
-
-        Raises:
-            UserError: a picture cannot be read; names the record.
-        """
-        ids, sources, targets, instructions, direct = [], [], [], [], []
-        for row in rows:
-            pair = [_squared(row, key, self.config.image_size) for key in IMAGES]
-            for flipped in (False, True) if self.config.flip else (False,):
-                source, target = (ImageOps.mirror(each) if flipped else each for each in pair)
-                ids.append(f"{row['id']}|flipped" if flipped else row["id"])
-                sources.append(source)
-                targets.append(target)
-                instructions.append(row["instruction"])
-                direct.append(row["direct_instruction"])
-        frozen = [
-            self._latents(sources), self._latents(targets),
-            self.states(sources, instructions), self.states(sources, direct),
-        ]  # fmt: skip
-        taught: list[Array] | list[None] = [None] * len(ids)
-        if self.config.condition == "mllm" and self.text_encoder is not None:
-            taught = _rows(*text_states(self.text_encoder, self.tokenizer, direct))
-        return [Sample(*each) for each in zip(ids, *frozen, taught, strict=True)]
-
-    @torch.no_grad()
-    def states(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[Array]:
-        """What the editor is conditioned on, TD for each; padding is cut off."""
+    def samples(self, pairs: Sequence[Pair]) -> list[Sample]:
+        """What the models make of some pairs, in their order."""
+        asked = [[pair.instruction for pair in pairs], [pair.direct_instruction for pair in pairs]]
+        taught: list[Array] | list[None] = [None] * len(pairs)
         if self.config.condition == "text":
-            return _rows(*text_states(self.text_encoder, self.tokenizer, texts))
-        tokens = self.config.tokens
-        return _rows(*multimodal_states(self.mllm, self.processor, images, texts, tokens))
+            reasoning, direct = (self._encodings(texts) for texts in asked)
+            picture = [each[:0] for each in direct]
+        else:
+            seen, tokens = [pair.seen for pair in pairs], self.config.tokens
+            parts = self.mllm, self.processor
+            before_BTD, after = states_of_several(*parts, seen, asked, tokens)
+            picture = list(before_BTD.cpu().half().numpy())
+            reasoning, direct = (_rows(*each) for each in after)
+            if self.text_encoder is not None:
+                taught = self._encodings(asked[1])
+        return [
+            Sample(*each)
+            for each in zip(
+                [pair.id for pair in pairs],
+                self._latents([pair.source for pair in pairs]),
+                self._latents([pair.target for pair in pairs]),
+                picture, reasoning, direct, taught,
+                strict=True,
+            )
+        ]  # fmt: skip
 
     def null(self) -> Array:
         """TD, the states of the dropped condition."""
         if self.config.condition == "text":
-            return self.states([], [""])[0]
+            return self._encodings([""])[0]
         return _rows(*null_states(self.mllm, self.processor, self.config.tokens))[0]
+
+    def _encodings(self, texts: Sequence[str]) -> list[Array]:
+        return _rows(*text_states(self.text_encoder, self.tokenizer, texts))
 
     def revisions(self) -> dict[str, str | None]:
         """The hub's commit that each model was loaded from; None: from a folder."""
@@ -142,15 +136,6 @@ class Frozen:
         pixels_BCHW = to_tensor(images, self.vae.dtype, self.vae.device)
         latents: Tensor = self.vae.encode(pixels_BCHW).latent_dist.mode()
         return list(latents.cpu().half().numpy())
-
-
-def _squared(row: dict[str, Any], column: str, size: int) -> Image.Image:
-    """The picture at the training's size: scaled to cover a square, the middle of it."""
-    image = cast(Encoded, row[column] or {"bytes": b"", "path": None})
-    try:
-        return ImageOps.fit(decode(image), (size, size), Image.Resampling.LANCZOS)
-    except RowError as error:
-        raise UserError(f"record {row['id']}: {column}: {error}") from error
 
 
 def _rows(states_BTD: Tensor, mask_BT: Tensor) -> list[Array]:

@@ -7,6 +7,7 @@ and the training, of Ray Train (`worker` is one process of it). What stays in th
     run/              Ray Train's state and checkpoints
     metrics.jsonl     a line for each step; tensorboard/ the same, with the samples
     training.json     the settings that it was begun with
+    counts.json       how many samples are trained on, held out and left out; steps and epochs
     samples/          held-out edits as the training went on
     editor/           the finished pipeline, for `ReasonEditPipeline.from_pretrained`
 """
@@ -23,16 +24,17 @@ from typing import Any
 
 from reasonray.cluster import executed
 from reasonray.core.console import say
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.lock import locked
 from reasonray.core.recipe import Recipe, differing_keys, load
-from reasonray.core.sections import EditorConfig
 from reasonray.core.writing import absolute, write_file
 from reasonray.dataset.manifest import selected
 from reasonray.editor import features as cache
 from reasonray.editor import loggers, metrics_log, model
-from reasonray.editor.features_job import LOCK, connected_for, make_features
-from reasonray.editor.worker import FAILURE, train_loop
+from reasonray.editor.features_job import LOCK, connected_for, make_features, spread
+from reasonray.editor.finished import describe
+from reasonray.editor.worker import COUNTS, FAILURE, train_loop
 
 SETTINGS = "training.json"
 """What a training was begun with; what does not decide a step's result is left out."""
@@ -91,7 +93,7 @@ def train(
             "output": str(output),
         }
         with connected_for(config.machines, "num_workers"):
-            _fit(task, config)
+            _fit(task, spread(config))
     return output / "editor"
 
 
@@ -113,7 +115,7 @@ def _fit(task: dict[str, Any], config: EditorConfig) -> None:
         train_loop,
         train_loop_config=task,
         scaling_config=ScalingConfig(
-            num_workers=machines.num_workers,
+            num_workers=machines.num_workers or 1,
             use_gpu=machines.num_gpus > 0,
             resources_per_worker=resources,
         ),
@@ -128,7 +130,7 @@ def _fit(task: dict[str, Any], config: EditorConfig) -> None:
     )
     interrupted = signal.getsignal(signal.SIGINT)
     try:
-        with _progress(output, config):
+        with _progress(output):
             executed(trainer.fit, output)
     except SystemExit:
         # What Ray Train makes of Ctrl-C once it has stopped its workers.
@@ -172,7 +174,7 @@ def check_settings(output: Path, recipe: Recipe, data: Path, parts: Sequence[str
         if keys:
             for stale in ("run", "samples", "tensorboard"):
                 shutil.rmtree(output / stale, ignore_errors=True)
-            for stale in (metrics_log.METRICS, loggers.RUNS):
+            for stale in (metrics_log.METRICS, loggers.RUNS, COUNTS):
                 (output / stale).unlink(missing_ok=True)
     else:
         foreign = [each.name for each in output.iterdir() if each.name != LOCK]
@@ -185,21 +187,25 @@ def check_settings(output: Path, recipe: Recipe, data: Path, parts: Sequence[str
 
 
 @contextmanager
-def _progress(output: Path, config: EditorConfig) -> Iterator[None]:
-    """Say now and then how far the training is."""
+def _progress(output: Path) -> Iterator[None]:
+    """Say what the training is on, and now and then how far it is."""
     stop = threading.Event()
-    path = output / metrics_log.METRICS
-    total = {"alignment": config.alignment_steps, "editing": config.num_steps}
+    (output / COUNTS).unlink(missing_ok=True)
 
     def follow() -> None:
+        counts: dict[str, float] = {}
         printed = None
         while not stop.wait(5.0):
-            lines = metrics_log.read_metrics(path)[-2:]
+            if not counts and (output / COUNTS).exists():
+                counts = json.loads((output / COUNTS).read_text())
+                say(describe(counts))
+            lines = metrics_log.read_metrics(output / metrics_log.METRICS)[-2:]
             latest = next((line for line in reversed(lines) if "loss" in line), None)
-            if latest and latest != printed:
+            if counts and latest and latest != printed:
                 printed = latest
                 stage = latest["stage"]
-                say(f"{stage} {latest['step']}/{total[stage]} loss {latest['loss']:.4f}")
+                total = counts[f"{stage}_steps"]
+                say(f"{stage} {latest['step']}/{total} loss {latest['loss']:.4f}")
 
     thread = threading.Thread(target=follow, name="reasonray-training", daemon=True)
     thread.start()

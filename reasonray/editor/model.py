@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.editor.connector import Connector
 from reasonray.editor.unet import LORA_TARGETS, check_channels, with_image_channels
 from reasonray.models import weights

@@ -10,8 +10,8 @@ import torch
 from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.editor.batches import Batch
 from reasonray.models.weights import has_bfloat16
 
@@ -33,11 +33,11 @@ class Objective:
 
     def editing(self, editor: nn.Module, batch: Batch, device: torch.device) -> Tensor:
         """Eq. 9's training: the error of the denoising prediction, min-SNR weighted if asked."""
-        noisy, times, target, noise = self._noised(batch, device)
-        mask = batch.mask.to(device) if self.config.condition == "mllm" else None
+        batch = batch.to(device)
+        noisy, times, target, noise = self._noised(batch)
+        mask = batch.mask if self.config.condition == "mllm" else None
         with precision(self.config, device):
-            states = batch.states.to(device).float()
-            predicted = editor("predict", noisy, times, states, mask)
+            predicted = editor("predict", noisy, times, batch.states.float(), mask)
         kind = self.scheduler.config.prediction_type
         truth = {"epsilon": noise, "sample": target}.get(kind)
         if truth is None:
@@ -54,27 +54,27 @@ class Objective:
         Raises:
             UserError: the features were computed without the text encodings.
         """
+        batch = batch.to(device)
         if batch.taught is None:
             raise UserError(f"no text encoding in the features of {batch.ids[0]}")
-        taught, states = batch.taught.to(device).float(), batch.states.to(device).float()
-        mask = batch.mask.to(device)
+        taught, states, mask = batch.taught.float(), batch.states.float(), batch.mask
         with precision(self.config, device):
             if self.config.connector.gives(taught.shape[1]):
                 truth, (predicted, _) = taught, editor("condition", states, mask)
             else:
-                noisy, times, _, _ = self._noised(batch, device)
+                noisy, times, _, _ = self._noised(batch)
                 with torch.no_grad():
                     truth = editor("predict", noisy, times, taught, None)
                 predicted = editor("predict", noisy, times, states, mask)
         errors_B: Tensor = (predicted.float() - truth.float()).square().flatten(1).mean(1)
         return errors_B.sum()
 
-    def _noised(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _noised(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         last = self.scheduler.config.num_train_timesteps
-        times = (batch.times * last).long().clamp(max=last - 1).to(device)
-        target, noise = batch.target.to(device).float() * self.scale, batch.noise.to(device)
+        times = (batch.times * last).long().clamp(max=last - 1)
+        target, noise = batch.target.float() * self.scale, batch.noise
         noisy = self.scheduler.add_noise(target, noise, times)
-        return torch.cat([noisy, batch.source.to(device).float()], dim=1), times, target, noise
+        return torch.cat([noisy, batch.source.float()], dim=1), times, target, noise
 
     def _min_snr(self, times: Tensor, kind: str) -> Tensor:
         snr_B: Tensor = compute_snr(self.scheduler, times)

@@ -9,14 +9,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reasonray.core.sections import EditorConfig
-from reasonray.editor.frozen import COLUMNS, Array, Frozen, Sample
-
-OPEN_ROW_GROUPS = 8
+from reasonray.core.editor_sections import EditorConfig
+from reasonray.editor.batches import WINDOW, Variant
+from reasonray.editor.frozen import Array, Frozen, Sample
+from reasonray.editor.pairs import COLUMNS, is_kept, origin, pairs
 
 
 class Online:
     """A dataset's samples through the frozen models; the interface of `features.Features`.
+
+    A row group is read whole, whatever is wanted of it, and so many are kept as `Batches` draws
+    from at a time.
 
     Args:
         config: the frozen models, and the variants.
@@ -25,34 +28,56 @@ class Online:
     """
 
     def __init__(self, config: EditorConfig, data: Path, parts: Sequence[str]) -> None:
-        self.frozen = Frozen(config)
+        self.config, self.frozen = config, Frozen(config)
         self.ids: list[str] = []
-        self._places: list[tuple[Path, int, int]] = []
+        self.origins: list[str] = []
+        self.groups: list[int] = []
+        self.left_out: list[str] = []
+        self._files: list[tuple[Path, int]] = []
+        self._places: list[int] = []
         for shard in sorted((data / "accepted").glob("*.parquet")):
-            file = pq.ParquetFile(shard)
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=["id", "part"]).to_pylist()
-                for place, row in enumerate(table):
-                    if row["part"] in parts:
-                        self.ids.append(row["id"])
-                        self._places.append((shard, group, place))
-        self._groups: OrderedDict[tuple[Path, int], pa.Table] = OrderedDict()
-        # Batches are made ahead in a thread, while held-out ones are asked for.
-        self._one_at_a_time = threading.Lock()
+            for group in range(pq.ParquetFile(shard).num_row_groups):
+                self._add(shard, group, parts)
+        self._open: OrderedDict[int, pa.Table] = OrderedDict()
+        # Batches are made ahead in threads, while held-out ones are asked for.
+        self._reading, self._computing = threading.Lock(), threading.Lock()
         self.null: Array = self.frozen.null()
         self.latent_shape: tuple[int, ...] = self.frozen.latent_shape
 
-    def take(self, indices: Sequence[int]) -> list[Sample]:
-        """The samples at some positions, computed in one call."""
-        with self._one_at_a_time:
-            return self.frozen.samples([self._row(self._places[index]) for index in indices])
+    def take(self, variants: Sequence[Variant]) -> list[Sample]:
+        """Some records' variants, computed in one call."""
+        made = [
+            pair for index, number in variants
+            for pair in pairs(self._row(index), range(number, number + 1), self.config)
+        ]  # fmt: skip
+        with self._computing:
+            return self.frozen.samples(made)
 
-    def _row(self, place: tuple[Path, int, int]) -> dict[str, Any]:
-        key = place[:2]
-        if key not in self._groups:
-            self._groups[key] = pq.ParquetFile(key[0]).read_row_group(key[1], columns=list(COLUMNS))
-            if len(self._groups) > OPEN_ROW_GROUPS:
-                self._groups.popitem(last=False)
-        self._groups.move_to_end(key)
-        [row] = self._groups[key].slice(place[2], 1).to_pylist()
+    def _add(self, shard: Path, group: int, parts: Sequence[str]) -> None:
+        # Whether a square keeps an edit shows in the picture's header.
+        columns = [name for name in COLUMNS if name != "edited_image"]
+        rows = pq.ParquetFile(shard).read_row_group(group, columns=columns)
+        for place, row in enumerate(rows.to_pylist()):
+            if row["part"] not in parts:
+                continue
+            if not is_kept(row):
+                self.left_out.append(row["id"])
+                continue
+            self.ids.append(row["id"])
+            self.origins.append(origin(row))
+            self.groups.append(len(self._files))
+            self._places.append(place)
+        self._files.append((shard, group))
+
+    def _row(self, index: int) -> dict[str, Any]:
+        group = self.groups[index]
+        with self._reading:
+            if group not in self._open:
+                shard, number = self._files[group]
+                table = pq.ParquetFile(shard).read_row_group(number, columns=list(COLUMNS))
+                self._open[group] = table
+                if len(self._open) > WINDOW:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(group)
+            [row] = self._open[group].slice(self._places[index], 1).to_pylist()
         return dict(row)

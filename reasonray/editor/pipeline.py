@@ -155,8 +155,9 @@ class ReasonEditPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Edit one picture or a batch.
 
         Args:
-            image: PIL pictures; those of a batch have one size. Sides are cut down to multiples of
-                the VAE's factor.
+            image: PIL pictures of any shape; those of a batch have one size. UNet and mllm see
+                them whole: resized to the next smaller multiples of the VAE's factor, and padded
+                to a square.
             instruction: one, or one for each picture; a single one goes with every picture.
             num_inference_steps: denoising steps.
             guidance_scale: how much the instruction counts (s_T of InstructPix2Pix).

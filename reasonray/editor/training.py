@@ -11,6 +11,7 @@ Shapes: B samples, C latent channels, H x W cells, T tokens, D width.
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,10 @@ from diffusers.training_utils import EMAModel
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import RunError
-from reasonray.core.sections import EditorConfig
 from reasonray.editor import sharding
-from reasonray.editor.batches import Batch, Batches, ahead
+from reasonray.editor.batches import FEEDERS, Batch, Batches, ahead
 from reasonray.editor.loggers import Logger
 from reasonray.editor.metrics_log import MetricsLog
 from reasonray.editor.model import Editor
@@ -76,7 +77,7 @@ class Stage:
         loss: the sum of a batch's errors under the editor, as `Objective` has it.
         trained: names of the editor's parameters that it changes.
         validate: told the steps done, before the first and now and then, while the editor has its
-            averaged weights; None: nothing is measured.
+            averaged weights; gives the held-out loss, if there is one. None: nothing is measured.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Stage:
     batches: Batches
     loss: Callable[[nn.Module, Batch, torch.device], Tensor]
     trained: Collection[str]
-    validate: Callable[[int], None] | None = None
+    validate: Callable[[int], float | None] | None = None
 
 
 def train(
@@ -126,7 +127,8 @@ def train(
     objective = Objective(scheduler, config, scaling_factor)
     editor.to(worker.device)
 
-    def validate(step: int) -> None:
+    def validate(step: int) -> float | None:
+        value = None
         if held_out is not None:
             value = held_out_loss(editor, objective, held_out, worker)
             log.write("editing", step, {"held_out": value})
@@ -134,14 +136,17 @@ def train(
             sheet = draw(editor, step)
             if sheet is not None:
                 log.image("samples", step, sheet)
+        return value
 
+    num_steps = config.steps(len(batches.indices))
     names = {name for name, parameter in editor.named_parameters() if parameter.requires_grad}
-    stages = [Stage("editing", config.num_steps, batches, objective.editing, names, validate)]
+    stages = [Stage("editing", num_steps, batches, objective.editing, names, validate)]
     is_aligned = worker.restored is not None and worker.restored["stage"] == "editing"
     if alignment_steps and not is_aligned:
         # The text encoding of nothing is not among the features.
         undropped = config.model_copy(update={"dropout": 0.0})
-        heard = Batches(batches.samples, batches.indices.tolist(), undropped, batches.seed)
+        indices = batches.indices.tolist()
+        heard = Batches(batches.samples, indices, undropped, batches.seed, batches.pinned)
         connector = {name for name in names if name.startswith("connector.")}
         alignment = Stage("alignment", alignment_steps, heard, objective.alignment, connector)
         stages.insert(0, alignment)
@@ -157,8 +162,8 @@ def _run(
     steps = _Steps(stage, editor, config, worker)
     if steps.done == 0:
         steps.validate()
-    upcoming = ahead(steps.micro_batches())
-    while steps.done < stage.num_steps:
+    upcoming = ahead(steps.micro_batches(), FEEDERS if stage.batches.pinned else 1)
+    while steps.done < stage.num_steps and not steps.is_over:
         steps.advance(upcoming, log)
         is_last = steps.done == stage.num_steps
         if is_last or steps.done % config.validation.validate_every == 0:
@@ -172,13 +177,37 @@ def _run(
 @torch.no_grad()
 def held_out_loss(editor: Editor, objective: Objective, held_out: Batches, worker: Worker) -> float:
     """The mean editing loss of held-out samples, at noise and times that never change."""
-    total, count = 0.0, 0
-    size = held_out.config.machines.micro_batch_size
-    for start in range(0, held_out.config.batch_size, size):
-        places = range(start, min(start + size, held_out.config.batch_size))
-        total += objective.editing(editor, held_out.part(0, places), worker.device).item()
-        count += len(places)
-    return total / count
+    count, size = held_out.config.batch_size, held_out.config.machines.micro_batch_size
+    parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    total = torch.zeros((), device=worker.device)
+    for batch in ahead(held_out.later(0, places) for places in parts):
+        total += objective.editing(editor, batch, worker.device)
+    if worker.world_size > 1:
+        # All have measured the same, but for rounding: they are to come to the same decision.
+        torch.distributed.all_reduce(total)
+    return total.item() / worker.world_size / count
+
+
+@dataclass
+class Best:
+    """The lowest held-out loss so far, where a recipe stops early.
+
+    Attributes:
+        loss: mean of the held-out samples; infinite before the first.
+        num_since: validations after it.
+        weights: the averaged ones that gave it, on the CPU and as this worker has them.
+    """
+
+    loss: float = math.inf
+    num_since: int = 0
+    weights: list[Tensor] | None = None
+
+    def see(self, loss: float, weights: Sequence[Tensor]) -> None:
+        """Take a validation's loss, and the weights if there is none lower."""
+        self.num_since += 1
+        if loss < self.loss:
+            self.loss, self.num_since = loss, 0
+            self.weights = [sharding.whole(weight.detach()).cpu().clone() for weight in weights]
 
 
 class _Steps:
@@ -199,14 +228,14 @@ class _Steps:
         self.rate = get_scheduler(
             "constant_with_warmup" if config.schedule == "constant" else "cosine",
             self.optimizer,
-            num_warmup_steps=config.num_warmup_steps,
+            num_warmup_steps=min(config.num_warmup_steps, stage.num_steps // 10),
             num_training_steps=stage.num_steps,
         )
         self.average = EMAModel(self.trained, decay=config.ema_decay)
         share, micro = config.batch_size // worker.world_size, config.machines.micro_batch_size
         own = range(worker.rank * share, (worker.rank + 1) * share)
         self.shares = [own[start : start + micro] for start in range(0, share, micro)]
-        self.done = 0
+        self.done, self.best = 0, Best()
         if state is not None:
             optimizer = sharding.optimizer_state(state["optimizer"], self.trained)
             self.optimizer.load_state_dict(optimizer)
@@ -216,29 +245,42 @@ class _Steps:
             self.average.load_state_dict({**state["average"], "shadow_params": shadows})
             self.average.to(worker.device)
             self.done = state["step"]
+            self.best = Best(**state["best"])
 
-    def micro_batches(self) -> Iterator[Batch]:
-        """Of this worker's part of each batch, from the next step to the last."""
+    @property
+    def is_over(self) -> bool:
+        """Whether the held-out loss has not fallen for as long as the recipe waits."""
+        patience = self.config.early_stop
+        return patience is not None and self.best.num_since >= patience
+
+    def micro_batches(self) -> Iterator[Callable[[], Batch]]:
+        """Makers of this worker's part of each batch, from the next step to the last."""
         for step in range(self.done, self.stage.num_steps):
             for places in self.shares:
-                yield self.stage.batches.part(step, places)
+                yield self.stage.batches.later(step, places)
 
     def advance(self, upcoming: Iterator[Batch], log: MetricsLog) -> None:
         """One optimiser step, over the next of `micro_batches`."""
         worker, size = self.worker, self.config.batch_size
-        total = torch.zeros((), device=worker.device)
+        values, ids = [], []
         self.wrapped.train()
         for number in range(len(self.shares)):
             batch, last = next(upcoming), number + 1 == len(self.shares)
             with contextlib.nullcontext() if last else _unsynchronised(self.wrapped):
                 value = self.stage.loss(self.wrapped, batch, worker.device)
-                if not torch.isfinite(value):
-                    self._stop(batch)
                 # Gradients are averaged over the workers, and are to be those of the whole batch.
                 (value * worker.world_size / size).backward()
-            total += value.detach()
+            values.append(value.detach())
+            ids.append(batch.ids)
+        own = torch.stack(values)
+        total = own.sum()
         if worker.world_size > 1:
             torch.distributed.all_reduce(total)
+        # Once a step: to look is to wait for the device. All workers see it in the sum.
+        if not torch.isfinite(total):
+            bad = [names for value, names in zip(own.tolist(), ids, strict=True)
+                   if not math.isfinite(value)]  # fmt: skip
+            self._stop([name for names in bad for name in names])
         norm = torch.nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
         self.rate.step()
@@ -248,10 +290,10 @@ class _Steps:
         figures = {"loss": total.item() / size, "grad_norm": float(sharding.whole(norm))}
         log.write(self.stage.name, self.done, figures)
 
-    def _stop(self, batch: Batch) -> None:
+    def _stop(self, ids: list[str]) -> None:
         path = self.worker.folder / "nan-batch.json" if self.worker.folder else None
-        if path:
-            content = {"stage": self.stage.name, "step": self.done, "ids": batch.ids}
+        if path and ids:
+            content = {"stage": self.stage.name, "step": self.done, "ids": ids}
             path.write_text(json.dumps(content, indent=2))
         raise RunError(
             f"{self.stage.name} step {self.done}: the loss is not a number; the samples of this "
@@ -267,12 +309,18 @@ class _Steps:
         self.average.store(self.trained)
         self.average.copy_to(self.trained)
         self.editor.eval()
-        self.stage.validate(self.done)
+        loss = self.stage.validate(self.done)
+        if self.config.early_stop is not None and loss is not None:
+            self.best.see(loss, self.trained)
         self.average.restore(self.trained)
 
     def end(self) -> None:
-        """Leave the averaged weights in the editor."""
-        self.average.copy_to(self.trained)
+        """Leave the averaged weights in the editor, or those of the lowest held-out loss."""
+        if self.best.weights is None:
+            self.average.copy_to(self.trained)
+        else:
+            for parameter, value in zip(self.trained, self.best.weights, strict=True):
+                parameter.data.copy_(sharding.sharded_as(value, parameter))
         self.editor.eval()
 
     def state(self) -> dict[str, Any]:
@@ -285,6 +333,7 @@ class _Steps:
                 "optimizer": self.optimizer.state_dict(),
                 "rate": self.rate.state_dict(),
                 "average": self.average.state_dict(),
+                "best": vars(self.best),
             },
             keep=self.worker.rank == 0,
         )

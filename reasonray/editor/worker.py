@@ -5,14 +5,15 @@ Rank 0 writes; the others only compute.
 
 import json
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import ReasonrayError, RunError, UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.core.writing import write_file
 from reasonray.editor import features as cache
 from reasonray.editor import finished, loggers, model, sharding, training
@@ -21,6 +22,8 @@ from reasonray.editor.online import Online
 
 MAX_HELD_OUT = 256
 """Samples that the held-out loss is measured on, at most."""
+COUNTS = "counts.json"
+"""What a training is on, once its samples are known; `left_out`: no square keeps their edit."""
 FAILURE = "failure.json"
 """The message of one of our errors, which Ray Train would give in words of its own."""
 
@@ -61,21 +64,25 @@ def _train(task: dict[str, Any]) -> None:
         samples = cache.Features(Path(task["features"]))
     else:
         samples = Online(config, Path(task["data"]), task["parts"])
-    trained_on, held_out = split(samples.ids, config.validation_fraction)
+    trained_on, held_out = split(samples.origins, config.validation_fraction)
     if not trained_on:
         raise UserError(f"{task['data']}: no sample is left to train on; lower "
                         "editor.validation_fraction")  # fmt: skip
-    size = min(len(held_out), MAX_HELD_OUT)
+    counts = count(config, samples, trained_on)
+    if rank == 0:
+        write_file(output / COUNTS, json.dumps(counts, indent=2) + "\n")
+    device = ray.train.torch.get_device()
+    pinned = device.type == "cuda"
+    # Measured on the largest squares, always the same.
+    measured = {"batch_size": min(len(held_out), MAX_HELD_OUT), "dropout": 0.0, "num_crops": 1}
     validation = Batches(
-        samples, held_out, config.model_copy(update={"batch_size": size, "dropout": 0.0}),
-        task["seed"],
+        samples, held_out, config.model_copy(update=measured), task["seed"], pinned
     ) if held_out else None  # fmt: skip
     editor, scheduler = model.load_editor(config, samples.null.shape[1], task["seed"])
-    device = ray.train.torch.get_device()
     sharded = config.machines.parallel == "fsdp" and context.get_world_size() > 1
     num_samples = config.validation.num_samples
     artist = finished.Artist(
-        config, samples, held_out[:num_samples], output / "samples" if rank == 0 else None
+        config, samples, held_out[:num_samples], output / "samples" if rank == 0 else None, device
     )
     worker = training.Worker(
         rank=rank,
@@ -91,7 +98,7 @@ def _train(task: dict[str, Any]) -> None:
     training.train(
         editor,
         scheduler,
-        Batches(samples, trained_on, config, task["seed"]),
+        Batches(samples, trained_on, config, task["seed"], pinned),
         validation,
         config,
         worker,
@@ -104,7 +111,21 @@ def _train(task: dict[str, Any]) -> None:
         if rank == 0:
             editor.load_state_dict(weights)
     if rank == 0:
-        finished.write_editor(editor, config, output / "editor", Path(task["data"]), task)
+        settings = {**task, "counts": counts}
+        finished.write_editor(editor, config, output / "editor", Path(task["data"]), settings)
+
+
+def count(config: EditorConfig, samples: Samples, trained_on: Sequence[int]) -> dict[str, float]:
+    """What a training is on, for `COUNTS`: samples, the steps of both stages, epochs."""
+    num_steps = config.steps(len(trained_on))
+    return {
+        "trained_on": len(trained_on),
+        "held_out": len(samples.ids) - len(trained_on),
+        "left_out": len(samples.left_out),
+        "alignment_steps": config.alignment_steps if config.condition == "mllm" else 0,
+        "editing_steps": num_steps,
+        "epochs": round(num_steps * config.batch_size / len(trained_on), 2),
+    }
 
 
 def _report(state: dict[str, Any], rank: int) -> None:

@@ -15,7 +15,7 @@ import tiny_training
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor.batches import Samples
 from reasonray.editor.online import Online
 
@@ -25,7 +25,7 @@ ROUNDS = 7
 def flops(config: EditorConfig, online: Online, cached: Samples) -> tuple[int, int]:
     """Of the frozen models for a step's samples, and of the step itself."""
     with FlopCounterMode(display=False) as frozen:
-        online.take(range(tiny_training.BATCH))
+        online.take([(index, 0) for index in range(tiny_training.BATCH)])
     with FlopCounterMode(display=False) as trained:
         tiny_training.seconds(config.model_copy(update={"num_steps": 1}), cached)
     return frozen.get_total_flops(), trained.get_total_flops()

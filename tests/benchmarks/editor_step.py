@@ -24,7 +24,7 @@ from tiny_training import BATCH, STEPS
 from torch import Tensor
 from torch.nn import functional
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor.model import load_text_parts
 from reasonray.models.weights import load_part
 

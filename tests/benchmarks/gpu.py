@@ -28,12 +28,14 @@ import PIL.Image
 import torch
 from transformers import AutoConfig, AutoProcessor, CLIPTokenizer
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.recipe import load
-from reasonray.core.sections import EditorConfig, ModelConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.costs.architectures import KNOWN
-from reasonray.editor.batches import Batches
+from reasonray.editor.batches import Batches, Variant
 from reasonray.editor.frozen import Array, Frozen, Sample
 from reasonray.editor.model import load_editor, load_vae
+from reasonray.editor.pairs import Pair, pairs
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.editor.training import Worker, train
 from reasonray.mini import ZOO
@@ -223,7 +225,7 @@ def painter(scale: Scale, device: str) -> dict[str, Any]:
 
 
 def features(scale: Scale, device: str) -> dict[str, Any]:
-    """LLaVA's states and the VAE's latents of whole records."""
+    """LLaVA's states and the VAE's latents of records, one square of each."""
     config = _editor(scale, device)
     frozen = Frozen(config)
     [picture] = pictures(1)
@@ -234,12 +236,19 @@ def features(scale: Scale, device: str) -> dict[str, Any]:
         "id": "III/gpu/0/0",
         "instruction": "Show what it makes instead.",
         "direct_instruction": "Turn the bee into honey.",
+        "input_caption": "A bee.",
+        "edited_caption": "Some honey.",
+        "box": [100.0, 100.0, 300.0, 300.0],
         "input_image": image,
         "edited_image": image,
     }
+
+    def squares(count: int) -> list[Pair]:
+        return [pair for _ in range(count) for pair in pairs(row, range(1), config)]
+
     count = config.machines.feature_batch_size
-    result = measured(lambda: frozen.samples([row] * count), count, scale, device)
-    sample = frozen.samples([row])[0]
+    result = measured(lambda: frozen.samples(squares(count)), count, scale, device)
+    sample = frozen.samples(squares(1))[0]
     arrays = [value for value in vars(sample).values() if isinstance(value, np.ndarray)]
     return {f"batch {count}": {**result, "bytes_a_sample": sum(a.nbytes for a in arrays)}}
 
@@ -252,10 +261,13 @@ class InMemory:
     null: Array
     latent_shape: tuple[int, ...]
     ids: list[str]
+    groups: list[int]
+    origins: list[str] = dataclasses.field(default_factory=list)
+    left_out: list[str] = dataclasses.field(default_factory=list)
 
-    def take(self, indices: Sequence[int]) -> list[Sample]:
-        """The samples at some positions."""
-        return [self.samples[index % len(self.samples)] for index in indices]
+    def take(self, variants: Sequence[Variant]) -> list[Sample]:
+        """Some records; their squares are all the same."""
+        return [self.samples[index % len(self.samples)] for index, _ in variants]
 
 
 class StepTimes:
@@ -288,7 +300,7 @@ def training(scale: Scale, device: str) -> dict[str, Any]:
     config, results = _editor(scale, device), {}
     vae = load_vae(config)
     cells = config.image_size // 2 ** (len(vae.config.block_out_channels) - 1)
-    num_tokens, width = (597, 4096) if scale.recipe == "paper" else (12, 128)
+    num_tokens, width = (26, 4096) if scale.recipe == "paper" else (12, 128)
     rng = np.random.default_rng(0)
 
     def values(*shape: int) -> Array:
@@ -296,10 +308,10 @@ def training(scale: Scale, device: str) -> dict[str, Any]:
 
     latents = (vae.config.latent_channels, cells, cells)
     samples = [
-        Sample(f"III/gpu/{i}/0", values(*latents), values(*latents), values(num_tokens, width),
-               values(num_tokens, width)) for i in range(8)
+        Sample(f"III/gpu/{i}/0", values(*latents), values(*latents), values(0, width),
+               values(num_tokens, width), values(num_tokens, width)) for i in range(8)
     ]  # fmt: skip
-    stored = InMemory(samples, values(num_tokens, width), latents, [s.id for s in samples])
+    stored = InMemory(samples, values(num_tokens, width), latents, [s.id for s in samples], [0] * 8)
     for micro in scale.micro_batches:
         machines = config.machines.model_copy(update={"micro_batch_size": micro})
         settings = config.model_copy(
@@ -313,7 +325,7 @@ def training(scale: Scale, device: str) -> dict[str, Any]:
         train(
             editor,
             scheduler,
-            Batches(stored, list(range(8)), settings, 0),
+            Batches(stored, list(range(8)), settings, 0, device == "cuda"),
             None,
             settings,
             Worker(device=torch.device(device), loggers=[log]),

@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 import reasonray
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import features, frozen, model, training
 from reasonray.editor.batches import Batches, Samples
 
@@ -31,6 +31,8 @@ def config(folder: Path, **changes: Any) -> EditorConfig:
         "base": {"name": str(folder / "base")},
         "mllm": {"name": "package:reasonray/mini/zoo/mllm"},
         "image_size": 64,
+        "num_crops": 1,
+        "tokens": "all",
         "batch_size": BATCH,
         "alignment_steps": 0,
         "num_steps": STEPS,
@@ -75,4 +77,4 @@ def seconds(config: EditorConfig, samples: Samples) -> float:
     batches = Batches(samples, range(COUNT), config, seed=0)
     started = time.process_time()
     training.train(editor, scheduler, batches, None, config, training.Worker(), 0.18215)
-    return (time.process_time() - started) / config.num_steps
+    return (time.process_time() - started) / config.steps(COUNT)

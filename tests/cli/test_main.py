@@ -230,9 +230,11 @@ def test_options_become_an_export(
         return 6
 
     monkeypatch.setattr(reasonray, "export", stand_in, raising=False)
-    line = "export out/demo --format magicbrush --output out/mb --instruction both --parts"
-    assert call([*line.split(), "I, III"]) == 0
-    words = {"format": "magicbrush", "instruction": "both", "parts": ["I", "III"]}
+    line = "export out/demo --format magicbrush --output out/mb --instruction both --whole"
+    assert call([*line.split(), "--parts", "I, III"]) == 0
+    words = {
+        "format": "magicbrush", "instruction": "both", "parts": ["I", "III"], "whole": True,
+    }  # fmt: skip
     assert asked == [(("out/demo",), {"output": "out/mb", **words})]
     assert capsys.readouterr().out == "6 rows\nout/mb\n"
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from peft import LoraConfig
 
+from reasonray.core.editor_sections import ConnectorConfig, EditorConfig, MachinesConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import ConnectorConfig, EditorConfig, MachinesConfig, ModelConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.costs import architectures
 from reasonray.costs.counting import count
 from reasonray.costs.hardware import KINDS
@@ -32,13 +33,14 @@ def planned(gpus: int | None = 8, *, machines: Any = None, **settings: Any) -> T
 
 
 def test_as_many_processes_are_planned_as_the_cluster_takes() -> None:
-    assert default().settings == [
-        "editor.machines.num_workers=8",
-        "editor.machines.feature_actors=8",
-    ]
-    own = default().own
-    assert own is not None
-    assert own.hours == pytest.approx(8 * default().schedule.hours)
+    # Left open, they are as many as the cluster takes when it is run, too.
+    assert default().settings == []
+    assert default().own == default().schedule
+    one = planned(machines={"num_workers": 1, "feature_actors": 1})
+    assert one.settings == ["editor.machines.num_workers=8", "editor.machines.feature_actors=8"]
+    assert one.own is not None
+    assert one.own.hours == pytest.approx(8 * default().schedule.hours)
+    assert planned(6).own_processes == (4, 6)
     uncounted = planned(None, machines={"num_workers": 2})
     assert uncounted.settings == []
     assert uncounted.schedule == uncounted.own
@@ -76,7 +78,8 @@ def test_small_micro_batches_and_feature_batches_take_longer() -> None:
     assert small.feature_hours == pytest.approx(SAMPLES * 4 * MEASURED["features"].call_s / 3600)
     assert large.schedule.step_seconds < small.schedule.step_seconds / 10
     assert large.feature_hours < small.feature_hours / 10
-    assert default().features.calls == 5
+    # Latents of two pictures, the taught text, a picture's states, and two instructions'.
+    assert default().features.calls == 6
 
 
 @pytest.mark.parametrize(
@@ -158,13 +161,29 @@ def test_adapters_spare_the_weights_gradients() -> None:
 
 def test_one_sample_of_the_cache_is_latents_states_and_the_taught_encoding() -> None:
     latents, taught = 2 * 4 * 32 * 32 * 2, 77 * 768 * 2
-    tokens = 576 + 32
-    assert default().features.bytes == latents + taught + 2 * tokens * 4096 * 2
-    assert planned(alignment_steps=0).features.bytes == latents + 2 * tokens * 4096 * 2
-    assert planned(condition="text").features.bytes == latents + 2 * taught
-    assert planned(tokens="text").features.bytes < default().features.bytes / 10
-    mirrored = planned(flip=True).comparison.cache_bytes
-    assert mirrored == 2 * default().comparison.cache_bytes
+    picture, instruction = 2 * (576 + 6) * 4096, 2 * 26 * 4096
+    square = latents + 2 * instruction
+    assert default().features.bytes == 4 * square + taught
+    assert planned(alignment_steps=0).features.bytes == 4 * square
+    assert planned(condition="text").features.bytes == 4 * (latents + 2 * taught)
+    # The picture's states stand there once for both.
+    assert planned(tokens="all").features.bytes == 4 * (square + picture) + taught
+    assert planned(num_crops=1).features.bytes == square + taught
+    assert default().comparison.cache_bytes == SAMPLES * default().features.bytes
+
+
+def test_a_picture_is_read_once_for_both_instructions() -> None:
+    # LLaVA-1.5-7B: 2 x 6.6 G weights for each of 582 tokens and twice 26.
+    models = default().features.flops
+    assert models == pytest.approx(2 * 6.6e9 * (582 + 52) + 1.2e12, rel=0.1)
+
+
+def test_steps_follow_from_the_samples_unless_they_are_set() -> None:
+    plan = default()
+    assert plan.num_steps == 2320  # 25 epochs of 95,000 in batches of 1,024
+    assert plan.epochs == pytest.approx(25, abs=0.02)
+    given = planned(num_steps=464)
+    assert (given.num_steps, round(given.epochs)) == (464, 5)
 
 
 def test_a_resampler_makes_the_unets_pass_shorter() -> None:
@@ -172,7 +191,7 @@ def test_a_resampler_makes_the_unets_pass_shorter() -> None:
     plan = planned(connector=resampler)
     assert plan.connector > default().connector
     # 77 tokens to attend to instead of 608.
-    assert plan.flops < default().flops
+    assert plan.flops < planned(tokens="all").flops
 
 
 def test_online_features_lie_beside_what_is_trained() -> None:
@@ -185,8 +204,8 @@ def test_online_features_lie_beside_what_is_trained() -> None:
 def test_the_cache_pays_from_the_break_even_on() -> None:
     def compared(epochs: float) -> Comparison:
         return compare(
-            num_cached=1000, num_trained=1000 * epochs, held_out=0, bytes_each=1e6,
-            cached_each=1e-4, online_each=1e-4,
+            num_samples=1000, num_squares=1000, num_trained=1000 * epochs, held_out=0,
+            bytes_each=1e6, cached_each=1e-4, online_each=1e-4,
         )  # fmt: skip
 
     # 0.1 dollars of computing and 0.08 of disk.
@@ -201,7 +220,8 @@ def test_the_cache_pays_from_the_break_even_on() -> None:
 
 def test_held_out_samples_are_cached_but_not_seen() -> None:
     found = compare(
-        num_cached=1000, num_trained=900, held_out=0.1, bytes_each=0, cached_each=1, online_each=2
-    )
+        num_samples=1000, num_squares=4000, num_trained=900, held_out=0.1, bytes_each=0,
+        cached_each=1, online_each=2,
+    )  # fmt: skip
     assert found.epochs == pytest.approx(1)
-    assert found.break_even == pytest.approx(0.5 / 0.9)
+    assert found.break_even == pytest.approx(4 * 0.5 / 0.9)

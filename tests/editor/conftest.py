@@ -6,7 +6,7 @@ import pytest
 import tiny_base
 import torch
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import features
 
 

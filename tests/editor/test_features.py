@@ -5,43 +5,87 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import tiny_base
+from PIL import ImageOps
 
+from reasonray.core import images
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig, ModelConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.editor import features, frozen, model
-from reasonray.editor.batches import split
+from reasonray.editor.conditioning import multimodal_states
+from reasonray.editor.pairs import pairs
+
+EVERY = [(index, number) for index in range(20) for number in range(2)]
 
 
 def test_every_record_has_features_of_one_shape(
     samples: features.Features, config: EditorConfig
 ) -> None:
     assert len(samples.ids) == len(set(samples.ids)) == 20
-    for sample in samples.take(range(20)):
+    for sample in samples.take([(index, k) for index in range(20) for k in (0, 1)]):
         assert sample.source.shape == sample.target.shape == samples.latent_shape == (4, 16, 16)
         assert sample.reasoning.shape[1] == samples.null.shape[1] == 128
         assert sample.taught is not None
         assert len(sample.taught) == 24
-    short, long = samples.take([0, 2])
+    short, long = samples.take([(0, 0), (2, 0)])
     assert len(long.reasoning) > len(short.reasoning)
 
 
-def test_a_mirrored_variant_is_cached_when_the_recipe_says_so(
+def test_a_side_that_is_named_is_not_mirrored(
+    config: EditorConfig, place: Path, tmp_path: Path
+) -> None:
+    changes: list[dict[str, Any]] = [
+        {}, {"instruction": "Show what the left one makes."}, {"edited_caption": "right of a bee"},
+        {"direct_instruction": "Turn it clockwise"}, {"instruction": "She left; show it brightly."},
+    ]  # fmt: skip
+    rows = [
+        {**tiny_base.sample(number, **each), "box": None} for number, each in enumerate(changes)
+    ]
+    for row, mirrored in zip(rows, (True, False, False, False, False), strict=True):
+        plain, flipped = (
+            pairs(row, range(1, 2), config.model_copy(update={"flip": flip}))[0]
+            for flip in (False, True)
+        )
+        assert (ImageOps.mirror(plain.source) == flipped.source) == mirrored
+        assert (plain.source == flipped.source) != mirrored
+    assert (
+        pairs(rows[0], range(1), config)[0].source
+        == pairs(rows[0], range(1), config.model_copy(update={"flip": False}))[0].source
+    )
+
+
+def test_the_picture_s_states_are_stored_once(
     config: EditorConfig, data: Path, tmp_path: Path
 ) -> None:
-    both = tiny_base.cached(config.model_copy(update={"flip": True}), data, tmp_path / "flipped")
-    assert len(both.ids) == 40
-    plain, mirrored = both.take([0, 1])
-    assert mirrored.id == f"{plain.id}|flipped"
-    assert not np.allclose(plain.source, mirrored.source, atol=0.01)
-    trained_on, held_out = split(both.ids, 0.3)
-    names = [{both.ids[i].partition("|")[0] for i in side} for side in (trained_on, held_out)]
-    assert names[0].isdisjoint(names[1])
-    assert names[1]
+    every = config.model_copy(update={"tokens": "all"})
+    whole = tiny_base.cached(every, data, tmp_path / "features")
+    [sample] = whole.take([(0, 0)])
+    assert len(sample.picture) >= 16
+    [table] = [
+        pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        for path in (tmp_path / "features").glob("*-00000.arrow")
+    ]
+    names = ("picture", "reasoning", "direct")
+    stored = sum(len(table[name][0].as_py()) for name in names) // sample.picture.itemsize
+    assert stored == sum(getattr(sample, name).size for name in names)
+    record = tiny_base.sample(0)
+    assert record["input_image"] is not None
+    seen = images.decode(record["input_image"])
+    models = frozen.Frozen(every)
+    crop = pairs({**record, "box": None}, range(1), every)[0].seen
+    assert crop.size == (32, 32)
+    assert seen.size == (40, 32)
+    states, _ = multimodal_states(
+        models.mllm, models.processor, [crop], [str(record["instruction"])], "all"
+    )
+    condition = np.concatenate(sample.condition(reasoning=True))
+    assert np.allclose(condition, states[0].numpy(), atol=2e-3)
 
 
 def test_another_model_or_dataset_or_preprocessing_is_another_cache(
@@ -52,7 +96,8 @@ def test_another_model_or_dataset_or_preprocessing_is_another_cache(
     others = [
         config.model_copy(update={"image_size": 64}),
         config.model_copy(update={"tokens": "all"}),
-        config.model_copy(update={"flip": True}),
+        config.model_copy(update={"flip": False}),
+        config.model_copy(update={"num_crops": 3}),
         config.model_copy(update={"alignment_steps": 0}),
         config.model_copy(update={"mllm": config.base}),
         config.model_copy(update={"vae": config.base}),
@@ -82,7 +127,7 @@ import sys
 from pathlib import Path
 import tiny_base
 from reasonray.editor import features
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 
 config, (data, folder) = EditorConfig.model_validate_json(sys.argv[1]), map(Path, sys.argv[2:])
 tiny_base.cached(config, data, folder)
@@ -126,7 +171,7 @@ def test_a_vae_of_its_own_stands_in_for_the_bases(
     shutil.copytree(base, without, ignore=shutil.ignore_patterns("vae"))
     parts = {"base": ModelConfig(name=str(without)), "vae": ModelConfig(name=str(base / "vae"))}
     same = tiny_base.cached(config.model_copy(update=parts), data, tmp_path / "features")
-    for ours, theirs in zip(same.take(range(20)), samples.take(range(20)), strict=True):
+    for ours, theirs in zip(same.take(EVERY), samples.take(EVERY), strict=True):
         assert np.array_equal(ours.source, theirs.source)
     with pytest.raises(UserError, match="/vae: no AutoencoderKL"):
         model.load_vae(config.model_copy(update={"base": parts["base"]}))
@@ -140,14 +185,15 @@ def test_bad_features_are_one_clear_message(
     made = tiny_base.cached(config, data, tmp_path / "features")
     path = next((tmp_path / "features").glob("*-00000.arrow"))
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    spoilt = table.set_column(1, "source", pa.array([b"123456"] * 8, pa.large_binary()))
+    bad_column = pa.array([b"123456"] * len(table), pa.large_binary())
+    spoilt = table.set_column(2, "source", bad_column)
     assert made.ids
     with pa.ipc.new_file(str(tmp_path / "spoilt"), spoilt.schema) as sink:
         sink.write_table(spoilt)
     (tmp_path / "spoilt").replace(path)
     broken = features.Features(tmp_path / "features")
     with pytest.raises(UserError, match=r"I/toy/0000/0: source has 3 values"):
-        broken.take([0])
+        broken.take([(0, 0)])
     rows = [tiny_base.sample(0, input_image={"bytes": b"no picture", "path": "a.png"})]
     bad = tiny_base.data(tmp_path / "bad", rows)
     chunk = features.chunks(bad, ["I"], tmp_path)[0]

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from safetensors.torch import load_file
 from torch import Tensor
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import finished, model, training
 from reasonray.editor.batches import Batches
 from reasonray.editor.pipeline import LORA_WEIGHTS, ReasonEditPipeline
@@ -54,7 +54,9 @@ def write(trained: Trained, lora_export: str, folder: Path) -> Path:
     config, editor, _, data = trained
     output = config.output.model_copy(update={"lora_export": lora_export})
     changed = config.model_copy(update={"output": output})
-    finished.write_editor(editor, changed, folder, data, {"parts": ["I"]})
+    counts = {"trained_on": 4, "held_out": 0, "left_out": 1, "editing_steps": 5, "epochs": 5}
+    finished.write_editor(editor, changed, folder, data, {"parts": ["I"], "counts": counts})
+    assert "leaves out 1, whose edit no square keeps" in (folder / "README.md").read_text()
     return folder
 
 

@@ -123,7 +123,12 @@ def test_a_training_leaves_an_editor_that_edits(whole: Path, place: Path) -> Non
     ).images[0]
     assert np.asarray(edited).std() > 0
     assert not list((whole / "editor").rglob("*.bin"))
-    assert "Held-out loss" in (whole / "editor" / "README.md").read_text()
+    card = (whole / "editor" / "README.md").read_text()
+    assert "Held-out loss" in card
+    counts = json.loads((whole / "counts.json").read_text())
+    assert counts["trained_on"] + counts["held_out"] == 20
+    assert counts["left_out"] == 0
+    assert f"trains on {counts['trained_on']} samples, holds out {counts['held_out']};" in card
     assert list((whole / "samples").glob("step-*.png"))
     assert start(place, whole).wait(timeout=60) == 0  # nothing to do
     assert not (whole / "features").exists()
@@ -205,6 +210,10 @@ def refused(
             "num_heads 7: must divide 64",
         ),
         (["--set", "editor.validation_fraction=1"], "editor.validation_fraction"),
+        (
+            ["--set", "editor.validation_fraction=0", "--set", "editor.early_stop=3"],
+            "editor: early_stop: nothing is held out",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_any_work(

@@ -16,8 +16,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from reasonray.cli.main import call
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.editor import features, finished, loggers, metrics_log, model, training
 from reasonray.editor.batches import Batches
 
@@ -54,7 +54,7 @@ def run(
             raise KilledError
         kept.append(copy.deepcopy(state))
 
-    artist = finished.Artist(config, samples, [4], folder / "samples")
+    artist = finished.Artist(config, samples, [4], folder / "samples", torch.device("cpu"))
     editor, scheduler = model.load_editor(config, samples.width, seed=0)
     built = loggers.build([name], folder, {"learning_rate": config.learning_rate})
     worker = training.Worker(save=save, folder=folder, restored=restored, loggers=built)

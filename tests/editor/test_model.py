@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import tiny_base
+import torch
 from diffusers import DPMSolverMultistepScheduler
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.sections import EditorConfig
 from reasonray.editor import finished, frozen, model
 
 PARTS = {
@@ -78,5 +79,7 @@ def test_another_scheduler_s_config_leaves_latents_whole(config: EditorConfig) -
 
 def test_what_draws_samples_says_it_too(config: EditorConfig, tmp_path: Path) -> None:
     shutil.rmtree(Path(config.base.name) / "vae")
-    said = refused(config, lambda given: finished.Artist(given, None, [], tmp_path))  # type: ignore[arg-type]
+    nothing: Any = None
+    device = torch.device("cpu")
+    said = refused(config, lambda given: finished.Artist(given, nothing, [], tmp_path, device))
     assert f"model {config.base.name}/vae: no AutoencoderKL can be loaded" in said

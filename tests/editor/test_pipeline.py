@@ -100,6 +100,19 @@ def test_an_offloaded_model_is_called_where_the_libraries_wait_for_it() -> None:
     assert np.array_equal(got, expected)
 
 
+@pytest.mark.parametrize("size", [(75, 25), (26, 70)])
+def test_a_long_picture_is_edited_whole(size: tuple[int, int]) -> None:
+    """Its ends reach the multimodal model, and the edit has its shape."""
+    pipe = editor(tokens="last")
+    plain = picture(0, size)
+    changed = plain.copy()
+    changed.paste((255, 0, 0), (0, 0, 12, 12))
+    height, width = edited(pipe, plain, "Show what it makes.", [5]).shape[1:3]
+    assert (width, height) == (size[0] // 2 * 2, size[1] // 2 * 2)
+    states = [pipe.conditions([each], ["Show what it makes."])[0][0] for each in (plain, changed)]
+    assert (states[0] - states[1]).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("kind", ["mlp", "resampler"])
 @pytest.mark.parametrize("tokens", ["all", "text", "last"])
 def test_batch_mates_change_nothing(kind: str, tokens: str) -> None:

@@ -4,8 +4,8 @@ import json
 import multiprocessing
 import multiprocessing.forkserver
 import os
-import socket
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ import tiny_base
 import torch
 from torch.multiprocessing.spawn import start_processes
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import metrics_log
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+# Processes that import torch, several times a test: minutes where the machine is busy.
+pytestmark = [
+    pytest.mark.slow, pytest.mark.filterwarnings("default"), pytest.mark.timeout(900),
+]  # fmt: skip
 Figures = list[tuple[str, int, float]]
 
 
@@ -46,10 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(place: Path, folder: Path, world_size: int, **changes: Any) -> Figures:
     """Figures of all steps after a training in new processes, or in this one."""
     folder.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = (world_size, port, place, folder, changes)
+    arguments = (world_size, folder / f"meeting-{uuid.uuid4().hex}", place, folder, changes)
     if world_size == 1:
         gloo_worker.work(0, *arguments)
     else:

@@ -15,8 +15,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from reasonray.core.editor_sections import ConnectorConfig, EditorConfig
 from reasonray.core.errors import RunError
-from reasonray.core.sections import ConnectorConfig, EditorConfig, ModelConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.editor import features, frozen, metrics_log, model, objective, training
 from reasonray.editor.batches import Batch, Batches, padded, split
 from reasonray.editor.online import Online
@@ -51,11 +52,11 @@ def run(
         if len(kept) == stop_after:
             raise KilledError
 
-    trained_on, held_out = split(samples.ids, config.validation_fraction)
+    trained_on, held_out = split(samples.origins, config.validation_fraction)
     editor, scheduler = model.load_editor(config, samples.null.shape[1], seed=0)
     worker = training.Worker(save=save, folder=folder, restored=restored)
     batches = Batches(samples, trained_on, config, seed=0)
-    small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0})
+    small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0, "num_crops": 1})
     with contextlib.suppress(KilledError):
         training.train(
             editor, scheduler, batches, Batches(samples, held_out, small, 0), config, worker, 0.5
@@ -134,8 +135,8 @@ def test_alignment_brings_the_connector_to_the_text_encoding(
             return alignment(self, editor, batch, device)
 
     def distance(editor: model.Editor) -> float:
-        taken = samples.take(range(20))
-        given, _ = editor.connector(*padded([each.reasoning for each in taken]))
+        taken = samples.take([(index, 0) for index in range(20)])
+        given, _ = editor.connector(*padded([[each.reasoning] for each in taken]))
         taught = torch.from_numpy(np.array([each.taught for each in taken], np.float32))
         return float((given - taught).square().mean().item())
 
@@ -146,7 +147,7 @@ def test_alignment_brings_the_connector_to_the_text_encoding(
     assert state is not None
     editor.load_state_dict(state["editor"])
     assert distance(editor) < before / 2
-    [null], _ = padded([samples.null])
+    [null], _ = padded([[samples.null]])
     for batch in seen:
         for states, mask in zip(batch.states, batch.mask, strict=True):
             assert not torch.equal(states[mask], null)
@@ -193,10 +194,11 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(
     config: EditorConfig, samples: features.Features, tmp_path: Path
 ) -> None:
     class Broken:
-        ids, latent_shape, null = samples.ids, samples.latent_shape, samples.null
+        ids, origins, groups = samples.ids, samples.origins, samples.groups
+        left_out, latent_shape, null = samples.left_out, samples.latent_shape, samples.null
 
-        def take(self, indices: Any) -> Any:
-            taken = samples.take(indices)
+        def take(self, variants: Any) -> Any:
+            taken = samples.take(variants)
             bad = np.full_like(taken[0].target, np.nan)
             return [frozen.Sample(**{**vars(taken[0]), "target": bad}), *taken[1:]]
 
@@ -221,3 +223,51 @@ def test_the_wrapped_module_is_what_is_stepped(
     training.train(editor, scheduler, Batches(samples, range(20), config, 0), None, config,
                    worker, 0.5)  # fmt: skip
     assert seen == [editor, editor]
+
+
+def test_a_training_that_learns_no_more_ends_with_its_best_weights(
+    config: EditorConfig, samples: features.Features, tmp_path: Path
+) -> None:
+    """Also where it was killed between two validations."""
+    spoiling = {"learning_rate": 0.3, "alignment_steps": 0, "num_steps": 40, "early_stop": 2}
+    checked = config.validation.model_copy(update={"validate_every": 2})
+    changed = config.model_copy(update={**spoiling, "validation": checked})
+    whole, _ = run(changed, samples, tmp_path / "whole")
+    assert len(whole) < 40
+    lines = metrics_log.read_metrics(tmp_path / "whole" / metrics_log.METRICS)
+    held_out = [line["held_out"] for line in lines if "held_out" in line]
+    assert min(held_out) < min(held_out[-2:])
+    _, state = run(changed, samples, tmp_path / "killed", stop_after=1)
+    resumed, _ = run(changed, samples, tmp_path / "killed", restored=state)
+    assert resumed == whole
+    editor, scheduler = model.load_editor(changed, 128, seed=0)
+    trained_on, out = split(samples.origins, config.validation_fraction)
+    small = {"batch_size": len(out), "dropout": 0.0, "num_crops": 1}
+    measured = Batches(samples, out, changed.model_copy(update=small), 0)
+    worker = training.Worker()
+    training.train(
+        editor, scheduler, Batches(samples, trained_on, changed, 0), measured, changed, worker, 0.5
+    )
+    losses_of = objective.Objective(scheduler, changed, 0.5)
+    assert training.held_out_loss(editor, losses_of, measured, worker) == min(held_out)
+
+
+def test_steps_follow_from_epochs_and_samples(config: EditorConfig) -> None:
+    free = config.model_copy(update={"num_steps": None, "num_epochs": 2.5, "batch_size": 4})
+    assert free.steps(16) == 10
+    assert free.steps(17) == 11
+    assert config.steps(10**6) == 5
+    paper = EditorConfig()
+    assert 900 < paper.steps(38_000) < 950
+
+
+def test_warm_up_takes_a_tenth_of_a_stage_at_most(
+    config: EditorConfig, samples: features.Features, tmp_path: Path
+) -> None:
+    changes = {"num_warmup_steps": 100, "alignment_steps": 0, "num_steps": 20}
+    _, state = run(config.model_copy(update=changes), samples, tmp_path / "run")
+    assert state is not None
+    assert state["rate"]["_last_lr"] == [config.learning_rate]
+    _, state = run(config.model_copy(update=changes), samples, tmp_path / "one", stop_after=1)
+    assert state is not None
+    assert state["rate"]["_last_lr"] == [config.learning_rate]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from reasonray.core.sections import EditorConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import features, model, sharding, training
 from reasonray.editor.batches import Batches, split
 
@@ -22,7 +22,9 @@ class StoppedError(Exception):
     """What a kill is played with."""
 
 
-def work(rank: int, world_size: int, port: int, place: Path, folder: Path, changes: Any) -> None:
+def work(
+    rank: int, world_size: int, meeting: Path, place: Path, folder: Path, changes: Any
+) -> None:
     """One worker's training; `changes` are of the settings, `stop_after` so many checkpoints."""
     torch.set_num_threads(1)
     changes = dict(changes)
@@ -30,11 +32,13 @@ def work(rank: int, world_size: int, port: int, place: Path, folder: Path, chang
     config = EditorConfig.model_validate(json.loads((place / "editor.json").read_text()) | changes)
     sharded = world_size > 1
     if sharded:
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+        # A file, not a port: one that was free a moment ago may be taken on a busy machine.
+        torch.distributed.init_process_group(
+            "gloo", init_method=meeting.as_uri(), rank=rank, world_size=world_size
+        )
     samples = features.Features(place / "features")
-    trained_on, held_out = split(samples.ids, config.validation_fraction)
-    small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0})
+    trained_on, held_out = split(samples.origins, config.validation_fraction)
+    small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0, "num_crops": 1})
     count = 0
 
     def save(state: dict[str, Any]) -> None:

@@ -10,8 +10,9 @@ import tiny_editor
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from toy_stages import recipe
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.record import ACCEPTED_SCHEMA, Image, Part, Row, sample_id, to_table
-from reasonray.core.sections import EditorConfig, OutputConfig
+from reasonray.core.sections import OutputConfig
 from reasonray.core.writing import write_file
 from reasonray.dataset.manifest import MANIFEST, Summary, make_manifest
 from reasonray.dataset.shards import Shards, with_image_features
@@ -50,6 +51,7 @@ def editor_settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "base": {"name": str(base(folder / "base"))},
         "mllm": {"name": str(mllm(folder / "mllm"))},
         "image_size": SIZE,
+        "num_crops": 2,
         "connector": {"num_heads": 2, "num_queries": 6},
         "tokens": "text",
         "batch_size": 4,

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, cast, get_args
 
-from reasonray.core.console import counted
+from reasonray.core.console import counted, say
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.recipe import nearest
 from reasonray.core.record import Part, Row
@@ -21,6 +21,7 @@ from reasonray.core.writing import absolute, out_of_space, publish, unusable, wr
 from reasonray.dataset.card import CARD, render
 from reasonray.dataset.export import parquet
 from reasonray.dataset.export.instructpix2pix import InstructPix2Pix
+from reasonray.dataset.export.squares import squared
 from reasonray.dataset.manifest import selected
 from reasonray.dataset.reading import read_rows
 
@@ -44,6 +45,9 @@ WRITERS: dict[Format, Callable[[Path], Writer]] = {
     "magicbrush": partial(parquet.Table, schema=parquet.MAGICBRUSH, rows=parquet.magicbrush),
 }
 
+SQUARE: tuple[Format, ...] = ("instructpix2pix", "diffusers")
+"""Formats whose trainers make squares of the pictures: squeezed ones, or the middle."""
+
 # Kind -> the record's field.
 _FIELDS = {"reasoning": "instruction", "direct": "direct_instruction"}
 
@@ -54,6 +58,7 @@ def export(
     output: str | Path,
     instruction: Instruction = "reasoning",
     parts: Sequence[Part] | None = None,
+    whole: bool = False,
 ) -> int:
     """Write the accepted samples of a complete output as others' trainers read them.
 
@@ -64,6 +69,9 @@ def export(
         output: a new or empty folder; it appears when it is complete.
         instruction: which one is the trainer's; both: two rows for each sample.
         parts: only samples of these; by default all.
+        whole: keep the pictures' shapes where their trainer makes squares of them (`SQUARE`); by
+            default they are cut to squares that keep the edit, and a sample whose edit is kept by
+            none is left out, counted and said.
 
     Returns:
         The number of rows in the output.
@@ -84,6 +92,7 @@ def export(
     shutil.rmtree(partial_folder, ignore_errors=True)  # of a killed process that had our number
     num_samples: Counter[str] = Counter()
     licenses: Counter[str] = Counter()
+    left_out, cut = 0, format in SQUARE and not whole
     try:
         try:
             partial_folder.mkdir(parents=True)
@@ -93,13 +102,20 @@ def export(
             raise unusable(target, error) from error
         writer = WRITERS[format](partial_folder)
         samples = (row for row in read_rows(folder) if row["part"] in chosen)
-        for sample in counted(samples, total, "samples"):
+        for every in counted(samples, total, "samples"):
+            sample = squared(every, jpeg=format == "instructpix2pix") if cut else every
+            if sample is None:
+                left_out += 1
+                continue
             texts = {kind: cast(str, sample.get(_FIELDS[kind])) for kind in kinds}
             writer.write(sample, texts)
             num_samples[sample["part"]] += 1
             licenses[sample.get("license") or "not stated"] += 1
         writer.close()
-        content = {"format": format, "kinds": kinds, "num_samples": num_samples}
+        content = {
+            "format": format, "kinds": kinds, "num_samples": num_samples, "left_out": left_out,
+            "cut": cut,
+        }  # fmt: skip
         write_file(partial_folder / CARD, render("export/card.md", manifest, licenses, **content))
         publish(partial_folder, _free(target))
     except OSError as error:
@@ -111,6 +127,8 @@ def export(
         raise
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
+    if left_out:
+        say(f"{left_out} samples are left out: no square keeps their edit; --whole takes them, too")
     return num_samples.total() * len(kinds)
 
 

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.recipe import Recipe
-from reasonray.core.sections import EditorConfig
 from reasonray.editor.model import load_editor, load_scheduler, load_text_parts, load_vae
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.mini.classifier import Classifier

@@ -24,7 +24,7 @@ from reasonray.dataset.reading import read_rows
 from reasonray.dataset.shards import Shards, with_image_features
 from reasonray.sources.instructpix2pix import read as read_instructpix2pix
 
-SIZE = (30, 20)
+SIZE = (24, 24)
 
 
 def noise(seed: int, size: tuple[int, int] = SIZE) -> PIL.Image.Image:
@@ -371,3 +371,51 @@ def test_progress_is_told_on_the_error_output(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("7/7 samples, ")
+
+
+def long_sample(number: int, box: list[float] | None, size: tuple[int, int] = (90, 30)) -> Row:
+    """A pair that differs in a place 20 pixels wide at the left edge."""
+    before = noise(number, (9, 3)).resize(size, PIL.Image.Resampling.BICUBIC)
+    after = before.copy()
+    after.paste((255, 0, 255), (0, 5, 20, 25))
+    pictures: dict[str, Any] = {
+        "input_image": encoded(before, "PNG"),
+        "edited_image": encoded(after, "PNG"),
+    }
+    return sample("III" if box else "I", number, box=box, **pictures)
+
+
+@pytest.mark.parametrize("format", ["diffusers", "instructpix2pix"])
+def test_trainers_that_make_squares_get_some_that_keep_the_edit(
+    tmp_path: Path, format: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [long_sample(0, [0, 5, 20, 25]), long_sample(1, None), long_sample(2, [0, 0, 60, 30])]
+    made = output(tmp_path / "made", rows)
+    assert reasonray.export(made, format, tmp_path / "out") == 2
+    assert "1 samples are left out: no square keeps their edit" in capsys.readouterr().err
+    card = (tmp_path / "out/README.md").read_text()
+    assert "Of 1 more samples no square keeps the edit" in card
+    if format == "diffusers":
+        pairs = [(row["input_image"]["bytes"], row["edited_image"]["bytes"])
+                 for row in table(tmp_path / "out")]  # fmt: skip
+    else:
+        paths = sorted((tmp_path / "out").rglob("0_0.jpg"))
+        pairs = [(path.read_bytes(), path.with_name("0_1.jpg").read_bytes()) for path in paths]
+    assert len(pairs) == 2
+    for before, after in pairs:
+        assert PIL.Image.open(io.BytesIO(before)).size == (30, 30)
+        changed = np.abs(pixels(before).astype(int) - pixels(after)).max(2) > 30
+        assert 0.8 * 400 < changed.sum() < 1.3 * 400
+
+
+def test_pictures_stay_whole_where_asked_and_where_no_trainer_makes_squares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = long_sample(0, [0, 0, 60, 30])
+    made = output(tmp_path / "made", [row])
+    assert row["input_image"] is not None
+    assert reasonray.export(made, "diffusers", tmp_path / "whole", whole=True) == 1
+    assert reasonray.export(made, "magicbrush", tmp_path / "brush") == 1
+    assert table(tmp_path / "whole")[0]["input_image"]["bytes"] == row["input_image"]["bytes"]
+    assert table(tmp_path / "brush")[0]["source_img"]["bytes"] == row["input_image"]["bytes"]
+    assert "left out" not in capsys.readouterr().err

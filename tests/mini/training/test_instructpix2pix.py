@@ -8,7 +8,8 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from reasonray.core.sections import EditorConfig, ModelConfig
+from reasonray.core.editor_sections import EditorConfig
+from reasonray.core.sections import ModelConfig
 from reasonray.editor.model import load_editor, load_scheduler, load_text_parts
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.mini import ZOO

@@ -1,0 +1,148 @@
+"""The square of a pair that a trainer of editors sees: over what was edited.
+
+Such trainers take squares. The middle one of a photograph often lacks the object that was
+replaced: then source and target are equal, and "do nothing" is taught for a plain instruction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+from PIL.Image import Resampling
+
+from reasonray.core.boxes import Box, area, clipped, whole
+from reasonray.core.record import sample_seed
+
+LEAST_KEPT = 0.9
+"""A square that holds less of its box is not trained on: half an object is a wrong answer."""
+
+MAX_ZOOM = 288 / 256
+"""InstructPix2Pix resizes to 256 to 288 pixels at random, and cuts 256 out of that."""
+
+GRID = 8
+"""Pixels: where it may, a square starts on a multiple, as JPEG's blocks and a VAE's cells do."""
+
+_CHANGED = 25 / 255
+"""A pixel that changes less, in the mean of its colours, shows an encoder's noise."""
+_STRAY = 0.02
+"""Part of a difference that may lie beyond either side of its box."""
+_COMPARED = 256
+"""Pixels of the longer side at which a pair's difference is sought: enough for its place."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of a picture.
+
+    Attributes:
+        left, top, side: pixels; it lies within the picture.
+    """
+
+    left: int
+    top: int
+    side: int
+
+    def of(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        """The square of a picture, at its own size."""
+        if image.size == (self.side, self.side):
+            return image
+        return image.crop((self.left, self.top, self.left + self.side, self.top + self.side))
+
+
+def keeps(size: tuple[int, int], box: Sequence[float] | None) -> bool:
+    """Whether a square holds enough of what was edited.
+
+    Args:
+        size: width and height of the picture.
+        box: of the record, xyxy; None: the whole picture may have changed, and a season or a style
+            is whole in any square.
+    """
+    edited = clipped(box or (0, 0, 0, 0), size)
+    if not area(edited):
+        return True
+    crop = square_over(size, edited, (0.5, 0.5))
+    left, top, right, bottom = edited
+    inside = (
+        max(left, crop.left), max(top, crop.top),
+        min(right, crop.left + crop.side), min(bottom, crop.top + crop.side),
+    )  # fmt: skip
+    return area(inside) >= LEAST_KEPT * area(edited)
+
+
+def drawn(size: tuple[int, int], box: Sequence[float], row_id: str, number: int = 0) -> Crop:
+    """One of a record's squares, by its id: the box lies anywhere in them.
+
+    Were it always in the middle, an editor would learn to edit there.
+
+    Args:
+        size: width and height of the picture.
+        box: that is kept, xyxy.
+        row_id: of the record.
+        number: 0 is as large as the picture allows, the others up to `MAX_ZOOM` smaller.
+    """
+    rng = np.random.default_rng(sample_seed(0, row_id, "crop", number))
+    across, down, zoom = (float(value) for value in rng.random(3))
+    return square_over(size, box, (across, down), 1 + zoom * (MAX_ZOOM - 1) if number else 1.0)
+
+
+def square_over(
+    size: tuple[int, int], box: Sequence[float], place: tuple[float, float], zoom: float = 1.0
+) -> Crop:
+    """A square that keeps a box as far as it can; of a longer one, its middle.
+
+    Args:
+        size: width and height of the picture.
+        box: xyxy in its pixels.
+        place: 0..1 each, from left to right and top to bottom of the places that keep the box.
+        zoom: the picture's shorter side over the square's, 1 or more; less is taken where the box
+            would not fit.
+    """
+    left, top, right, bottom = whole(box, size)
+    shorter = min(size)
+    side = min(shorter, max(round(shorter / zoom), right - left, bottom - top))
+    return Crop(
+        _start(left, right, side, size[0], place[0]),
+        _start(top, bottom, side, size[1], place[1]),
+        side,
+    )
+
+
+def edited_box(before: PIL.Image.Image, after: PIL.Image.Image, box: Sequence[float] | None) -> Box:
+    """Where a pair differs, xyxy: the record's box, or what the pixels say where it has none.
+
+    Args:
+        before, after: RGB, of one size.
+        box: of the record, xyxy; None: not known.
+    """
+    if box is not None:
+        return clipped(box, before.size)
+    scale = min(1.0, _COMPARED / max(before.size))
+    across, down = (max(1, round(side * scale)) for side in before.size)
+    pixels = [
+        np.asarray(each.resize((across, down), Resampling.BOX), np.float32) / 255
+        for each in (before, after)
+    ]
+    difference = np.abs(pixels[0] - pixels[1]).mean(2)
+    energy = np.where(difference > _CHANGED, difference, 0) ** 2
+    if not energy.any():
+        return 0.0, 0.0, float(before.width), float(before.height)
+    (left, right), (top, bottom) = _interval(energy.sum(0)), _interval(energy.sum(1))
+    x, y = before.width / across, before.height / down
+    return left * x, top * y, right * x, bottom * y
+
+
+def _start(low: int, high: int, side: int, available: int, place: float) -> int:
+    """Where a square starts along one side of its picture."""
+    first, last = max(0, high - side), min(low, available - side)
+    if first >= last:
+        # It fits at one place, or not at all: then its middle is kept.
+        return min(max((low + high - side) // 2, 0), available - side)
+    start = round(first + place * (last - first))
+    return min(max(round(start / GRID) * GRID, first), last)
+
+
+def _interval(energy: np.ndarray) -> tuple[int, int]:
+    """The cells that hold a difference, but for what strays."""
+    shares = np.cumsum(energy) / energy.sum()
+    return int(np.searchsorted(shares, _STRAY)), int(np.searchsorted(shares, 1 - _STRAY)) + 1
