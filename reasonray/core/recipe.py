@@ -98,12 +98,13 @@ class Recipe(Config):
     def content(self) -> dict[str, Any]:
         """Everything that decides which rows a run makes and what is in them.
 
-        Pools, output layout, the editor and how a server is asked do not: a run may be resumed
-        with others.
+        Pools, the output's layout, the editor and how a server is asked do not: a run may be
+        resumed with others.
         """
+        layout = OutputConfig.model_fields.keys() - {"edited_format"}
         return self.model_dump(
             mode="json",
-            exclude={"pools": True, "output": True, "editor": True, "language_model": {"server"}},
+            exclude={"pools": True, "output": layout, "editor": True, "language_model": {"server"}},
         )
 
     def hash(self) -> str:

@@ -43,11 +43,11 @@ CPU_SECONDS = {
     "categories": 0.01,
     "ground": 0.05,
     "propose": 0.002,
-    "paint": 0.08,
+    "paint": 0.02,
     "quality": 0.09,
 }
-"""Of one core beside the model, for pictures of `PICTURE`: assumed, from decoding, resizing and PNG
-as timed one by one."""
+"""Of one core beside the model, for pictures of `PICTURE`: assumed, from decoding, resizing and
+encoding as timed one by one."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from reasonray.core import in_hand
 from reasonray.core.errors import ReasonrayError, RunError
 from reasonray.core.extras import explained
 from reasonray.core.recipe import Recipe
@@ -109,10 +110,11 @@ class Pool:
         if self.spec.is_first:
             for row in rows:
                 self._begin(row)
-        if any(row["id"] in self._losses for row in rows):
-            rows = [done for row in rows for done in self._alone(row)]
-        else:
-            rows = self._run(rows)
+        with in_hand.batch():
+            if any(row["id"] in self._losses for row in rows):
+                rows = [done for row in rows for done in self._alone(row)]
+            else:
+                rows = self._run(rows)
         self._counts.save()
         return rows
 

@@ -3,6 +3,7 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pyarrow as pa
 import pytest
 from toy_stages import Build, Plan, recipe
@@ -10,6 +11,8 @@ from toy_stages import Build, Plan, recipe
 import reasonray
 from reasonray.cli.main import call
 from reasonray.core.errors import RunError, UserError
+from reasonray.core.images import decode
+from reasonray.core.recipe import Recipe
 from reasonray.core.record import WORKING_SCHEMA, Row, to_rows, to_table
 from reasonray.dataset.manifest import Summary, make_manifest
 from reasonray.generation.counts import read_counts
@@ -154,3 +157,27 @@ def test_an_output_that_a_machine_does_not_see_is_named(tmp_path: Path) -> None:
     made = dataclasses.replace(spec(tmp_path), attempts=tmp_path / "elsewhere" / "a" / "b")
     with pytest.raises(RunError, match="storage that all nodes mount"):
         Pool(made, "a")(batch(1))
+
+
+def test_stages_of_one_pool_share_a_decoded_picture_that_no_batch_leaves_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[PIL.Image.Image] = []
+
+    def looking(name: str, recipe: Recipe, threshold: float | None) -> Stage:
+        stage = Build()(name, recipe, threshold)
+        process = stage.process
+
+        def look(rows: list[Row]) -> None:
+            process(rows)
+            seen.extend(decode(row["input_image"]) for row in rows if row.get("input_image"))
+
+        monkeypatch.setattr(stage, "process", look)
+        return stage
+
+    pool = Pool(spec(tmp_path, build=looking), "a")
+    pool(batch(1))
+    assert len(seen) > 1
+    assert len(set(map(id, seen))) == 1
+    pool(batch(1))
+    assert len(set(map(id, seen))) == 2
