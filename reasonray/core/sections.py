@@ -4,10 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-EditedFormat = Literal["webp", "png", "jpeg"]
-"""Of a picture that is painted here, encoded."""
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
+EditedFormat = Literal["webp", "png", "jpeg"]
 
 
 class Config(BaseModel):
@@ -387,15 +385,12 @@ class OutputConfig(Config):
     """How rows are written."""
 
     edited_format: EditedFormat = Field(
-        "webp",
-        description="Of pictures painted here; webp and png: without loss, png a third larger; "
-        "jpeg: of quality 95 (4:4:4), a third of webp's size, and the scores are of what it keeps",
-    )
+        "webp", description="Of what is painted: webp or png, without loss (png a third larger), "
+        "or jpeg of quality 95, 4:4:4; the scores are of what it keeps"
+    )  # fmt: skip
     block_rows: int = Field(64, ge=1, description="Rows committed together: what a kill can cost")
     shard_mb: int = Field(256, ge=1, description="Aimed size of a published Parquet shard, MB")
-    row_group_rows: int = Field(
-        100, ge=1, le=100, description="Rows a Parquet row group; fewer where they have 100 MB"
-    )
+    row_group_rows: int = Field(100, ge=1, le=100, description="Rows a row group, of <= 100 MB")
     stall_timeout_s: float = Field(
         1200,
         gt=0,
