@@ -170,7 +170,7 @@ def test_stages_of_one_pool_share_a_decoded_picture_that_no_batch_leaves_behind(
 
         def look(rows: list[Row]) -> None:
             process(rows)
-            seen.extend(decode(row["input_image"]) for row in rows if row.get("input_image"))
+            seen.extend(decode(image) for row in rows if (image := row.get("input_image")))
 
         monkeypatch.setattr(stage, "process", look)
         return stage
