@@ -107,14 +107,16 @@ class Recipe(Config):
     def content(self) -> dict[str, Any]:
         """Everything that decides which rows a run makes and what is in them.
 
-        Pools, output layout, the editor and how a server is asked do not: a run may be resumed
-        with others. Nor do the limits of replies, which a reply either reaches and fails or not.
+        Pools, the output's layout, the editor and how a server is asked do not: a run may be
+        resumed with others. Nor do the limits of replies, which a reply either reaches and fails
+        or not.
         """
+        layout = OutputConfig.model_fields.keys() - {"edited_format"}
         return self.model_dump(
             mode="json",
             exclude={
                 "pools": True,
-                "output": True,
+                "output": layout,
                 "editor": True,
                 "language_model": {"server"},
                 "stages": {stage: {"max_tokens"} for stage in ASKING},

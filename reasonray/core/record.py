@@ -222,7 +222,7 @@ DESCRIPTIONS = {
     "detail": "one sentence that names the file or value",
     "input_image": "the input: the source's own bytes, or a smaller copy of what is larger than "
     "images.max_side; boxes, masks and scores are of this picture",
-    "edited_image": "the answer, of the same width and height",
+    "edited_image": "the answer, of the same size; if painted, as `output.edited_format` says",
     "input_caption": "what the input shows",
     "edited_caption": "what the answer shows",
     "instruction": "the reasoning instruction: it never names the target",

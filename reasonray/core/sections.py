@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+EditedFormat = Literal["webp", "png", "jpeg"]
 
 
 class Config(BaseModel):
@@ -255,9 +256,13 @@ class PoolConfig(Config):
 class OutputConfig(Config):
     """How rows are written."""
 
+    edited_format: EditedFormat = Field(
+        "webp", description="Of what is painted: webp or png, without loss (png a third larger), "
+        "or jpeg of quality 95, 4:4:4; the scores are of what it keeps"
+    )  # fmt: skip
     block_rows: int = Field(64, ge=1, description="Rows committed together: what a kill can cost")
     shard_mb: int = Field(256, ge=1, description="Aimed size of a published Parquet shard, MB")
-    row_group_rows: int = Field(100, ge=1, le=100, description="Rows a Parquet row group")
+    row_group_rows: int = Field(100, ge=1, le=100, description="Rows a row group, of <= 100 MB")
     stall_timeout_s: float = Field(
         1200,
         gt=0,

@@ -32,8 +32,8 @@ LATENCY_S = 5.0
 INPUT_BYTES_A_PIXEL = 0.53
 """Of a photograph as JPEG: COCO's train2017 has 19 GB for 118,287 pictures of 640 x 480."""
 
-PNG_BYTES_A_PIXEL = 1.6
-"""Of an edited photograph, PNG."""
+EDITED_BYTES_A_PIXEL = {"webp": 1.2, "png": 1.7, "jpeg": 0.5}
+"""Of an edited photograph, by `output.edited_format`."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def plan_generation(
             for stage in stages
             if stage.machine.is_gpu == rented.is_gpu
         ),
-        disk=count * _row_bytes(shares, measured),
+        disk=count * _row_bytes(recipe, shares, measured),
     )
 
 
@@ -322,11 +322,12 @@ def _shares(pools: Sequence[PoolPlan], actors: Sequence[int]) -> list[float]:
     return [pool.config.num_gpus for pool, number in counted for _ in range(number)]
 
 
-def _row_bytes(shares: Mapping[str, float], measured: Measured | None) -> float:
+def _row_bytes(recipe: Recipe, shares: Mapping[str, float], measured: Measured | None) -> float:
     if measured is not None and measured.row_bytes is not None:
         return measured.row_bytes
     pixels = PICTURE[0] * PICTURE[1]
     painted = visits("paint", shares)
     # Part I keeps both pictures of its pair, as they came.
-    edited = painted * PNG_BYTES_A_PIXEL + (1 - painted) * INPUT_BYTES_A_PIXEL
+    painting = EDITED_BYTES_A_PIXEL[recipe.output.edited_format]
+    edited = painted * painting + (1 - painted) * INPUT_BYTES_A_PIXEL
     return pixels * (INPUT_BYTES_A_PIXEL + edited)

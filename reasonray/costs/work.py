@@ -4,6 +4,7 @@ The counts follow the stages' own code, at the batch size of their pool.
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from reasonray.costs.asking import tokens
 from reasonray.costs.counting import Forward, count
 from reasonray.costs.hardware import Hardware
 from reasonray.costs.reach import Reach
+from reasonray.models.detector import MAX_PASS
 from reasonray.models.painter import MAX_OBJECTS, Painter
 from reasonray.stages import stage_class
 
@@ -43,11 +45,11 @@ CPU_SECONDS = {
     "categories": 0.01,
     "ground": 0.05,
     "propose": 0.002,
-    "paint": 0.08,
+    "paint": 0.02,
     "quality": 0.09,
 }
-"""Of one core beside the model, for pictures of `PICTURE`: assumed, from decoding, resizing and PNG
-as timed one by one."""
+"""Of one core beside the model, for pictures of `PICTURE`: assumed, from decoding, resizing and
+encoding as timed one by one."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Work:
     dtype: str = "auto"
     streamed: float = 0
     calls: float = 0
-    batch: int = 1
+    batch: float = 1
     memory: float = 0
     tokens: tuple[int, int] | None = None
     is_server: bool = False
@@ -175,14 +177,15 @@ def _looking(config: ModelConfig) -> tuple[Any, Forward]:
 
 def _detect(config: ModelConfig, size: int, machine: Hardware) -> Work:
     parameters, forward = _detection(config)
-    numbers = parameters + size * forward.peak
+    numbers = parameters + min(size, MAX_PASS) * forward.peak
     return Work(
         model=config.name,
         parameters=parameters,
         flops=forward.flops,
         dtype=config.dtype,
         calls=1,
-        batch=size,
+        # Of photographs as the web has them, 16 have eight shapes, 64 have sixteen.
+        batch=max(1, math.sqrt(size) / 2),
         memory=numbers * machine.bytes_of(config.dtype) + WORKSPACE_BYTES,
     )
 

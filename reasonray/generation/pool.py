@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from reasonray.core import in_hand
 from reasonray.core.errors import ReasonrayError, RunError
 from reasonray.core.extras import explained
 from reasonray.core.recipe import Recipe
@@ -117,14 +118,15 @@ class Pool:
         if self.spec.is_first:
             for row in rows:
                 self._begin(row)
-        if any(self._is_suspect(row) for row in rows):
-            rows = [done for row in rows for done in self._alone(row)]
-        else:
-            journal = self._journals.get()
-            try:
-                rows = self._run(rows, journal)
-            finally:
-                self._journals.put(journal)
+        with in_hand.batch():
+            if any(self._is_suspect(row) for row in rows):
+                rows = [done for row in rows for done in self._alone(row)]
+            else:
+                journal = self._journals.get()
+                try:
+                    rows = self._run(rows, journal)
+                finally:
+                    self._journals.put(journal)
         self._counts.save()
         return rows
 

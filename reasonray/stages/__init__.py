@@ -53,7 +53,7 @@ def build(name: str, recipe: "Recipe", divergence_threshold: float | None = None
 
     Args:
         name: as in the recipe's pools.
-        recipe: its section, seed and language model are used.
+        recipe: its section, seed, language model and format of painted pictures are used.
         divergence_threshold: what `divergence.worst_fraction` came to over all pairs.
     """
     settings: dict[str, Any] = {"seed": recipe.seed}
@@ -61,6 +61,8 @@ def build(name: str, recipe: "Recipe", divergence_threshold: float | None = None
         settings["language_model"] = recipe.language_model
     if name == "divergence":
         settings["threshold"] = divergence_threshold
+    if name == "quality":
+        settings["edited_format"] = recipe.output.edited_format
     kind: Any = stage_class(name)
     stage: Stage = kind(getattr(recipe.stages, name, recipe.images), **settings)
     return stage

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import PIL.Image
 import pyarrow as pa
 
-from reasonray.core import images
+from reasonray.core import images, in_hand
 from reasonray.core.errors import RowError, RunError
 from reasonray.core.images import Picture
 from reasonray.core.reading import NoImageError, file_name, read_bytes
@@ -102,6 +102,7 @@ class Load(Stage):
         """The source's own bytes if they will do, else encoded anew in the size."""
         is_own = picture.is_faithful or self.config.max_side is None
         if picture.pixels.size == size and is_own:
+            in_hand.remember(data, picture.pixels)
             return {"bytes": data, "path": name}
         pixels = picture.pixels
         if pixels.size != size:

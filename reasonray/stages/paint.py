@@ -3,7 +3,7 @@
 from typing import cast
 
 from reasonray.core.boxes import widened
-from reasonray.core.images import decode, encode_png
+from reasonray.core.images import decode, handed_on
 from reasonray.core.record import Image, Row, reject, sample_seed
 from reasonray.core.sections import PaintConfig
 from reasonray.stages.stage import Stage
@@ -21,7 +21,7 @@ class Paint(Stage):
         "edited_caption": "what the whole picture shows afterwards",
     }
     writes = {
-        "edited_image": "PNG of the picture's size, equal to it outside the box",
+        "edited_image": "of the picture's size, equal to it outside the box; `quality` encodes it",
         "box": "the detection's box with its margin, whole pixels: what was repainted",
     }
     rejects = {"paint_failed": "the model gave no finite picture"}
@@ -58,4 +58,4 @@ class Paint(Stage):
                 detail = "the sampler ended in infinite or undefined values; try dtype: float32"
                 reject(row, self.name, "paint_failed", detail)
             else:
-                row["edited_image"] = encode_png(edited)
+                row["edited_image"] = handed_on(edited)

@@ -13,11 +13,15 @@ import numpy as np
 import PIL.Image
 
 from reasonray.core.boxes import whole
-from reasonray.core.images import decode
+from reasonray.core.images import decode, encode
 from reasonray.core.record import Image, Row, Scores, add_scores, reject
-from reasonray.core.sections import QualityConfig
+from reasonray.core.sections import EditedFormat, QualityConfig
+from reasonray.core.signatures import kind_of
 from reasonray.stages.divergence import mean_squared_difference
 from reasonray.stages.stage import Stage
+
+PAINTED = ("II", "III")
+"""Parts whose edited picture is made here; Part I's is the source's own file."""
 
 SIZE = 256
 """Pictures and boxes are compared at this square size for Eq. 1, as Part I's are by default."""
@@ -26,7 +30,9 @@ SIZE = 256
 class Quality(Stage):
     """Eq. 1 on every pair; for painted pairs also what Grounding DINO sees in the box (Eq. 5).
 
-    Pairs of Part I have no box: only the pictures' difference is checked.
+    Pairs of Part I have no box: only the pictures' difference is checked. Painted pictures are
+    encoded here: the painter's GPU is not to wait for that, and what is measured is what is
+    published.
     """
 
     name = "quality"
@@ -41,6 +47,7 @@ class Quality(Stage):
         "scores.divergence": "of the pair, where it was measured before",
     }
     writes = {
+        "edited_image": "of a painted pair encoded as `output.edited_format`",
         "scores.divergence": "mean squared difference, RGB 0..1, unless already measured",
         "scores.outside_change": "mean absolute difference outside the box, RGB 0..1",
         "scores.target_detection": "0..1",
@@ -54,16 +61,33 @@ class Quality(Stage):
         "selected_still_there": "the detector still sees the selected category in the edited box",
     }
 
-    def __init__(self, config: QualityConfig, *, seed: int) -> None:
+    def __init__(
+        self, config: QualityConfig, *, seed: int, edited_format: EditedFormat = "webp"
+    ) -> None:
         from reasonray.models.detector import Detector
         from reasonray.models.weights import revision
 
         self.config = config
+        self.edited_format: EditedFormat = edited_format
         self.detector: Detector | None = None
         if config.min_target_score is not None or config.max_selected_score is not None:
             self.detector = Detector(config.model)
             commit = revision(config.model)
             self.models = [{"stage": self.name, "name": config.model.name, "revision": commit}]
+
+    def __call__(self, rows: list[Row]) -> list[Row]:
+        """As every stage does; all painted pictures leave in the format, be they rejected."""
+        return super().__call__([self._encoded(row) for row in rows])
+
+    def _encoded(self, row: Row) -> Row:
+        image = row.get("edited_image")
+        if image is None or row["part"] not in PAINTED:
+            return row
+        if (kind_of(image["bytes"]) or "").lower() == self.edited_format:
+            return row
+        done = row.copy()
+        done["edited_image"] = encode(decode(image), self.edited_format)
+        return done
 
     def process(self, rows: list[Row]) -> None:
         """Write scores and hash; reject what falls short of a threshold."""

@@ -1,17 +1,31 @@
 import io
 import re
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ImageCms
 
 from reasonray.core.errors import RowError
-from reasonray.core.images import decode, encode_jpeg, encode_png, encode_webp, plain, read
+from reasonray.core.images import (
+    MAX_WEBP_SIDE,
+    decode,
+    encode,
+    encode_jpeg,
+    encode_png,
+    encode_webp,
+    handed_on,
+    plain,
+    read,
+)
 from reasonray.core.record import Image
 
 
@@ -245,8 +259,8 @@ def test_what_is_encoded_carries_nothing_of_the_file() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for kind in ("JPEG", "PNG", "WEBP"):
         picture = decode(encoded(halves(), kind, exif=exif.tobytes(), icc_profile=profile))
-        for encode in (encode_jpeg, encode_png, encode_webp):
-            again = PIL.Image.open(io.BytesIO(encode(picture)["bytes"]))
+        for encoder in (encode_jpeg, encode_png, encode_webp):
+            again = PIL.Image.open(io.BytesIO(encoder(picture)["bytes"]))
             assert again.size == (40, 64)
             assert "icc_profile" not in again.info
             assert not again.getexif()
@@ -273,3 +287,50 @@ def test_damaged_bytes_give_a_picture_or_a_row_error(data: st.DataObject, kind: 
     except RowError:
         return
     assert picture.mode == "RGB"
+
+
+def test_threads_decode_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Both have to be within the decoder before either may go on.
+    together = threading.Barrier(2, timeout=20)
+    original = PIL.ImageFile.ImageFile.load
+
+    def load(opened: PIL.ImageFile.ImageFile) -> object:
+        if opened.tile:
+            together.wait()
+        return original(opened)
+
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", load)
+    image = encoded(halves(), "PNG")
+    with ThreadPoolExecutor(2) as threads:
+        pictures = list(threads.map(decode, [image, image]))
+    assert [picture.size for picture in pictures] == [(64, 40)] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"), [("webp", b"RIFF"), ("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")]
+)
+def test_a_painted_picture_is_encoded_as_the_recipe_says(kind: Any, start: bytes) -> None:
+    noise = PIL.Image.effect_noise((64, 40), 60).convert("RGB")
+    image = encode(noise, kind)
+    assert image["bytes"].startswith(start)
+    off = np.asarray(decode(image)).astype(int) - np.asarray(noise)
+    assert np.abs(off).max() == 0 if kind != "jpeg" else np.abs(off).mean() < 3
+
+
+def test_a_side_that_webp_has_no_room_for_becomes_png() -> None:
+    long = PIL.Image.new("RGB", (MAX_WEBP_SIDE + 1, 1))
+    assert encode(long, "webp")["bytes"].startswith(b"\x89PNG")
+    assert decode(encode(long, "webp")).size == long.size
+    wide = PIL.Image.new("RGB", (MAX_WEBP_SIDE, 1))
+    assert encode(wide, "webp")["bytes"].startswith(b"RIFF")
+
+
+@pytest.mark.parametrize(("max_pixels", "start"), [(64 * 40, b"P6"), (64 * 40 - 1, b"RIFF")])
+def test_a_picture_is_handed_on_as_plain_pixels_unless_it_is_huge(
+    max_pixels: int, start: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reasonray.core.images.MAX_PLAIN_PIXELS", max_pixels)
+    picture = PIL.Image.effect_noise((64, 40), 60).convert("RGB")
+    image = handed_on(picture)
+    assert image["bytes"].startswith(start)
+    assert decode(image).tobytes() == picture.tobytes()

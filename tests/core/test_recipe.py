@@ -225,7 +225,8 @@ def test_what_changes_no_row_leaves_the_hash(setting: str) -> None:
 @pytest.mark.parametrize(
     "setting",
     ["seed=1", "stages.paint.guidance_scale=5", "stages.ground.box_threshold=0.4",
-     "language_model.model.name=other", "images.min_side=64", "variations=2"],
+     "language_model.model.name=other", "images.min_side=64", "variations=2",
+     "output.edited_format=jpeg"],
 )  # fmt: skip
 def test_what_changes_rows_changes_the_hash(setting: str) -> None:
     assert load("mini", [setting]).hash() != load("mini").hash()

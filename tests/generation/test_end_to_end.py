@@ -13,7 +13,8 @@ import PIL.ImageFilter
 import pytest
 
 import reasonray
-from reasonray.dataset.manifest import Manifest
+from reasonray.dataset.manifest import KINDS, Manifest
+from reasonray.dataset.reading import read_rows
 from reasonray.prompts.words import naming
 
 # Ray warns of its own deprecations.
@@ -53,6 +54,17 @@ def test_instructions_never_name_the_target_and_pictures_change_in_the_box_alone
         outside[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))] = False
         assert np.array_equal(before[outside], after[outside])
         assert np.abs(before.astype(int) - after)[~outside].mean() > 2
+
+
+def test_painted_pictures_are_webp_without_loss_and_no_other_file_is_encoded_anew(
+    made: tuple[Path, Manifest],
+) -> None:
+    output, _ = made
+    for kind in KINDS:
+        for row in read_rows(output, kind):
+            if row["edited_image"] is not None:
+                image = PIL.Image.open(io.BytesIO(row["edited_image"]["bytes"]))
+                assert image.format == ("JPEG" if row["part"] == "I" else "WEBP")
 
 
 def test_the_second_run_has_nothing_to_do(

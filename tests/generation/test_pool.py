@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pyarrow as pa
 import pytest
 from toy_stages import Build, Plan, recipe
@@ -12,6 +13,8 @@ from toy_stages import Build, Plan, recipe
 import reasonray
 from reasonray.cli.main import call
 from reasonray.core.errors import RunError, UserError
+from reasonray.core.images import decode
+from reasonray.core.recipe import Recipe
 from reasonray.core.record import WORKING_SCHEMA, Row, to_rows, to_table
 from reasonray.dataset.manifest import Summary, make_manifest
 from reasonray.generation.counts import read_counts
@@ -222,3 +225,27 @@ def test_a_call_that_takes_long_is_seen_before_it_ends(tmp_path: Path) -> None:
     pool(working(3))
     assert seen == [(3, 2, 0)]
     assert read_counts(tmp_path / "progress")["paint"].passed == 3
+
+
+def test_stages_of_one_pool_share_a_decoded_picture_that_no_batch_leaves_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[PIL.Image.Image] = []
+
+    def looking(name: str, recipe: Recipe, threshold: float | None) -> Stage:
+        stage = Build()(name, recipe, threshold)
+        process = stage.process
+
+        def look(rows: list[Row]) -> None:
+            process(rows)
+            seen.extend(decode(image) for row in rows if (image := row.get("input_image")))
+
+        monkeypatch.setattr(stage, "process", look)
+        return stage
+
+    pool = Pool(spec(tmp_path, build=looking), "a")
+    pool(batch(1))
+    assert len(seen) > 1
+    assert len(set(map(id, seen))) == 1
+    pool(batch(1))
+    assert len(set(map(id, seen))) == 2

@@ -59,6 +59,17 @@ def test_row_groups_and_shards_have_the_configured_size(tmp_path: Path) -> None:
         assert max(sizes) <= 2
 
 
+def test_the_same_rows_in_other_blocks_are_grouped_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reasonray.dataset.shards.MAX_GROUP_BYTES", 8_000)
+    published(tmp_path / "a", block=5)
+    published(tmp_path / "b", block=3)
+    [first], [second] = (list((tmp_path / name / "accepted").iterdir()) for name in "ab")
+    assert pq.read_metadata(first).num_row_groups > 3
+    assert first.read_bytes() == second.read_bytes()
+
+
 @pytest.mark.parametrize("fault", ["missing", "doubled"])
 def test_a_row_that_is_missing_or_doubled_stops_the_publication(tmp_path: Path, fault: str) -> None:
     workspace, work = finished(tmp_path / "out")

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -6,7 +7,8 @@ import pytest
 import torch
 
 from reasonray.core.sections import ModelConfig
-from reasonray.models.detector import Answers, Detector, PhraseBox
+from reasonray.models.detector import Answers, Detector, PhraseBox, tensor_floats
+from reasonray.models.shapes import fixed_shape
 from reasonray.sources.mini.world import HELD_OUT_SEED, Scene, render, sample_scene
 
 pytestmark = pytest.mark.zoo
@@ -54,6 +56,61 @@ def test_a_batch_gives_what_its_pictures_give_one_by_one(detector: Detector) -> 
     together = detector.detect(images, phrases)
     alone = [detector.detect([i], [p])[0] for i, p in zip(images, phrases, strict=True)]
     assert all(same(a, b) for a, b in zip(together, alone, strict=True))
+
+
+def passes(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Filled with the pictures in each forward pass."""
+    sizes: list[int] = []
+    model = detector._model  # noqa: SLF001
+    forward = model.forward
+
+    def counted(*args: Any, **options: Any) -> Any:
+        sizes.append(len(options["pixel_values"]))
+        return forward(*args, **options)
+
+    monkeypatch.setattr(model, "forward", counted)
+    return sizes
+
+
+def test_photographs_of_one_format_share_a_pass_whatever_their_sizes(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = passes(detector, monkeypatch)
+    formats = [(500, 375), (640, 480), (500, 374), (1024, 768), (333, 500), (427, 640)]
+    images = [picture(SCENES[0], size) for size in formats]
+    detector.detect(images, [["cat"]] * len(images))
+    assert sorted(sizes) == [2, 4]
+
+
+def test_a_pass_has_no_more_pictures_than_the_limit(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [picture(scene) for scene in SCENES[:5]]
+    phrases = [scene.categories for scene in SCENES[:5]]
+    whole = detector.detect(images, phrases)
+    monkeypatch.setattr("reasonray.models.detector.MAX_PASS", 2)
+    sizes = passes(detector, monkeypatch)
+    parts = detector.detect(images, phrases)
+    assert sizes == [2, 2, 1]
+    assert all(same(a, b) for a, b in zip(whole, parts, strict=True))
+
+
+def test_boxes_of_a_fixed_shape_are_mapped_back_to_the_picture(detector: Detector) -> None:
+    # 4 % narrower than its shape: a box that lay in the shape's pixels would be off at the right.
+    scene = SCENES[0]
+    square = detector.detect([picture(scene, (960, 960))], [scene.categories])[0][0]
+    narrow = detector.detect([picture(scene, (940, 960))], [scene.categories])[0][0]
+    assert fixed_shape((940, 960), 96, 192) == (96, 96)
+    assert np.allclose(np.divide(narrow.box, (940, 960) * 2), np.divide(square.box, 960), atol=0.03)
+
+
+def test_float32_is_multiplied_as_tf32_on_a_gpu_alone_and_only_while_the_model_runs() -> None:
+    before = torch.get_float32_matmul_precision()
+    with tensor_floats(torch.device("cpu")):
+        assert torch.get_float32_matmul_precision() == before == "highest"
+    with tensor_floats(torch.device("cuda")):
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_a_picture_may_come_without_phrases(detector: Detector) -> None:

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reasonray.core.images import decode, encode_png
-from reasonray.core.record import Row, Scores, is_rejected
-from reasonray.core.sections import ModelConfig, QualityConfig
+from reasonray.core.images import decode, encode_png, handed_on
+from reasonray.core.record import Row, Scores, is_rejected, reject
+from reasonray.core.sections import EditedFormat, ModelConfig, QualityConfig
 from reasonray.mini.evaluation.scenes import as_row, held_out
 from reasonray.sources.mini.world import render, replaced
 from reasonray.stages.quality import Quality, outside_change, shortfall
@@ -13,6 +13,7 @@ from reasonray.stages.quality import Quality, outside_change, shortfall
 pytestmark = pytest.mark.zoo
 
 CONFIG = QualityConfig(model=ModelConfig(name="package:reasonray/mini/zoo/detector"))
+NO_DETECTOR = QualityConfig(min_target_score=None, max_selected_score=None)
 # Scenes of several objects, so that there is an outside to change.
 SCENES = [scene for scene in held_out(20) if len(scene.objects) == 2][:6]
 TARGETS = ("cheese", "bee", "tree", "car", "key", "cow")
@@ -125,6 +126,48 @@ def test_checks_that_are_switched_off_load_no_detector_and_reject_nothing() -> N
     [row] = off([row])
     assert not is_rejected(row)
     assert off.models == ()
+
+
+def painted(index: int) -> Row:
+    """As `paint` hands it over."""
+    row = row_of(index)
+    assert row["edited_image"] is not None
+    row["edited_image"] = handed_on(decode(row["edited_image"]))
+    return row
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"), [("webp", b"RIFF"), ("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")]
+)
+def test_a_painted_picture_leaves_encoded_and_its_scores_are_of_that(
+    kind: EditedFormat, start: bytes
+) -> None:
+    encoding = Quality(NO_DETECTOR, seed=0, edited_format=kind)
+    [row] = encoding([painted(0)])
+    image = row["edited_image"]
+    assert image is not None
+    assert image["bytes"].startswith(start)
+    [again] = Quality(NO_DETECTOR, seed=0)([{**row_of(0), "edited_image": image}])
+    assert row["scores"] == again["scores"]
+    assert row["image_hash"] == again["image_hash"]
+    assert (row["scores"]["outside_change"] == 0) == (kind != "jpeg")
+
+
+def test_what_is_rejected_leaves_encoded_too() -> None:
+    broken, earlier = painted(0), painted(1)
+    broken["box"] = [1.0]
+    reject(earlier, "quality", "crashed", "the process ended twice")
+    rows = Quality(NO_DETECTOR, seed=0)([broken, earlier])
+    assert [row["reason"] for row in rows] == ["error", "crashed"]
+    for row in rows:
+        assert (row["edited_image"] or {"bytes": b""})["bytes"].startswith(b"RIFF")
+
+
+def test_a_pairs_own_file_is_left_as_it_is() -> None:
+    row = painted(0)
+    row["part"], row["box"] = "I", None
+    [done] = Quality(NO_DETECTOR, seed=0)([row])
+    assert done["edited_image"] == row["edited_image"]
 
 
 GOOD: Scores = {

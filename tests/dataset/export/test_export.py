@@ -1,7 +1,7 @@
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import unquote
 
 import numpy as np
@@ -16,7 +16,7 @@ from reasonray.core import images
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.reading import read_bytes
 from reasonray.core.record import ACCEPTED_SCHEMA, PARTS, Image, Part, Row, sample_id, to_table
-from reasonray.core.sections import OutputConfig, SourceConfig
+from reasonray.core.sections import EditedFormat, OutputConfig, SourceConfig
 from reasonray.core.writing import write_file
 from reasonray.dataset.export import Format, instructpix2pix, parquet
 from reasonray.dataset.manifest import MANIFEST, Summary, make_manifest
@@ -259,6 +259,27 @@ def test_pictures_that_readers_show_differently_are_encoded_anew(
     assert (raw.mode, raw.format) == ("RGB", "PNG" if format == "diffusers" else "JPEG")
     off = pixels(data).astype(int) - np.asarray(images.decode(image))
     assert np.abs(off).mean() < (1e-9 if format == "diffusers" else 3)
+
+
+@pytest.mark.parametrize("edited_format", get_args(EditedFormat))
+@pytest.mark.parametrize("format", get_args(Format))
+def test_trainers_get_png_or_jpeg_whatever_the_painted_pictures_are(
+    edited_format: EditedFormat, format: Format, tmp_path: Path
+) -> None:
+    image = images.encode(noise(5, (3, 2)).resize(SIZE), edited_format)
+    made = output(tmp_path / "made", [sample("III", 0, edited_image=image)])
+    [record] = reasonray.read(made)
+    reasonray.export(made, format, tmp_path / "out")
+    if format == "instructpix2pix":
+        [path] = (tmp_path / "out").rglob("0_1.jpg")
+        data, known = path.read_bytes(), "JPEG"
+    else:
+        name = "edited_image" if format == "diffusers" else "target_img"
+        data = table(tmp_path / "out")[0][name]["bytes"]
+        known = "JPEG" if edited_format == "jpeg" else "PNG"
+    assert PIL.Image.open(io.BytesIO(data)).format == known
+    off = pixels(data).astype(int) - np.asarray(record["edited_image"])
+    assert np.abs(off).mean() < (3 if format == "instructpix2pix" else 1e-9)
 
 
 def parquet_mask(image: PIL.Image.Image) -> PIL.Image.Image:
