@@ -62,9 +62,9 @@ def to_srgb(image: PIL.Image.Image, *, is_deep: bool = False) -> PIL.Image.Image
 
 def is_deep_colour(image: PIL.Image.Image) -> bool:
     """Whether a picture that is open and not decoded yet has colours of 16 bits."""
-    tiles = getattr(image, "tile", None)
+    tiles = getattr(image, "tile", None) or [(None, None, None, "")]
     # Not "BGR;16", which is 16 bits for all three.
-    is_deep = bool(tiles) and re.search(";16[BLN]", str(tiles[0][3])) is not None
+    is_deep = re.search(";16[BLN]", str(tiles[0][3])) is not None
     return is_deep and not image.mode.startswith("I")
 
 

@@ -170,8 +170,7 @@ def size(image: Image) -> tuple[int, int]:
         RowError: `unreadable_image`.
     """
     name = image["path"] or "image"
-    with _process_wide, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silence:
         opened = _open(image["bytes"], name)
         width, height = opened.size
         # The first four turn nothing, or by half a turn.

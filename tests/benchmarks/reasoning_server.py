@@ -161,7 +161,7 @@ class Plan:
 
     num_rows: int
 
-    def __call__(self, recipe: Recipe, folder: Path) -> Iterator[Row]:
+    def __call__(self, recipe: Recipe, folder: Path, notices: list[str]) -> Iterator[Row]:
         for number in range(self.num_rows):
             name = f"{number:05}"
             yield {

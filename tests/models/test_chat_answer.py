@@ -94,7 +94,9 @@ def test_a_stream_is_put_together_whether_it_was_asked_for_or_not(headers: dict)
         {"content": "h"},
         {"content": "i"},
     ]
-    chunks = [{"choices": [{"delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"delta": delta, "finish_reason": None}]} for delta in deltas
+    ]
     chunks.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
     chunks.append({"choices": [], "usage": {"total_tokens": 9}})
     lines = [": waiting", *(f"data: {json.dumps(chunk)}" for chunk in chunks), "data: [DONE]"]

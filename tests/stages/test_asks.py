@@ -170,7 +170,8 @@ def test_a_row_is_asked_again_without_waiting_for_the_others(lying_server: Lying
 
 def test_each_finished_row_is_told_to_who_wants_to_know(lying_server: LyingServer) -> None:
     lying_server.answer = lies(Answer("", finish_reason="content_filter"))
-    select, advances = stage(lying_server), []
+    select = stage(lying_server)
+    advances: list[int] = []
     select.advance = advances.append
     alone = rows("alone")
     alone[0]["candidates"] = ["one thing"]
