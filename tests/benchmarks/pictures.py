@@ -135,7 +135,7 @@ class Clock:
 
 
 def photograph(seed: int) -> PIL.Image.Image:
-    """Noise of a photograph's spectrum, which falls with the frequency, and its size as PNG."""
+    """Noise whose spectrum falls with the frequency as a photograph's, so that it is as large."""
     rng = np.random.default_rng(seed)
     width, height = SIZE
     frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
@@ -199,6 +199,7 @@ def measured(recipe: Recipe, rows: list[Row], folder: Path, clock: Clock) -> dic
         (folder / name).mkdir()
     tables = [to_table(rows, PLAN_SCHEMA)]
     figures: dict[str, Any] = {}
+    sizes: list[int] = []
     for number, config in enumerate(recipe.pools):
         pool = Pool(
             PoolSpec(
@@ -218,7 +219,8 @@ def measured(recipe: Recipe, rows: list[Row], folder: Path, clock: Clock) -> dic
         with mock.patch.object(pool, "process", in_process(pool, clock)):
             for start in range(0, table.num_rows, config.batch_size):
                 with clock.running("arrow"):
-                    passed.append(handed_over(pool(table.slice(start, config.batch_size))))
+                    done = pool(table.slice(start, config.batch_size))
+                    passed.append(handed_over(done, sizes))
         tables = passed
         spent = {
             name: round(1e3 * (seconds - before.get(name, 0)) / len(rows), 1)
@@ -233,7 +235,7 @@ def measured(recipe: Recipe, rows: list[Row], folder: Path, clock: Clock) -> dic
         "total, CPU ms a row": {n: round(1e3 * s / len(rows), 1) for n, s in clock.seconds.items()},
         "pictures decoded a row": clock.calls["decode"] / len(rows),
         "pictures encoded a row": clock.calls["encode"] / len(rows),
-        "bytes handed from pool to pool, a row": sum(handed) // len(rows),
+        "bytes handed from pool to pool, a row": sum(sizes) // len(rows),
         "bytes published, a row": size_of(folder / "out") // len(rows),
         "accepted": sum(table["status"].to_pylist().count("accepted") for table in tables),
     }
@@ -255,16 +257,13 @@ def in_process(pool: Pool, clock: Clock) -> Callable[[list[Row]], list[Row]]:
     return process
 
 
-handed: list[int] = []
-
-
-def handed_over(table: pa.Table) -> pa.Table:
-    """What the object store does: written once, read without a copy."""
+def handed_over(table: pa.Table, sizes: list[int]) -> pa.Table:
+    """What the object store does: written once, read without a copy; its bytes go to `sizes`."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     buffer = sink.getvalue()
-    handed.append(buffer.size)
+    sizes.append(buffer.size)
     return pa.ipc.open_stream(buffer).read_all()
 
 
