@@ -109,10 +109,10 @@ def run(
                 num_calls=recipe.num_calls(pool),
             )
             dataset = _through(dataset, PoolActor, spec)
-        # Rows come one by one from a pool that waits for a server.
-        dataset.write_parquet(
-            str(work.rows), partition_cols=["status"], min_rows_per_file=recipe.output.block_rows
-        )
+        if any(recipe.num_calls(pool) > 1 for pool in recipe.pools):
+            # Rows come one by one from a pool that waits for a server.
+            dataset = dataset.repartition(target_num_rows_per_block=recipe.output.block_rows)
+        dataset.write_parquet(str(work.rows), partition_cols=["status"])
 
     with settings(recipe, checkpoint):
         executed(write, workspace.output)
