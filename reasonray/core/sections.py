@@ -138,10 +138,20 @@ class PaintConfig(Config):
     model: ModelConfig = ModelConfig(name="masterful/gligen-1-4-inpainting-text-box")
     num_inference_steps: int = Field(50, ge=1, description="Denoising steps")
     guidance_scale: float = Field(7.5, ge=1, description="Classifier-free guidance; 1: off")
+    negative_prompt: str = Field(
+        "", description="What the guidance leads away from, in words; no effect without guidance"
+    )
     scheduled_sampling_beta: Fraction = Field(
         1.0,
         description="GLIGEN's tau: box and phrase are heard for this first part of the steps; all, "
         "as in GLIGEN's own inpainting (0.3 is for its generation)",
+    )
+    window: float = Field(
+        2.25,
+        ge=1,
+        description="Side of the square that is painted, in longer sides of the box, where the "
+        "picture is that large: a box always gets nearly half of the model's pixels across; less "
+        "shows the model less of what stands around it",
     )
     margin: Fraction = Field(
         0.06, description="Boxes are widened on each side by this fraction of their width and "

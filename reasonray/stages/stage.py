@@ -76,8 +76,8 @@ class Stage:
                 self._max_rows = len(batch) // 2
                 if not self._max_rows:
                     raise RunError(
-                        f"stage {self.name}: not enough memory for one row ({outcome.detail}); give "
-                        "its pool a larger GPU or machine, fewer actors, or a smaller model"
+                        f"stage {self.name}: not enough memory for one row ({outcome.detail}); "
+                        "give its pool a larger GPU or machine, fewer actors, or a smaller model"
                     )
             else:
                 done += outcome
@@ -116,7 +116,7 @@ class Stage:
             raise
         except RowError as error:
             return _Failure(error.reason, error.detail)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the row is rejected with it
             if _is_out_of_memory(error):
                 return _OutOfMemory((str(error) or type(error).__name__).splitlines()[0])
             return _Failure("error", f"{type(error).__name__}: {error}")

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,13 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from reasonray.core.errors import UserError
-from reasonray.core.sections import ModelConfig
+from reasonray.core.sections import ModelConfig, PaintConfig
 from reasonray.models.painter import Painter, Window, composite, outside_mask, square_window
 
 SIDE = 32
 """Of the random model's pictures; its latents are 8 x 8 x 4."""
 
-OPTIONS: dict[str, Any] = {
-    "num_inference_steps": 5,
-    "guidance_scale": 3.0,
-    "scheduled_sampling_beta": 0.6,
-}
+CONFIG = PaintConfig(num_inference_steps=5, guidance_scale=3.0, scheduled_sampling_beta=0.6)
 
 
 def random_parts(scheduler: str = "DDIMScheduler", *, gated: bool = True) -> dict[str, Any]:
@@ -105,27 +102,31 @@ def pixels(image: Image.Image | None) -> np.ndarray:
 
 
 def paint_one(
-    painter: Painter, image: Image.Image, box: tuple[float, ...], **changed: object
+    painter: Painter,
+    image: Image.Image,
+    box: tuple[float, ...],
+    *,
+    phrase: str = "cat",
+    prompt: str = "a cat",
+    seed: int = 7,
+    **settings: object,
 ) -> Image.Image | None:
-    sample: dict[str, Any] = {
-        "phrases": ["cat"],
-        "prompts": ["a cat"],
-        "seeds": [7],
-        **OPTIONS,
-        "feather": 0.0,
-    }
-    [painted] = painter.paint([image], [box], **(sample | changed))
+    config = CONFIG.model_copy(update={"feather": 0.0, **settings})
+    [painted] = painter.paint([image], [box], [phrase], [prompt], [seed], config)
     return painted
 
 
 @pytest.mark.filterwarnings("ignore:Accessing config attribute:FutureWarning")
-@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "PNDMScheduler"])
+@pytest.mark.parametrize(
+    ("scheduler", "negative_prompt"),
+    [("DDIMScheduler", ""), ("PNDMScheduler", ""), ("DDIMScheduler", "lowres and blurred")],
+)
 def test_a_square_picture_becomes_what_diffusers_pipeline_makes_of_it(
-    scheduler: str, monkeypatch: pytest.MonkeyPatch
+    scheduler: str, negative_prompt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, box = picture(SIDE, SIDE), (8, 4, 24, 28)
     parts = random_parts(scheduler)
-    ours = paint_one(Painter(**parts), image, box)
+    ours = paint_one(Painter(**parts), image, box, negative_prompt=negative_prompt)
 
     theirs: Any = StableDiffusionGLIGENPipeline(
         **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
@@ -136,13 +137,14 @@ def test_a_square_picture_becomes_what_diffusers_pipeline_makes_of_it(
     monkeypatch.setattr(torch, "randn_like", lambda x: torch.randn(x.shape, generator=generator))
     reference = theirs(
         prompt="a cat",
+        negative_prompt=negative_prompt,
         gligen_phrases=["cat"],
         gligen_boxes=[[v / SIDE for v in box]],
         gligen_inpaint_image=image,
         latents=start,
-        num_inference_steps=OPTIONS["num_inference_steps"],
-        guidance_scale=OPTIONS["guidance_scale"],
-        gligen_scheduled_sampling_beta=OPTIONS["scheduled_sampling_beta"],
+        num_inference_steps=CONFIG.num_inference_steps,
+        guidance_scale=CONFIG.guidance_scale,
+        gligen_scheduled_sampling_beta=CONFIG.scheduled_sampling_beta,
     ).images[0]
 
     inside = np.s_[4:28, 8:24]
@@ -184,20 +186,26 @@ def test_a_sample_does_not_depend_on_its_batch_mates(painter: Painter) -> None:
     boxes = [(4.0 + i, 5.0, 20.0 + i, 27.0 - i) for i in range(8)]
     phrases, prompts = [*"abcdefgh"], [f"{word} on a wall" for word in "abcdefgh"]
     seeds = list(range(8))
-    together = painter.paint(images, boxes, phrases, prompts, seeds, **OPTIONS)
+    together = painter.paint(images, boxes, phrases, prompts, seeds, CONFIG)
     for i in range(8):
         [alone] = painter.paint(
-            [images[i]], [boxes[i]], [phrases[i]], [prompts[i]], [seeds[i]], **OPTIONS
+            [images[i]], [boxes[i]], [phrases[i]], [prompts[i]], [seeds[i]], CONFIG
         )
         assert np.abs(pixels(together[i]) - pixels(alone)).max() <= 1
 
 
 @pytest.mark.parametrize(
     "changed",
-    [{"phrases": ["dog"]}, {"prompts": ["a dog"]}, {"seeds": [8]}, {"guidance_scale": 1.0}],
-    ids=["phrase", "prompt", "seed", "guidance"],
+    [
+        {"phrase": "dog"},
+        {"prompt": "a dog"},
+        {"seed": 8},
+        {"guidance_scale": 1.0},
+        {"negative_prompt": "blurred"},
+    ],
+    ids=["phrase", "prompt", "seed", "guidance", "negative prompt"],
 )
-def test_each_input_shows_in_the_picture(painter: Painter, changed: dict[str, object]) -> None:
+def test_each_input_shows_in_the_picture(painter: Painter, changed: dict[str, Any]) -> None:
     image, box = picture(SIDE, SIDE), (8, 4, 24, 28)
     assert paint_one(painter, image, box) == paint_one(painter, image, box)
     assert paint_one(painter, image, box, **changed) != paint_one(painter, image, box)
@@ -206,7 +214,7 @@ def test_each_input_shows_in_the_picture(painter: Painter, changed: dict[str, ob
 def test_the_phrase_is_heard_only_in_the_scheduled_part_of_the_steps(painter: Painter) -> None:
     image, box = picture(SIDE, SIDE), (8, 4, 24, 28)
     deaf = [
-        paint_one(painter, image, box, phrases=[word], scheduled_sampling_beta=0.0)
+        paint_one(painter, image, box, phrase=word, scheduled_sampling_beta=0.0)
         for word in ("cat", "dog")
     ]
     assert deaf[0] == deaf[1]
@@ -215,7 +223,12 @@ def test_the_phrase_is_heard_only_in_the_scheduled_part_of_the_steps(painter: Pa
 def test_box_and_phrase_are_heard_to_the_last_step_unless_told_otherwise(painter: Painter) -> None:
     # GLIGEN's own demo of inpainting has them on throughout; 0.3 is its generation's.
     painter.paint(
-        [picture(SIDE, SIDE)], [(8, 4, 24, 28)], ["cat"], ["a cat"], [7], num_inference_steps=4
+        [picture(SIDE, SIDE)],
+        [(8, 4, 24, 28)],
+        ["cat"],
+        ["a cat"],
+        [7],
+        PaintConfig(num_inference_steps=4),
     )
     gates = [m for m in painter.unet.modules() if isinstance(m, GatedSelfAttentionDense)]
     assert gates
@@ -249,24 +262,78 @@ def test_a_saved_folder_paints_as_its_parts_do(tmp_path: Path, painter: Painter)
     assert paint_one(loaded, image, box) == paint_one(painter, image, box)
 
 
+def test_the_vae_sees_a_few_pictures_at_once_and_they_come_out_the_same(
+    painter: Painter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    decode = painter.vae.decode
+
+    def counted(latents: torch.Tensor) -> Any:
+        sizes.append(len(latents))
+        return decode(latents)
+
+    monkeypatch.setattr(painter.vae, "decode", counted)
+    images = [picture(SIDE, SIDE, seed=i) for i in range(5)]
+    arguments: Any = (images, [(8, 4, 24, 28)] * 5, [*"abcde"], [*"abcde"], [*range(5)])
+    in_slices = painter.paint(*arguments, CONFIG)
+    assert sizes == [4, 1]
+    monkeypatch.setattr("reasonray.models.painter.SLICE", 5)
+    at_once = painter.paint(*arguments, CONFIG)
+    assert sizes == [4, 1, 5]
+    for a, b in zip(in_slices, at_once, strict=True):
+        assert np.abs(pixels(a) - pixels(b)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1024, 768), (640, 480), (1024, 400), (512, 1024)])
+def test_a_small_object_is_painted_with_more_pixels_than_it_has(size: tuple[int, int]) -> None:
+    side = math.sqrt(0.02 * math.prod(size))
+    corners = [(0.0, 0.0), (size[0] - side, size[1] - side), (size[0] / 3, size[1] / 3)]
+    for left, top in corners:
+        window = square_window(size, (left, top, left + side, top + side), 2.25)
+        relative = window.normalised((left, top, left + side, top + side))
+        painted = 512 * (relative[2] - relative[0])
+        assert 205 <= painted <= 256
+        assert painted >= side
+
+
+def test_a_small_box_of_a_large_picture_is_repainted_and_nothing_else(painter: Painter) -> None:
+    image, box = picture(400, 200), (380.0, 3.0, 398.0, 20.0)
+    painted = paint_one(painter, image, box)
+    changed = (pixels(painted) != pixels(image)).any(axis=2)
+    assert changed[3:20, 380:398].mean() > 0.9
+    changed[3:20, 380:398] = False
+    assert not changed.any()
+
+
 SIZES = st.integers(32, 400)
 
 
-@given(st.data(), SIZES, SIZES)
+@given(st.data(), SIZES, SIZES, st.floats(1, 4))
 def test_the_window_is_square_holds_the_box_and_stays_in_the_picture_if_it_can(
-    data: st.DataObject, width: int, height: int
+    data: st.DataObject, width: int, height: int, ratio: float
 ) -> None:
     left, right = sorted(data.draw(st.tuples(*[st.floats(0, width)] * 2)))
     top, bottom = sorted(data.draw(st.tuples(*[st.floats(0, height)] * 2)))
-    window = square_window((width, height), (left, top, right, bottom))
+    window = square_window((width, height), (left, top, right, bottom), ratio)
     assert window.left <= left
     assert right <= window.left + window.side
     assert window.top <= top
     assert bottom <= window.top + window.side
-    assert min(width, height) <= window.side <= max(width, height)
-    if window.side == min(width, height):
+    longer = max(right - left, bottom - top)
+    assert longer <= window.side <= max(ratio * (longer + 2) + 1, longer + 2)
+    assert window.side >= min(ratio * longer - 1, width, height)
+    if window.side <= width:
         assert 0 <= window.left <= width - window.side
+    if window.side <= height:
         assert 0 <= window.top <= height - window.side
+
+
+@pytest.mark.parametrize("left", [200.0, 201.5, 333.0])
+def test_a_box_far_from_the_borders_is_in_the_middle_of_its_window(left: float) -> None:
+    window = square_window((1000, 800), (left, 300, left + 90, 340), 2.25)
+    box = window.normalised((left, 300, left + 90, 340))
+    assert box[0] + box[2] == pytest.approx(1, abs=0.02)
+    assert box[1] + box[3] == pytest.approx(1, abs=0.02)
 
 
 @given(st.data(), SIZES, SIZES, st.integers(120, 300))
@@ -299,8 +366,8 @@ def test_beyond_the_picture_its_edge_is_repeated() -> None:
 
 
 def test_the_box_is_mapped_with_its_window() -> None:
-    window = square_window((100, 40), (70, 10, 90, 30))
-    assert window == Window(60, 0, 40)
+    window = square_window((100, 40), (70, 10, 90, 30), 2.25)
+    assert window == Window(60, 0, 40), "the shorter side, which is less than 2.25 times the box"
     assert window.normalised((70, 10, 90, 30)) == (0.25, 0.25, 0.75, 0.75)
 
 
@@ -320,3 +387,13 @@ def test_the_edge_is_soft_inside_the_box_and_nothing_shows_outside() -> None:
     assert mixed[20, 24:31].tolist() == [255, 230, 178, 128, 76, 26, 0]
     assert not mixed[:10].any()
     assert not mixed[30:].any()
+
+
+def test_a_box_of_many_pixels_is_taken_over_without_copies_of_it_in_floats() -> None:
+    image, painted = Image.new("RGB", (2000, 1500)), Image.new("RGB", (2000, 2000), "white")
+    tracemalloc.start()
+    edited = composite(image, painted, Window(0, -250, 2000), (10, 10, 1990, 1490), 0.05)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert edited.getpixel((1000, 750)) == (255, 255, 255)
+    assert peak < 4 * 2000 * 1500, "numpy's arrays: a byte a pixel and its like"

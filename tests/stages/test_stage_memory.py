@@ -72,7 +72,7 @@ def test_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_one_row_too_large_for_the_memory_stops_the_run() -> None:
-    message = r"not enough memory for one row \(CUDA out of memory\. .* 7\.91 GiB\.\); give its pool"
+    message = r"not enough memory for one row \(CUDA out of memory\. .* 7\.91 GiB\.\); give its"
     with pytest.raises(RunError, match=message):
         Crowded(room=0)(rows(3))
 
