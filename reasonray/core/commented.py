@@ -38,8 +38,8 @@ def _mapping(section: BaseModel, indent: str, *, explain: bool) -> Iterator[str]
                 yield from _item(list(lines), indent)
         else:
             line = f"{indent}{name}: {flow(value)}"
-            if len(line) > WIDTH and isinstance(value, str) and (lines := _folded(value, indent)):
-                line = "\n".join([f"{indent}{name}: >-", *lines])
+            if len(line) > WIDTH and isinstance(value, str) and (block := _folded(value, indent)):
+                line = "\n".join([f"{indent}{name}: >-", *block])
             note = f"  # {field.description}" if explain and field.description else ""
             if len(line + note) <= WIDTH:
                 yield line + note

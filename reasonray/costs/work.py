@@ -115,9 +115,9 @@ def stage_work(name: str, recipe: Recipe, pool: PoolConfig, machine: Hardware) -
             case "paint":
                 return _paint(recipe, size, machine)
             case "quality":
-                thresholds = (stages.quality.min_target_score, stages.quality.max_selected_score)
-                if thresholds == (None, None):
+                if not stages.quality.asks_detector:
                     return Work()
+                # CLIP's pass over the box is a hundredth of that.
                 return _detect(stages.quality.model, size, machine)
             case _ if name in ASKING:
                 return _ask(name, recipe, size, machine)

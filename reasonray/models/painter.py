@@ -12,7 +12,6 @@ Pictures are RGB; inside, pixels are -1..1 and latents scaled to unit variance.
 import inspect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import diffusers
@@ -28,6 +27,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from reasonray.core.boxes import Box, area, clipped, whole
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig, PaintConfig
+from reasonray.core.window import Window, square_window
 from reasonray.models.pixels import to_images, to_tensor
 from reasonray.models.weights import load_config, load_model, load_part
 
@@ -242,56 +242,6 @@ class Painter:
                 module.enabled = enabled
 
 
-@dataclass(frozen=True)
-class Window:
-    """A square of a picture, pixels; it may reach beyond the picture."""
-
-    left: int
-    top: int
-    side: int
-
-    def view(self, image: Image.Image, size: int) -> Image.Image:
-        """The window at `size` pixels; beyond the picture its edge pixels are repeated."""
-        columns = np.clip(np.arange(self.left, self.left + self.side), 0, image.width - 1)
-        rows = np.clip(np.arange(self.top, self.top + self.side), 0, image.height - 1)
-        inside = image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
-        pixels = np.asarray(inside)[rows[:, None] - rows[0], columns[None] - columns[0]]
-        return _resized(Image.fromarray(pixels), size)
-
-    def back(self, painted: Image.Image) -> Image.Image:
-        """A painted view at the window's own size."""
-        return _resized(painted, self.side)
-
-    def normalised(self, box: Box) -> tuple[float, ...]:
-        """A box of the picture as fractions of the window, xyxy."""
-        starts = (self.left, self.top) * 2
-        return tuple((v - start) / self.side for v, start in zip(box, starts, strict=True))
-
-
-def square_window(size: tuple[int, int], box: Box, ratio: float) -> Window:
-    """The square that a picture is painted in: the box in its middle, and what stands around it.
-
-    Its side is `ratio` times the box's longer one, at most the picture's shorter side, and never
-    less than the box; it is moved into the picture as far as it fits. The whole of a large picture
-    would leave a small object a few latent cells, and enlarge what is painted there.
-
-    Args:
-        size: width and height of the picture.
-        box: xyxy within it, pixels.
-        ratio: 1 or more.
-    """
-    left, top, right, bottom = whole(box, size)
-    longer = max(right - left, bottom - top)
-    side = max(min(round(ratio * longer), *size), longer)
-
-    def start(low: int, high: int, available: int) -> int:
-        if side >= available:
-            return -((side - available) // 2)
-        return min(max((low + high - side) // 2, 0), available - side)
-
-    return Window(start(left, right, size[0]), start(top, bottom, size[1]), side)
-
-
 def outside_mask(boxes_B4: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """1 for latent cells that keep the source, 0 for those the box touches; float32 B1HW.
 
@@ -340,7 +290,8 @@ def _ramp(start: int, stop: int, low: float, high: float, width: float) -> NDArr
     """Opacity 0..255 of the pixels start..stop-1 of an interval: 0 outside, 255 from `width` on."""
     centres = np.arange(start, stop) + 0.5
     depth = np.minimum(centres - low, high - centres)
-    return np.rint(np.clip(depth / max(width, 1e-6), 0, 1) * 255).astype(np.uint8)
+    opacity: NDArray[np.uint8] = np.rint(np.clip(depth / max(width, 1e-6), 0, 1) * 255).astype("u1")
+    return opacity
 
 
 def _within(box: Sequence[float], size: tuple[int, int]) -> Box:
@@ -348,11 +299,3 @@ def _within(box: Sequence[float], size: tuple[int, int]) -> Box:
     if not area(inside):
         raise ValueError(f"box {list(box)} has no area in a picture of {size[0]}x{size[1]} pixels")
     return inside
-
-
-def _resized(image: Image.Image, side: int) -> Image.Image:
-    return (
-        image
-        if image.size == (side, side)
-        else image.resize((side, side), Image.Resampling.LANCZOS)
-    )

@@ -28,6 +28,7 @@ class Stage:
             earlier stage writes it, which is checked before a run; id and part are always there.
         may_read: likewise, where an earlier stage of only some of its parts writes it.
         writes: likewise.
+        may_write: likewise, of some rows only; a later stage finds it by `may_read`.
         rejects: reason code -> one sentence; `error` (an unexpected exception) is implied.
         models, prompts: what took part; copied into each processed row's provenance.
         advance: called with the number of rows that a stage has finished within a batch, where it
@@ -39,6 +40,7 @@ class Stage:
     reads: ClassVar[Mapping[str, str]] = {}
     may_read: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[Mapping[str, str]] = {}
+    may_write: ClassVar[Mapping[str, str]] = {}
     rejects: ClassVar[Mapping[str, str]] = {}
     models: Sequence[Model] = ()
     prompts: Sequence[Prompt] = ()
