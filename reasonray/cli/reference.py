@@ -84,7 +84,7 @@ def _writers(field: str) -> str:
     rejection = set(REJECTED_SCHEMA.names).difference(ACCEPTED_SCHEMA.names)
     names = ["the plan"] if field in PLAN_SCHEMA.names and field not in rejection else []
     for name in STAGES:
-        written = stage_class(name).writes
+        written = {**stage_class(name).writes, **stage_class(name).may_write}
         if field in written or any(each.startswith(f"{field}.") for each in written):
             names.append(name)
     return ", ".join(names) or "any stage"

@@ -43,8 +43,26 @@ def area(box: Sequence[float]) -> float:
 
 def iou(boxes: ArrayLike, region: ArrayLike) -> NDArray[np.floating]:
     """Intersection over union, 0..1, of each of some boxes [..., 4] with a region [4]."""
+    overlap = _overlap(boxes, region)
+    return np.asarray(overlap / np.maximum(_areas(boxes) + _areas(region) - overlap, 1e-6))
+
+
+def share_inside(boxes: ArrayLike, region: ArrayLike) -> NDArray[np.floating]:
+    """The part, 0..1, of the area of each of some boxes [..., 4] that lies in a region [4]."""
+    return np.asarray(_overlap(boxes, region) / np.maximum(_areas(boxes), 1e-6))
+
+
+def share_covered(region: ArrayLike, boxes: ArrayLike) -> NDArray[np.floating]:
+    """The part, 0..1, of a region's [4] area that each of some boxes [..., 4] covers."""
+    return np.asarray(_overlap(boxes, region) / np.maximum(_areas(region), 1e-6))
+
+
+def _overlap(boxes: ArrayLike, region: ArrayLike) -> NDArray[np.floating]:
     a, b = np.asarray(boxes), np.asarray(region)
     low, high = np.maximum(a[..., :2], b[:2]), np.minimum(a[..., 2:], b[2:])
-    overlap = (high - low).clip(min=0).prod(axis=-1)
-    areas = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[2:] - b[:2]).prod()
-    return np.asarray(overlap / np.maximum(areas - overlap, 1e-6))
+    return np.asarray((high - low).clip(min=0).prod(axis=-1))
+
+
+def _areas(boxes: ArrayLike) -> NDArray[np.floating]:
+    a = np.asarray(boxes)
+    return np.asarray((a[..., 2:] - a[..., :2]).prod(axis=-1))

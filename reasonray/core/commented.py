@@ -38,12 +38,14 @@ def _mapping(section: BaseModel, indent: str, *, explain: bool) -> Iterator[str]
                 yield from _item(list(lines), indent)
         else:
             line = f"{indent}{name}: {flow(value)}"
+            if len(line) > WIDTH and isinstance(value, str) and (block := _folded(value, indent)):
+                line = "\n".join([f"{indent}{name}: >-", *block])
             note = f"  # {field.description}" if explain and field.description else ""
             if len(line + note) <= WIDTH:
                 yield line + note
             else:
                 yield from _comment(field.description or "", indent)
-                yield line
+                yield from line.splitlines()
 
 
 def _item(lines: list[str], indent: str) -> Iterator[str]:
@@ -56,6 +58,22 @@ def _item(lines: list[str], indent: str) -> Iterator[str]:
 
 def _comment(text: str, indent: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def _folded(text: str, indent: str) -> list[str]:
+    """A long text as YAML's folded block, line breaks read as spaces; none if it is no such."""
+    inner = f"{indent}  "
+    words = text.split(" ")
+    if not all(words) or any(word.split() != [word] for word in words):
+        return []
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=inner,
+        subsequent_indent=inner,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def flow(value: Any) -> str:

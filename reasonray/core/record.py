@@ -45,14 +45,24 @@ class Scores(TypedDict, total=False):
 
     divergence: float
     """Eq. 1: mean squared difference of RGB 0..1 at the recipe's size."""
+    box_divergence: float
+    """The same of the box alone."""
     detection: float
-    """Grounding DINO's score of the selected category in the input, 0..1."""
-    target_detection: float
-    """Its score of the target in the edited box, 0..1."""
+    """The score 0..1 of the selected category in the input, of the detector that marked it."""
+    selected_before: float
+    """Of the detector that checks the pair: the selected category in the box of the input, 0..1;
+    null where nothing hangs on it."""
     selected_detection: float
-    """Its score of the selected category left in the edited box, 0..1."""
+    """Of the same: the selected category in the box of the edited picture, 0..1."""
+    target_detection: float
+    """Of the same: the target there, 0..1."""
+    neighbour_ratio: float
+    """Of the same: another object that the box touches, edited picture to input; the least; null
+    where all are plain to see."""
+    clip_lead: float
+    """CLIP's cosine of the edited box with the target, less that with the selected category."""
     outside_change: float
-    """Mean absolute RGB difference 0..1 outside the (feathered) box."""
+    """Mean absolute RGB difference 0..1 of the most changed place outside the box."""
 
 
 class Model(TypedDict):
@@ -236,10 +246,18 @@ DESCRIPTIONS = {
     "box": "what was repainted: x0, y0, x1, y1, whole pixels of the input as it is shown",
     "scores": "what was measured of the pair; null where a part does not measure it",
     "scores.divergence": "Eq. 1: mean squared difference of RGB 0..1",
-    "scores.detection": "Grounding DINO's score of the selected category in the input, 0..1",
+    "scores.box_divergence": "the same of the box alone",
+    "scores.detection": "the detector's score of the selected category in the input, 0..1",
+    "scores.selected_before": "the same in the box, 0..1, by the detector that checks the pair; "
+    "null where nothing hangs on it",
+    "scores.selected_detection": "its score of the selected category left in the box, 0..1",
     "scores.target_detection": "its score of the target in the edited box, 0..1",
-    "scores.selected_detection": "its score of the selected category left there, 0..1",
-    "scores.outside_change": "mean absolute RGB difference 0..1 outside the box",
+    "scores.neighbour_ratio": "its score of another object that the box touches and the edited "
+    "caption names, edited picture to input; the least; null where all are plain to see",
+    "scores.clip_lead": "CLIP's cosine of the edited box with the target, less that with the "
+    "selected category, -1..1",
+    "scores.outside_change": "mean absolute RGB difference 0..1 of the most changed of 16 x 16 "
+    "places outside the box",
     "provenance": "models, prompts, recipe and seed: enough to make the row again",
     "license": "of the source",
 }

@@ -138,10 +138,20 @@ class PaintConfig(Config):
     model: ModelConfig = ModelConfig(name="masterful/gligen-1-4-inpainting-text-box")
     num_inference_steps: int = Field(50, ge=1, description="Denoising steps")
     guidance_scale: float = Field(7.5, ge=1, description="Classifier-free guidance; 1: off")
+    negative_prompt: str = Field(
+        "", description="What the guidance leads away from, in words; no effect without guidance"
+    )
     scheduled_sampling_beta: Fraction = Field(
         1.0,
         description="GLIGEN's tau: box and phrase are heard for this first part of the steps; all, "
         "as in GLIGEN's own inpainting (0.3 is for its generation)",
+    )
+    window: float = Field(
+        2.25,
+        ge=1,
+        description="Side of the square that is painted, in longer sides of the box, where the "
+        "picture is that large: a box always gets nearly half of the model's pixels across; less "
+        "shows the model less of what stands around it",
     )
     margin: Fraction = Field(
         0.06, description="Boxes are widened on each side by this fraction of their width and "
@@ -156,18 +166,52 @@ class QualityConfig(Config):
     """What a made pair must satisfy; each null switches its check off."""
 
     model: ModelConfig = ModelConfig(name="IDEA-Research/grounding-dino-base")
-    min_divergence: float | None = Field(
-        0.001, ge=0, description="Eq. 1 on the made pair: least mean squared difference of RGB 0..1"
+    clip: ModelConfig = Field(
+        ModelConfig(name="openai/clip-vit-base-patch32"),
+        description="CLIP; loaded only where min_clip_lead is set",
     )
+    min_divergence: float | None = Field(
+        0.001, ge=0, description="Eq. 1 on pairs without a box: least mean squared difference of "
+        "RGB 0..1"
+    )  # fmt: skip
+    min_box_divergence: float | None = Field(
+        0.005, ge=0, description="Eq. 1 on the painted box; Stable Diffusion's VAE alone changes a "
+        "photograph by 0.0046, so that less shows nothing new"
+    )  # fmt: skip
+    max_outside_change: Fraction | None = Field(
+        0.05, description="Largest mean absolute RGB difference 0..1 in any of 16 x 16 places "
+        "outside the box; 0 as it is painted here, so that it catches what else befell a picture"
+    )  # fmt: skip
     min_target_score: Fraction | None = Field(
         0.3, description="Least detection score of the target in the edited box"
     )
+    min_target_lead: float | None = Field(
+        0.1, ge=-1, le=1, description="Least lead of that score over the selected category's in "
+        "the edited box: near kinds score for one another"
+    )  # fmt: skip
     max_selected_score: Fraction | None = Field(
-        0.5, description="Largest score of the selected category left in the edited box"
-    )
-    max_outside_change: Fraction | None = Field(
-        0.02, description="Largest mean absolute RGB difference 0..1 outside the box"
-    )
+        0.35, description="Largest score of the selected category in the edited box, what counts "
+        "as found, or 0.6 of its score before the edit if that is more"
+    )  # fmt: skip
+    min_neighbour_ratio: float | None = Field(
+        0.5, ge=0, description="Least score of each other object that the box touches and the "
+        "edited caption names, as a part of its score before the edit"
+    )  # fmt: skip
+    min_clip_lead: float | None = Field(
+        0.0, ge=-2, le=2, description="Least lead of CLIP's cosine of the edited box with the "
+        "target over that with the selected category"
+    )  # fmt: skip
+
+    @property
+    def asks_detector(self) -> bool:
+        """Whether any check needs what a detector sees."""
+        checks = (
+            self.min_target_score,
+            self.min_target_lead,
+            self.max_selected_score,
+            self.min_neighbour_ratio,
+        )
+        return any(limit is not None for limit in checks)
 
 
 class StagesConfig(Config):

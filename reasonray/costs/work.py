@@ -21,7 +21,7 @@ from reasonray.costs.counting import Forward, count
 from reasonray.costs.hardware import Hardware
 from reasonray.costs.reach import Reach
 from reasonray.models.detector import MAX_PASS
-from reasonray.models.painter import MAX_OBJECTS, Painter
+from reasonray.models.painter import MAX_OBJECTS, SLICE, Painter
 from reasonray.stages import stage_class
 
 PICTURE = (640, 480)
@@ -115,9 +115,9 @@ def stage_work(name: str, recipe: Recipe, pool: PoolConfig, machine: Hardware) -
             case "paint":
                 return _paint(recipe, size, machine)
             case "quality":
-                thresholds = (stages.quality.min_target_score, stages.quality.max_selected_score)
-                if thresholds == (None, None):
+                if not stages.quality.asks_detector:
                     return Work()
+                # CLIP's pass over the box is a hundredth of that.
                 return _detect(stages.quality.model, size, machine)
             case _ if name in ASKING:
                 return _ask(name, recipe, size, machine)
@@ -214,9 +214,10 @@ def _paint(recipe: Recipe, size: int, machine: Hardware) -> Work:
     grounded = int(section.scheduled_sampling_beta * steps)
     passes = 2 if section.guidance_scale > 1 else 1
     denoised = grounded * parts.grounded.flops + (steps - grounded) * parts.plain.flops
-    # The guided step has two pictures in hand for each row.
-    peak = max(passes * parts.grounded.peak, parts.encoded.peak, parts.decoded.peak)
-    numbers = parts.parameters + size * peak
+    # The guided step has two pictures in hand for each row; the VAE sees a few rows at once.
+    denoising = size * passes * parts.grounded.peak
+    coding = min(size, SLICE) * max(parts.encoded.peak, parts.decoded.peak)
+    numbers = parts.parameters + max(denoising, coding)
     return Work(
         model=section.model.name,
         parameters=parts.parameters,

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import PIL.Image
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-from reasonray.core.boxes import Box, iou
+from reasonray.core.boxes import Box, iou, share_covered, share_inside
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
 from reasonray.models.shapes import fixed_shape
@@ -58,14 +60,40 @@ class Answers:
         left, top, right, bottom = self.boxes[index].tolist()
         return PhraseBox(self.phrase, (left, top, right, bottom), float(self.scores[index]))
 
-    def score_in(self, region: Sequence[float]) -> float:
-        """The highest score of a box that fits the region (IoU of a half or more); 0 if none.
+    def score_at(self, place: Sequence[float], size: tuple[int, int]) -> float:
+        """The highest score of a box that is much the same (IoU of a half or more); 0 if none.
+
+        Args:
+            place: xyxy, pixels.
+            size: width and height of the picture; what lies outside it does not count.
+        """
+        return self._highest(iou(self._visible(size), place) >= 0.5)
+
+    def score_in(
+        self,
+        region: Sequence[float],
+        size: tuple[int, int],
+        *,
+        inside: float,
+        covering: float = 0.0,
+    ) -> float:
+        """The highest score of a box that lies in a region, whatever its shape; 0 if none.
 
         Args:
             region: xyxy, pixels.
+            size: width and height of the picture; what lies outside it does not count.
+            inside: least part of the box's area that lies in the region, 0..1.
+            covering: least part of the region's area that the box covers, 0..1.
         """
-        fits = iou(self.boxes.numpy(), region) >= 0.5
-        return float(self.scores[fits].max()) if fits.any() else 0.0
+        boxes = self._visible(size)
+        lies_inside = share_inside(boxes, region) >= inside
+        return self._highest(lies_inside & (share_covered(region, boxes) >= covering))
+
+    def _visible(self, size: tuple[int, int]) -> NDArray[np.float32]:
+        return self.boxes.clamp(min=torch.zeros(4), max=torch.tensor(size * 2)).numpy()
+
+    def _highest(self, marked: NDArray[np.bool_]) -> float:
+        return float(self.scores[torch.from_numpy(marked)].max()) if marked.any() else 0.0
 
 
 class Detector:

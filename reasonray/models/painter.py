@@ -1,8 +1,9 @@
 """The batched grounded inpainter (GLIGEN): repaints a box of each picture with what a phrase says.
 
 The sampler of diffusers' `StableDiffusionGLIGENPipeline`, for a batch whose samples each have
-their own picture, box, phrase, prompt and seed. Pictures may have any size: each is painted in a
-square window around its box, and only the box is taken over, with a soft edge inside it.
+their own picture, box, phrase, prompt and seed. Pictures may have any size and shape: each is
+painted in a square window around its box, enlarged to the model's own size where the box is small,
+and only the box is taken over, with a soft edge inside it.
 
 Shapes: B samples, C latent channels, H x W latent cells, T text tokens, D text width.
 Pictures are RGB; inside, pixels are -1..1 and latents scaled to unit variance.
@@ -11,7 +12,6 @@ Pictures are RGB; inside, pixels are -1..1 and latents scaled to unit variance.
 import inspect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import diffusers
@@ -26,12 +26,17 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from reasonray.core.boxes import Box, area, clipped, whole
 from reasonray.core.errors import UserError
-from reasonray.core.sections import ModelConfig
+from reasonray.core.sections import ModelConfig, PaintConfig
+from reasonray.core.window import Window, square_window
 from reasonray.models.pixels import to_images, to_tensor
 from reasonray.models.weights import load_config, load_model, load_part
 
 MAX_OBJECTS = 30
 """Grounding tokens of a picture; GLIGEN is trained with this many, null ones included."""
+
+SLICE = 4
+"""Pictures that the VAE sees at once: its layers of full resolution need more memory than all else,
+and a few pictures keep a GPU as busy as many."""
 
 
 class Painter:
@@ -98,11 +103,7 @@ class Painter:
         phrases: Sequence[str],
         prompts: Sequence[str],
         seeds: Sequence[int],
-        *,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
-        scheduled_sampling_beta: float = 1.0,
-        feather: float = 0.05,
+        config: PaintConfig,
     ) -> list[Image.Image | None]:
         """Repaint one box of each picture; all sequences have one item a sample.
 
@@ -114,11 +115,7 @@ class Painter:
             phrases: what is painted into the box, e.g. "an egg".
             prompts: caption of the whole picture after the edit.
             seeds: of all noise of the sample, 0..2^63-1.
-            num_inference_steps: denoising steps.
-            guidance_scale: classifier-free guidance; 1 switches it off.
-            scheduled_sampling_beta: GLIGEN's tau, the first part of the steps, 0..1, in which the
-                gated layers see box and phrase.
-            feather: soft edge inside the box, a fraction of its shorter side.
+            config: the sampler's settings; its model and margin are not looked at.
 
         Returns:
             RGB pictures of the inputs' sizes, equal to them outside the boxes; None where the
@@ -128,24 +125,25 @@ class Painter:
             ValueError: a box has no area within its picture.
         """
         inside = [_within(box, image.size) for box, image in zip(boxes, images, strict=True)]
-        windows = [square_window(i.size, box) for i, box in zip(images, inside, strict=True)]
+        windows = [
+            square_window(image.size, box, config.window)
+            for image, box in zip(images, inside, strict=True)
+        ]
         views = (w.view(i, self.image_size) for w, i in zip(windows, images, strict=True))
-        relative = [window.normalised(box) for window, box in zip(windows, inside, strict=True)]
+        relative = [square.normalised(box) for square, box in zip(windows, inside, strict=True)]
         decoded = self._sample(
             to_tensor(views),
             torch.tensor(relative),
             phrases,
             prompts,
             [torch.Generator().manual_seed(seed) for seed in seeds],
-            num_inference_steps,
-            guidance_scale,
-            scheduled_sampling_beta,
+            config,
         )
         return [
-            composite(image, window.back(painted), window, box, feather)
+            composite(image, square.back(painted), square, box, config.feather)
             if bool(pixels.isfinite().all())
             else None
-            for image, painted, pixels, window, box in zip(
+            for image, painted, pixels, square, box in zip(
                 images, to_images(decoded), decoded, windows, inside, strict=True
             )
         ]
@@ -157,14 +155,14 @@ class Painter:
         phrases: Sequence[str],
         prompts: Sequence[str],
         generators: list[torch.Generator],
-        num_inference_steps: int,
-        guidance_scale: float,
-        scheduled_sampling_beta: float,
+        config: PaintConfig,
     ) -> Tensor:
         """The denoising loop: float32 pictures on the CPU, B3XX, -1..1; boxes are 0..1."""
         device, dtype = self.unet.device, self.unet.dtype
-        guided = guidance_scale > 1
-        source_BCHW = self._encode(pixels_B3XX.to(device, dtype))
+        guided = config.guidance_scale > 1
+        source_BCHW = torch.cat(
+            [self._encode(part.to(device, dtype)) for part in pixels_B3XX.split(SLICE)]
+        )
         keep_B1HW = outside_mask(boxes_B4, source_BCHW.shape[-2:]).to(device, dtype)
         extra_BCHW = torch.cat([source_BCHW * keep_B1HW, keep_B1HW], dim=1)
         prompt_BTD = self._tokens(prompts)
@@ -172,7 +170,8 @@ class Painter:
         if guided:
             # The unconditional half comes first, and sees neither prompt nor grounding.
             extra_BCHW = torch.cat([extra_BCHW] * 2)
-            prompt_BTD = torch.cat([self._tokens([""]).expand_as(prompt_BTD), prompt_BTD])
+            away_1TD = self._tokens([config.negative_prompt])
+            prompt_BTD = torch.cat([away_1TD.expand_as(prompt_BTD), prompt_BTD])
             nothing = torch.zeros_like(grounding["masks"])
             grounding = {name: torch.cat([value] * 2) for name, value in grounding.items()}
             grounding["masks"][: len(nothing)] = nothing
@@ -181,12 +180,12 @@ class Painter:
             drawn = [torch.randn(source_BCHW.shape[1:], generator=g) for g in generators]
             return torch.stack(drawn).to(device, dtype)
 
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        self.scheduler.set_timesteps(config.num_inference_steps, device=device)
         timesteps = self.scheduler.timesteps
         step_options: dict[str, Any] = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_options["generator"] = generators
-        num_grounding_steps = int(scheduled_sampling_beta * len(timesteps))
+        num_grounding_steps = int(config.scheduled_sampling_beta * len(timesteps))
         latents_BCHW = noise() * self.scheduler.init_noise_sigma
         for index, timestep in enumerate(timesteps):
             self._set_grounding(index < num_grounding_steps)
@@ -203,13 +202,14 @@ class Painter:
             ).sample
             if guided:
                 free, conditioned = predicted.chunk(2)
-                predicted = free + guidance_scale * (conditioned - free)
+                predicted = free + config.guidance_scale * (conditioned - free)
             latents_BCHW = self.scheduler.step(
                 predicted, timestep, latents_BCHW, **step_options
             ).prev_sample
         scaled = latents_BCHW / self.vae.config.scaling_factor
-        decoded: Tensor = self.vae.decode(scaled).sample
-        return decoded.float().cpu()
+        return torch.cat(
+            [self.vae.decode(part).sample.float().cpu() for part in scaled.split(SLICE)]
+        )
 
     def _encode(self, pixels_B3XX: Tensor) -> Tensor:
         latents: Tensor = self.vae.encode(pixels_B3XX).latent_dist.mode()
@@ -240,53 +240,6 @@ class Painter:
         for module in self.unet.modules():
             if isinstance(module, GatedSelfAttentionDense):
                 module.enabled = enabled
-
-
-@dataclass(frozen=True)
-class Window:
-    """A square of a picture, pixels; it may reach beyond the picture."""
-
-    left: int
-    top: int
-    side: int
-
-    def view(self, image: Image.Image, size: int) -> Image.Image:
-        """The window at `size` pixels; beyond the picture its edge pixels are repeated."""
-        columns = np.clip(np.arange(self.left, self.left + self.side), 0, image.width - 1)
-        rows = np.clip(np.arange(self.top, self.top + self.side), 0, image.height - 1)
-        inside = image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
-        pixels = np.asarray(inside)[rows[:, None] - rows[0], columns[None] - columns[0]]
-        return _resized(Image.fromarray(pixels), size)
-
-    def back(self, painted: Image.Image) -> Image.Image:
-        """A painted view at the window's own size."""
-        return _resized(painted, self.side)
-
-    def normalised(self, box: Box) -> tuple[float, ...]:
-        """A box of the picture as fractions of the window, xyxy."""
-        starts = (self.left, self.top) * 2
-        return tuple((v - start) / self.side for v, start in zip(box, starts, strict=True))
-
-
-def square_window(size: tuple[int, int], box: Box) -> Window:
-    """The square that a picture is painted in: as large as the picture has, the box in its middle.
-
-    Its side is the picture's shorter side, or the box's longer one if that is more; it is moved
-    into the picture as far as it fits.
-
-    Args:
-        size: width and height of the picture.
-        box: xyxy within it, pixels.
-    """
-    left, top, right, bottom = whole(box, size)
-    side = max(min(size), right - left, bottom - top)
-
-    def start(low: int, high: int, available: int) -> int:
-        if side >= available:
-            return -((side - available) // 2)
-        return min(max((low + high - side) // 2, 0), available - side)
-
-    return Window(start(left, right, size[0]), start(top, bottom, size[1]), side)
 
 
 def outside_mask(boxes_B4: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -324,24 +277,20 @@ def composite(
     left, top, right, bottom = box
     x0, y0, x1, y1 = whole(box, image.size)
     ramp = feather * min(right - left, bottom - top)
-    alpha = np.minimum(
+    opacity = np.minimum(
         _ramp(x0, x1, left, right, ramp)[None], _ramp(y0, y1, top, bottom, ramp)[:, None]
     )
-    pixels = np.array(image)
-    region = pixels[y0:y1, x0:x1]
-    new = np.asarray(painted)[
-        y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left
-    ]
-    mixed = new * alpha[..., None] + region * (1 - alpha[..., None])
-    pixels[y0:y1, x0:x1] = np.rint(mixed).astype(np.uint8)
-    return Image.fromarray(pixels)
+    offset = (x0 - window.left, y0 - window.top, x1 - window.left, y1 - window.top)
+    edited = image.copy()
+    edited.paste(painted.crop(offset), (x0, y0), Image.fromarray(opacity))
+    return edited
 
 
-def _ramp(start: int, stop: int, low: float, high: float, width: float) -> NDArray[np.float64]:
-    """Opacity 0..1 of the pixels start..stop-1 of an interval: 0 outside it, 1 from `width` on."""
+def _ramp(start: int, stop: int, low: float, high: float, width: float) -> NDArray[np.uint8]:
+    """Opacity 0..255 of the pixels start..stop-1 of an interval: 0 outside, 255 from `width` on."""
     centres = np.arange(start, stop) + 0.5
     depth = np.minimum(centres - low, high - centres)
-    opacity: NDArray[np.float64] = np.clip(depth / max(width, 1e-6), 0, 1)
+    opacity: NDArray[np.uint8] = np.rint(np.clip(depth / max(width, 1e-6), 0, 1) * 255).astype("u1")
     return opacity
 
 
@@ -350,11 +299,3 @@ def _within(box: Sequence[float], size: tuple[int, int]) -> Box:
     if not area(inside):
         raise ValueError(f"box {list(box)} has no area in a picture of {size[0]}x{size[1]} pixels")
     return inside
-
-
-def _resized(image: Image.Image, side: int) -> Image.Image:
-    return (
-        image
-        if image.size == (side, side)
-        else image.resize((side, side), Image.Resampling.LANCZOS)
-    )

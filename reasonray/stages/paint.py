@@ -48,10 +48,7 @@ class Paint(Stage):
             [cast(str, row["target_category"]) for row in rows],
             [cast(str, row["edited_caption"]) for row in rows],
             [sample_seed(self.seed, row["id"], self.name) for row in rows],
-            num_inference_steps=self.config.num_inference_steps,
-            guidance_scale=self.config.guidance_scale,
-            scheduled_sampling_beta=self.config.scheduled_sampling_beta,
-            feather=self.config.feather,
+            self.config,
         )
         for row, edited in zip(rows, painted, strict=True):
             if edited is None:

@@ -1,15 +1,21 @@
 """What every stage is: a name, a contract, `process` for the rows that concern it.
 
 `Stage.__call__` does what all stages need: rejected rows and rows of other parts pass untouched,
-a row that raises is rejected alone and its batch-mates are done again without it.
+a row that raises is rejected alone and its batch-mates are done again without it, a batch that does
+not fit into the memory is halved, and later ones are cut to the size that fitted.
 """
 
+import gc
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from reasonray.core.errors import RowError, RunError
 from reasonray.core.record import PARTS, Model, Part, Prompt, Row, is_rejected, reject
+
+log = logging.getLogger(__name__)
 
 
 class Stage:
@@ -22,6 +28,7 @@ class Stage:
             earlier stage writes it, which is checked before a run; id and part are always there.
         may_read: likewise, where an earlier stage of only some of its parts writes it.
         writes: likewise.
+        may_write: likewise, of some rows only; a later stage finds it by `may_read`.
         rejects: reason code -> one sentence; `error` (an unexpected exception) is implied.
         models, prompts: what took part; copied into each processed row's provenance.
         advance: called with the number of rows that a stage has finished within a batch, where it
@@ -33,10 +40,13 @@ class Stage:
     reads: ClassVar[Mapping[str, str]] = {}
     may_read: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[Mapping[str, str]] = {}
+    may_write: ClassVar[Mapping[str, str]] = {}
     rejects: ClassVar[Mapping[str, str]] = {}
     models: Sequence[Model] = ()
     prompts: Sequence[Prompt] = ()
     advance: Callable[[int], None] = staticmethod(lambda num_rows: None)
+    _max_rows: int | None = None
+    """Rows that fitted into the memory together, once more did not."""
 
     def process(self, rows: list[Row]) -> None:
         """Work on the rows, in place; `record.reject` (or raise `RowError`) for a bad one."""
@@ -49,37 +59,69 @@ class Stage:
             RunError: something outside the rows fails; nothing is rejected for it.
         """
         concerned = [i for i, row in enumerate(rows) if self.concerns(row)]
-        done = dict(zip(concerned, self._attempt([rows[i] for i in concerned]), strict=True))
+        done = dict(zip(concerned, self._in_memory([rows[i] for i in concerned]), strict=True))
         return [done.get(i, row) for i, row in enumerate(rows)]
 
     def concerns(self, row: Row) -> bool:
         """Whether this stage has work on the row."""
         return row["part"] in self.parts and not is_rejected(row)
 
-    def _attempt(self, rows: list[Row]) -> list[Row]:
+    def _in_memory(self, rows: list[Row]) -> list[Row]:
+        """All rows, as many at once as fit into the memory."""
+        before = self._max_rows
+        done: list[Row] = []
+        while len(done) < len(rows):
+            batch = rows[len(done) :][: self._max_rows]
+            outcome = self._attempt(batch)
+            if isinstance(outcome, _OutOfMemory):
+                _free_memory()
+                self._max_rows = len(batch) // 2
+                if not self._max_rows:
+                    raise RunError(
+                        f"stage {self.name}: not enough memory for one row ({outcome.detail}); "
+                        "give its pool a larger GPU or machine, fewer actors, or a smaller model"
+                    )
+            else:
+                done += outcome
+        if self._max_rows != before:
+            log.warning(
+                "stage %s: not enough memory for a whole batch; from now on %d rows at once "
+                "(batch_size of its pool asks for more)",
+                self.name,
+                self._max_rows,
+            )
+        return done
+
+    def _attempt(self, rows: list[Row]) -> "list[Row] | _OutOfMemory":
+        outcome = self._once(rows)
+        if isinstance(outcome, list | _OutOfMemory):
+            return outcome
+        if len(rows) == 1:
+            failed = rows[0].copy()
+            reject(failed, self.name, outcome.reason, outcome.detail)
+            return [failed]
+        done: list[Row] = []
+        for row in rows:
+            alone = self._attempt([row])
+            if isinstance(alone, _OutOfMemory):
+                return alone
+            done += alone
+        return done
+
+    def _once(self, rows: list[Row]) -> "list[Row] | _OutOfMemory | _Failure":
+        """Never an exception: its traceback would keep everything alive that the batch needed."""
         # Shallow copies: a failed attempt must leave nothing behind in the caller's rows.
         copies: list[Row] = [row.copy() for row in rows]
-        if not copies:
-            return copies
         try:
             self.process(copies)
         except RunError:
             raise
-        except Exception as error:
-            if len(rows) == 1 and _is_out_of_memory(error):
-                raise RunError(
-                    f"stage {self.name}: not enough memory for one row "
-                    f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); give "
-                    "its pool a larger GPU or machine, fewer actors, or a smaller model"
-                ) from error
-            if len(rows) > 1:
-                return [done for row in rows for done in self._attempt([row])]
-            failed = rows[0].copy()
-            if isinstance(error, RowError):
-                reject(failed, self.name, error.reason, error.detail)
-            else:
-                reject(failed, self.name, "error", f"{type(error).__name__}: {error}")
-            return [failed]
+        except RowError as error:
+            return _Failure(error.reason, error.detail)
+        except Exception as error:  # noqa: BLE001  the row is rejected with it
+            if _is_out_of_memory(error):
+                return _OutOfMemory((str(error) or type(error).__name__).splitlines()[0])
+            return _Failure("error", f"{type(error).__name__}: {error}")
         for row in copies:
             self._sign(row)
         return copies
@@ -93,8 +135,37 @@ class Stage:
         }
 
 
+@dataclass(frozen=True)
+class _OutOfMemory:
+    """A batch was too large; `detail` is the allocator's first line."""
+
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A batch failed for another reason, which is a row's own if it stood alone."""
+
+    reason: str
+    detail: str
+
+
+_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "_STATUS_ALLOC_FAILED")
+"""What torch's CPU allocator, cuBLAS and cuDNN say of it, all in a plain RuntimeError."""
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     torch = sys.modules.get("torch")  # not imported for a stage that does without
-    return isinstance(error, MemoryError) or (
-        torch is not None and isinstance(error, torch.OutOfMemoryError)
-    )
+    if isinstance(error, MemoryError):
+        return True
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def _free_memory() -> None:
+    """Give back what the failed batch held: objects in cycles, then torch's own reserve."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.cuda.empty_cache()  # without a GPU it does nothing

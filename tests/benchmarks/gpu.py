@@ -185,16 +185,11 @@ def painter(scale: Scale, device: str) -> dict[str, Any]:
 
     section = load(scale.recipe).stages.paint
     model = Painter.from_config(_on(section.model, device))
-    common: dict[str, Any] = {
-        "num_inference_steps": section.num_inference_steps,
-        "guidance_scale": section.guidance_scale,
-    }
 
     def paint(n: int) -> object:
         return model.paint(
             pictures(n), [BOX] * n, ["a fox"] * n, ["a fox beside a house"] * n, list(range(n)),
-            scheduled_sampling_beta=section.scheduled_sampling_beta,
-            feather=section.feather, **common,
+            section,
         )  # fmt: skip
 
     results = {f"batch {n}": measured(partial(paint, n), n, scale, device) for n in scale.batches}
@@ -217,7 +212,9 @@ def painter(scale: Scale, device: str) -> dict[str, Any]:
             prompt="a fox beside a house", gligen_phrases=["a fox"],
             gligen_boxes=[[0.3, 0.3, 0.7, 0.7]], gligen_inpaint_image=square,
             gligen_scheduled_sampling_beta=section.scheduled_sampling_beta,
-            latents=noise, **common,
+            num_inference_steps=section.num_inference_steps,
+            guidance_scale=section.guidance_scale, negative_prompt=section.negative_prompt,
+            latents=noise,
         ),
         1, scale, device,
     )  # fmt: skip

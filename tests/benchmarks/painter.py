@@ -35,10 +35,7 @@ def main() -> None:
                 [row["target_category"] for row in part],
                 [row["edited_caption"] for row in part],
                 list(range(first, first + len(part))),
-                num_inference_steps=config.num_inference_steps,
-                guidance_scale=config.guidance_scale,
-                scheduled_sampling_beta=config.scheduled_sampling_beta,
-                feather=config.feather,
+                config,
             )
         return (time.perf_counter() - started) / COUNT
 

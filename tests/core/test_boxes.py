@@ -3,7 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasonray.core.boxes import Box, area, clipped, iou, whole, widened
+from reasonray.core.boxes import (
+    Box,
+    area,
+    clipped,
+    iou,
+    share_covered,
+    share_inside,
+    whole,
+    widened,
+)
 from reasonray.core.record import to_rows, to_table
 
 coordinate = st.floats(-200, 400, allow_nan=False, width=32)
@@ -52,3 +61,9 @@ def test_the_overlap_of_boxes_is_a_share_of_what_both_cover() -> None:
     several = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]], np.float32)
     assert iou(several, [0, 0, 10, 10]).tolist() == pytest.approx([1, 1 / 3, 0])
     assert iou([0, 0, 2, 2], (1, 1, 3, 3)) == pytest.approx(1 / 7)
+
+
+def test_a_box_inside_another_covers_the_part_that_their_areas_say() -> None:
+    several = [[0, 0, 5, 10], [5, 0, 15, 10], [0, 0, 100, 100], [50, 50, 60, 60], [3, 3, 3, 8]]
+    assert share_inside(several, [0, 0, 10, 10]).tolist() == [1, 0.5, 0.01, 0, 0]
+    assert share_covered([0, 0, 10, 10], several).tolist() == [0.5, 0.5, 1, 0, 0]

@@ -47,7 +47,8 @@ def test_a_shown_recipe_explains_each_key(name: str) -> None:
     keys = set()
     for above, line in zip(["", *lines], lines, strict=False):
         key = line.strip().removeprefix("- ").partition(":")[0]
-        if line.strip() and not line.strip().startswith("#") and key not in keys:
+        # A line without a colon goes on with the text above it.
+        if ":" in line and not line.strip().startswith("#") and key not in keys:
             keys.add(key)
             explained = "  # " in line or above.strip().startswith("#")
             assert explained, line
@@ -140,6 +141,15 @@ def test_vllm_s_engine_has_as_many_gpus_as_its_actor() -> None:
 @pytest.mark.parametrize("name", ["mini", "paper", "current"])
 def test_the_recipes_inpaint_with_the_box_in_every_step(name: str) -> None:
     assert load(name).stages.paint.scheduled_sampling_beta == 1.0
+
+
+@pytest.mark.parametrize("name", ["paper", "current"])
+def test_gligen_s_checkpoint_is_led_away_from_what_its_authors_lead_it_away_from(name: str) -> None:
+    # The default of --negative_prompt in GLIGEN's gligen_inference.py.
+    assert load(name).stages.paint.negative_prompt == (
+        "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, "
+        "fewer digits, cropped, worst quality, low quality"
+    )
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "just words", "a: [", ""])

@@ -11,13 +11,12 @@ from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
 from reasonray.evaluation.metrics import (
     METRICS,
-    Clip,
-    Dino,
     Metrics,
     difference_interval,
     distance,
     means,
 )
+from reasonray.models.embedders import Clip, Dino
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAPTION = "a cat on a mat"

@@ -167,9 +167,38 @@ def test_full_stops_do_not_break_a_phrase_and_empty_ones_are_left_out(detector: 
     assert found[0].score == pytest.approx(found[1].score, abs=0.05)
 
 
-def test_a_score_in_a_region_is_of_boxes_that_fit_it() -> None:
+def test_a_score_at_a_place_is_of_boxes_much_like_it() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 96, 96]])
     answers = Answers("cat", boxes, torch.tensor([0.2, 0.5, 0.9]))
-    assert answers.score_in([21, 21, 41, 41]) == pytest.approx(0.5)
-    assert answers.score_in([0, 0, 9, 9]) == pytest.approx(0.2)
-    assert answers.score_in([60, 0, 80, 20]) == 0
+    assert answers.score_at([21, 21, 41, 41], (96, 96)) == pytest.approx(0.5)
+    assert answers.score_at([0, 0, 9, 9], (96, 96)) == pytest.approx(0.2)
+    assert answers.score_at([60, 0, 80, 20], (96, 96)) == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "score"),
+    [
+        ((40, 0, 70, 100), 0.9),
+        ((0, 60, 200, 75), 0.9),
+        ((150, 0, 210, 100), 0.9),
+        ((170, 0, 220, 100), 0),
+        ((0, 0, 20, 20), 0),
+        ((-50, -50, 250, 150), 0),
+        ((0, -60, 100, 100), 0.9),
+    ],
+    ids=[
+        "narrow",
+        "flat",
+        "a little over",
+        "half outside",
+        "a speck",
+        "the whole picture",
+        "beyond the picture's border",
+    ],
+)
+def test_a_score_in_a_region_is_of_boxes_of_any_shape_that_lie_in_it(
+    box: tuple[int, ...], score: float
+) -> None:
+    answers = Answers("lamp", torch.tensor([box]).float(), torch.tensor([0.9]))
+    region = [0.0, 0, 200, 100]
+    assert answers.score_in(region, (300, 200), inside=0.8, covering=0.1) == pytest.approx(score)

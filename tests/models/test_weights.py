@@ -20,9 +20,9 @@ from transformers import (
 import reasonray.mini
 from reasonray.core.errors import UserError
 from reasonray.core.sections import LanguageModelConfig, ModelConfig
-from reasonray.evaluation.metrics import Clip, Dino
 from reasonray.models.captioner import Captioner
 from reasonray.models.detector import Detector
+from reasonray.models.embedders import Clip, Dino
 from reasonray.models.painter import Painter
 from reasonray.models.transformers_model import TransformersModel
 from reasonray.models.weights import load_part
@@ -45,6 +45,7 @@ sections = {
 }
 settings = [f"{place}.model.name={prefix}{name}" for place, name in sections.items()]
 settings += [f"{place}.model.revision={revision}" for place in sections]
+settings += [f"stages.quality.clip={{name: {prefix}clip, revision: {revision}}}"]
 recipe = load("mini", settings)
 for name in ("caption", "ground", "paint", "quality", "propose"):
     print(*[model["revision"] for model in build(name, recipe).models])
@@ -63,7 +64,7 @@ for name in ("caption", "ground", "paint", "quality", "propose"):
 def test_rows_say_which_commit_of_the_hub_was_loaded(
     tmp_path: Path, prefix: str, revision: str, recorded: str
 ) -> None:
-    for model in ("captioner", "detector", "painter", "language_model"):
+    for model in ("captioner", "detector", "painter", "language_model", "clip"):
         cached = tmp_path / f"hub/models--me--{model}"
         (cached / "refs").mkdir(parents=True)
         (cached / "refs/main").write_text(COMMIT)
@@ -77,7 +78,7 @@ def test_rows_say_which_commit_of_the_hub_was_loaded(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [recorded] * 5
+    assert done.stdout.split() == [recorded] * 6
 
 
 def language_model(config: ModelConfig) -> TransformersModel:

@@ -27,8 +27,6 @@ class Shout(Stage):
                     raise RunError("the server is gone")
                 case "large":
                     raise MemoryError
-                case "large with others" if len(rows) > 1:
-                    raise MemoryError
                 case "no":
                     reject(row, self.name, "refused", "it said no")
                 case text:
@@ -62,11 +60,6 @@ def test_what_is_no_row_s_fault_stops_the_run(caption: str) -> None:
     with pytest.raises(RunError, match=r"server is gone|not enough memory for one row"):
         Shout()(given)
     assert given == rows("a", caption)
-
-
-def test_a_batch_too_large_for_the_memory_is_done_row_by_row() -> None:
-    done = Shout()(rows("a", "large with others"))
-    assert [row["input_caption"] for row in done] == ["A", "LARGE WITH OTHERS"]
 
 
 def test_a_failed_attempt_leaves_nothing_in_the_caller_s_rows() -> None:

@@ -66,11 +66,13 @@ def histogram(
     """An SVG histogram: accepted below, rejected on top of it, a line at the recipe's limit.
 
     Args:
-        accepted, rejected: values of at least zero, together at least one.
+        accepted, rejected: values, together at least one; zero is always in sight.
         limit: shown as a dashed line.
     """
     values = np.concatenate([accepted, rejected])
-    low, high = 0.0, max(float(values.max()), limit or 0.0) or 1.0
+    low = min(float(values.min()), limit or 0.0, 0.0)
+    high = max(float(values.max()), limit or 0.0, 0.0)
+    high = high if high > low else 1.0
     below, _ = np.histogram(accepted, BINS, (low, high))
     above, _ = np.histogram(rejected, BINS, (low, high))
     scale = (_HEIGHT - _FOOT - 8) / (below + above).max()

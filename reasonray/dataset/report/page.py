@@ -32,21 +32,28 @@ SAME_WORDS = 3
 SAMPLE_SIDE, SAMPLE_BYTES = 256, 24_000
 REJECTION_SIDE, REJECTION_BYTES = 144, 10_000
 
-# Score -> where the recipe keeps its limit.
+# Score -> where the recipe keeps its limit, if it has one of its own.
 _LIMITS = {
     "divergence": ("divergence", "threshold"),
     "detection": ("ground", "box_threshold"),
+    "box_divergence": ("quality", "min_box_divergence"),
     "target_detection": ("quality", "min_target_score"),
     "selected_detection": ("quality", "max_selected_score"),
+    "neighbour_ratio": ("quality", "min_neighbour_ratio"),
+    "clip_lead": ("quality", "min_clip_lead"),
     "outside_change": ("quality", "max_outside_change"),
 }
 
 _SCORES = {
     "divergence": "Divergence of the two images (Eq. 1)",
     "detection": "Detector's score of what is replaced",
-    "target_detection": "Detector's score of the target, in the edited box",
+    "box_divergence": "Divergence of the box alone",
+    "selected_before": "Detector's score of what is replaced, in the box",
     "selected_detection": "What is left there of what was replaced",
-    "outside_change": "Change outside the box",
+    "target_detection": "Detector's score of the target, in the edited box",
+    "neighbour_ratio": "What is left of other objects that the box touches",
+    "clip_lead": "CLIP's lead of the target over what was replaced",
+    "outside_change": "Change outside the box, at its worst place",
 }
 
 
@@ -196,8 +203,8 @@ def _bars(counts: Iterable[tuple[str, int]]) -> list[Bar]:
 def _histograms(survey: Survey) -> list[tuple[str, Any]]:
     charts = []
     for name in survey.score_names():
-        section, key = _LIMITS[name]
-        limit = survey.snapshot.recipe["stages"][section].get(key)
+        section, key = _LIMITS.get(name, ("quality", None))
+        limit = survey.snapshot.recipe["stages"][section].get(key) if key else None
         if name == "divergence" and limit is None:
             limit = survey.snapshot.divergence_threshold
         accepted, rejected = (survey.score(name, kind) for kind in KINDS)

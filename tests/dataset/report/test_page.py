@@ -1,5 +1,7 @@
 import html.parser
+import re
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import PIL.Image
@@ -13,13 +15,14 @@ from reasonray.core.record import (
     ACCEPTED_SCHEMA,
     PARTS,
     Row,
+    Scores,
     is_rejected,
     reject,
     sample_id,
     to_table,
 )
 from reasonray.dataset.manifest import KINDS, StageTiming, Summary, make_manifest
-from reasonray.dataset.report.drawing import thumbnail
+from reasonray.dataset.report.drawing import histogram, thumbnail
 from reasonray.dataset.report.page import SAME_WORDS, SAMPLES_EACH_PART
 from reasonray.generation.plan import write_plan
 from reasonray.generation.report import survey, write_report
@@ -51,7 +54,11 @@ def row(number: int, size: tuple[int, int] = (20, 16)) -> Row:
         "selected_category": "bee",
         "target_category": "honey",
         "box": [2.0, 3.0, 12.0, 13.0],
-        "scores": {"divergence": 0.01 * (number % 7), "detection": 0.9},
+        "scores": {
+            **cast(Scores, dict.fromkeys(Scores.__annotations__, 0.5)),
+            "divergence": 0.01 * (number % 7),
+            "clip_lead": 0.02 * (number % 3 - 1),
+        },
         "provenance": {
             "models": [{"stage": "paint", "name": "the-painter", "revision": "abc"}],
             "prompts": [{"name": "replace", "version": "3"}],
@@ -253,3 +260,10 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(UserError, match=r"holiday\.jpg"):
         write_report(tmp_path)
+
+
+def test_a_histogram_of_values_on_both_sides_of_zero_shows_all_of_them() -> None:
+    drawn = histogram(np.array([-0.2, 0.1, 0.2]), np.array([-0.1]), 0.0)
+    bars = re.findall(r'<rect class="\w+" x="([\d.-]+)"', drawn)
+    assert len(bars) == 4
+    assert "values from -0.2 to 0.2, limit 0" in drawn
