@@ -48,3 +48,11 @@ def iou(boxes: ArrayLike, region: ArrayLike) -> NDArray[np.floating]:
     overlap = (high - low).clip(min=0).prod(axis=-1)
     areas = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[2:] - b[:2]).prod()
     return np.asarray(overlap / np.maximum(areas - overlap, 1e-6))
+
+
+def share_inside(boxes: ArrayLike, region: ArrayLike) -> NDArray[np.floating]:
+    """The part, 0..1, of each of some boxes [..., 4] that lies within a region [4]."""
+    a, b = np.asarray(boxes), np.asarray(region)
+    low, high = np.maximum(a[..., :2], b[:2]), np.minimum(a[..., 2:], b[2:])
+    areas = (a[..., 2:] - a[..., :2]).prod(axis=-1)
+    return np.asarray((high - low).clip(min=0).prod(axis=-1) / np.maximum(areas, 1e-6))

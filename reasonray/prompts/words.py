@@ -146,6 +146,12 @@ def equivalent(a: str, b: str) -> bool:
     return False
 
 
+def same_head(a: str, b: str) -> bool:
+    """Whether two names say the same kind of thing: "desk lamp" and "floor lamp"."""
+    heads = [_heads(tuple(words(name))) if words(name) else set() for name in (a, b)]
+    return any(same(one, two) for one in heads[0] for two in heads[1])
+
+
 def _find(tokens: Sequence[str], phrase: Sequence[str]) -> str | None:
     """The stretch of tokens that spells the phrase, over any word boundaries."""
     joined = "".join(phrase)

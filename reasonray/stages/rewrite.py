@@ -1,7 +1,8 @@
 """Part I: several reasoning instructions for a pair that has a direct one (P_gen, Eq. 2)."""
 
-from reasonray.core.record import Row, reject
+from reasonray.core.record import Row, reject, sample_seed
 from reasonray.core.sections import RewriteConfig
+from reasonray.prompts.examples import varied
 from reasonray.prompts.replies import Candidate, candidates_schema, parse_candidates
 from reasonray.prompts.template import one_line
 from reasonray.stages.asks import Asks, Question
@@ -44,6 +45,7 @@ class Rewrite(Asks[tuple[Candidate, ...]]):
                 edited_caption=after,
                 direct_instruction=direct,
                 num_candidates=str(count),
+                **varied("gen", sample_seed(self.seed, row["id"], "rewrite.examples")),
             ),
             candidates_schema(count),
             lambda text: parse_candidates(

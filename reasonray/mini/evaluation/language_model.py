@@ -12,8 +12,9 @@ from reasonray.mini.evaluation.measurement import Measurement, share
 from reasonray.mini.evaluation.scenes import held_out, through
 from reasonray.mini.knowledge import facts, knowledge, related
 from reasonray.prompts.direct import direct_instruction
+from reasonray.prompts.objects import described
 from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import Scene, caption, replaced
+from reasonray.sources.mini.world import IMAGE_SIZE, Scene, caption, replaced
 from reasonray.stages.propose import Propose
 from reasonray.stages.rewrite import Rewrite
 from reasonray.stages.select import Select
@@ -63,7 +64,12 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
 def _photo(scene: Scene, index: int) -> Row:
     """A scene as `propose` receives it."""
     detections = [
-        Detection(category=item.category, box=[*map(float, item.box)], score=0.9)
+        Detection(
+            category=item.category,
+            box=[*map(float, item.box)],
+            score=0.9,
+            about=described(item.box, (IMAGE_SIZE, IMAGE_SIZE)),
+        )
         for item in scene.objects
     ]
     return {

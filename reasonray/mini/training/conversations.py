@@ -6,7 +6,7 @@ parser says what is wrong with a bad reply before the question is asked again.
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from reasonray.mini.knowledge import (
     relation_rationales,
 )
 from reasonray.prompts.direct import direct_sentence
+from reasonray.prompts.examples import varied
+from reasonray.prompts.objects import described, listed
 from reasonray.prompts.replies import (
     Candidate,
     ReplyError,
@@ -28,7 +30,7 @@ from reasonray.prompts.replies import (
 from reasonray.prompts.template import Message, ask_again, load, numbered
 from reasonray.prompts.words import introduced
 from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import Scene, caption, sample_scene
+from reasonray.sources.mini.world import IMAGE_SIZE, Scene, caption, sample_scene
 
 AGAIN = 0.12
 """Share of conversations in which a first reply was refused."""
@@ -54,6 +56,12 @@ class Edit:
     def others(self) -> list[str]:
         """What else is in the scene."""
         return [name for name in self.scene.categories if name != self.selected]
+
+    @property
+    def abouts(self) -> dict[str, str]:
+        """Size, shape and place of everything in the scene."""
+        size = (IMAGE_SIZE, IMAGE_SIZE)
+        return {item.category: described(item.box, size) for item in self.scene.objects}
 
     @property
     def before(self) -> str:
@@ -85,11 +93,17 @@ def _replace(edit: Edit, rng: random.Random) -> Conversation:
     if rng.random() < 0.4:
         rng.shuffle(offered)
         offered = [name for name in offered if name == edit.selected or rng.random() < 0.6]
-    messages = load("replace").messages(caption=edit.before, categories=", ".join(offered))
+    candidate = reasoning_candidate(edit.selected, edit.target, rng, others=edit.others)
+    messages = load("replace").messages(
+        caption=edit.before,
+        categories=", ".join(offered),
+        objects=listed({name: edit.abouts[name] for name in offered}),
+        **_varied("replace", rng, [candidate]),
+    )
     content = {
         "selected_category": edit.selected,
         "target_category": edit.target,
-        **asdict(reasoning_candidate(edit.selected, edit.target, rng, others=edit.others)),
+        **asdict(candidate),
         "edited_caption": edit.after,
     }
     if rng.random() < AGAIN:
@@ -116,13 +130,16 @@ def _gen(edit: Edit, rng: random.Random) -> Conversation:
         "edited_caption": edit.after,
         "direct_instruction": direct,
     }
-    messages = load("gen").messages(**edit_fields, num_candidates=str(count))
     candidates = _good(edit, count, rng, introduced(edit.before, edit.after, direct))
+    messages = load("gen").messages(
+        **edit_fields, num_candidates=str(count), **_varied("gen", rng, candidates)
+    )
     content = {"candidates": [asdict(candidate) for candidate in candidates]}
     if rng.random() < AGAIN:
         named = {**asdict(candidates[0]), "instruction": _direct(edit, rng)}
-        rest = content["candidates"][1:]
-        spoilt = {"candidates": rng.choice([rest, [named, *rest], [rest[0], *rest]])}
+        first = content["candidates"][0]
+        # One bad candidate is no fault of a reply: less than two good ones are.
+        spoilt = {"candidates": rng.choice([[first], [first] * count, [named] * count])}
         bad = _spoil(spoilt, content, rng)
         reason = _refusal(lambda: parse_candidates(bad, **edit_fields, num_candidates=count))
         messages = ask_again(messages, bad, reason)
@@ -154,6 +171,14 @@ def _select(edit: Edit, rng: random.Random) -> Conversation:
         reason = _refusal(lambda: parse_choice(bad, num_candidates=count))
         messages = ask_again(messages, bad, reason)
     return Conversation(messages, json.dumps(content))
+
+
+def _varied(name: str, rng: random.Random, candidates: Sequence[Candidate]) -> dict[str, str]:
+    """The prompt's varying fields; the kind of reasoning wanted is mostly that of a candidate."""
+    fields = varied(name, rng.getrandbits(32))
+    if rng.random() < 0.7:
+        fields["reasoning_type"] = rng.choice(candidates).reasoning_type
+    return fields
 
 
 def _good(edit: Edit, count: int, rng: random.Random, telling: list[str]) -> list[Candidate]:
