@@ -18,7 +18,7 @@ from reasonray.mini.training.conversations import Conversation, conversation, sa
 from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
 from reasonray.mini.training.vocabulary import byte_pairs, kept_tokenizer
 from reasonray.prompts.examples import NUM_EXAMPLES, examples
-from reasonray.prompts.objects import PLACES, SHAPES
+from reasonray.prompts.objects import PLACES, SHAPES, listed
 from reasonray.prompts.template import Message, load
 from reasonray.sources.mini.world import HELD_OUT_SEED
 
@@ -145,9 +145,10 @@ def _copying_exercises(tokenizer: PreTrainedTokenizerFast, step: int) -> list[Le
     for index in range(NUM_COPIES):
         rng = random.Random(f"copy {step} {index}")
         edit = sample_edit(rng, range(HELD_OUT_SEED))
-        offered = list(edit.scene.categories)
+        offered = list(edit.detections)
         rng.shuffle(offered)
-        question = f"Caption: {edit.before}\nCategories: {', '.join(offered)}\n"
+        objects = listed({name: edit.detections[name].get("about") for name in offered})
+        question = f"Caption: {edit.before}\nCategories: {', '.join(offered)}\nObjects: {objects}\n"
         parts = [
             (f"{ROLES[1]}{question}{ROLES[2]}{REPLY_PIECES[3]}", False),
             (edit.selected, True),
