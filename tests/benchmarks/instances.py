@@ -38,18 +38,22 @@ def offers(case: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    cases = yaml.safe_load(DATA.read_text(encoding="utf-8"))
+    for name, cases in yaml.safe_load(DATA.read_text(encoding="utf-8")).items():
+        measure(name, cases)
+
+
+def measure(name: str, cases: list[dict[str, Any]]) -> None:
     num_right = num_offered = num_labelled = 0
     for case in cases:
         given, labelled = offers(case), case["offered"]
-        right = {name for name, word in given.items() if word in labelled.get(name, [])}
+        right = {category for category, word in given.items() if word in labelled.get(category, [])}
         num_right += len(right)
         num_offered += len(given)
         num_labelled += len(labelled)
         if "--list" in sys.argv and not right == set(given) == set(labelled):
             print(f"{case['caption']}: offered {given}, labelled {labelled}")
     print(
-        f"{len(cases)} pictures, {num_labelled} things to offer: "
+        f"{name}: {len(cases)} pictures, {num_labelled} things to offer: "
         f"precision {num_right / num_offered:.3f}, recall {num_right / num_labelled:.3f}"
     )
 

@@ -7,6 +7,7 @@ On pairs and candidates labelled by hand (`tests/data/leaks.yaml`); --list print
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -16,7 +17,11 @@ DATA = Path(__file__).parents[1] / "data" / "leaks.yaml"
 
 
 def main() -> None:
-    pairs = yaml.safe_load(DATA.read_text(encoding="utf-8"))
+    for name, pairs in yaml.safe_load(DATA.read_text(encoding="utf-8")).items():
+        measure(name, pairs)
+
+
+def measure(name: str, pairs: list[dict[str, Any]]) -> None:
     right = wrong = missed = innocent = 0
     for pair in pairs:
         telling = introduced(pair["input"], pair["edited"], pair["direct"])
@@ -30,8 +35,8 @@ def main() -> None:
                 if "--list" in sys.argv and (word is None) == (label == "leaks"):
                     print(f"{label}: {candidate!r} {word or ''} of {telling}")
     print(
-        f"{len(pairs)} pairs, {right + missed} candidates that leak, {innocent} that do not: "
-        f"precision {right / (right + wrong):.3f}, recall {right / (right + missed):.3f}; "
+        f"{name}: {len(pairs)} pairs, {right + missed} candidates that leak, {innocent} that do "
+        f"not: precision {right / (right + wrong):.3f}, recall {right / (right + missed):.3f}; "
         f"{wrong} innocent ones barred, {missed} leaks passed"
     )
 
