@@ -29,6 +29,7 @@ def _section(name: str) -> frozenset[str]:
 PEOPLE = _section("people")
 """Nouns for people, singular."""
 _PEOPLE = PEOPLE | _section("further people")
+_NO_PEOPLE = frozenset(_LISTS["not people"])
 _ABSTRACT = _section("abstract")
 _KINDS = {name: frozenset(kinds) for name, *kinds in map(str.split, _LISTS["kinds"])}
 _MASS_NOUNS = _section("mass nouns")
@@ -36,7 +37,7 @@ _PLURALS = _section("plural nouns")
 _SINGULARS_IN_S = _section("singular nouns in s")
 _COUNTING = _section("counting words")
 
-_ADDABLE = _section("words of the rest")
+_REST = _section("words of the rest")
 """How a caption may speak of several things of which one has become another."""
 
 _INTRODUCING = 3
@@ -58,8 +59,8 @@ def unfit(target: str, selected: str, caption: str, categories: Sequence[str]) -
         return f'The target category "{target}" is the same as "{selected}".'
     if any(equivalent(target, each) for each in categories) or mentions(caption, target):
         return f'The target category "{target}" is in the picture already.'
-    head = tokens[-1]
-    if any(same(head, person) for person in _PEOPLE):
+    head = _head(tokens)
+    if target not in _NO_PEOPLE and any(same(head, person) for person in _PEOPLE):
         return f'The target category "{target}" is a person; it must be a thing or an animal.'
     if head in _ABSTRACT:
         return f'The target category "{target}" cannot be seen and drawn; name one thing.'
@@ -94,7 +95,9 @@ def caption_fault(
     known = [*before, *words(target)]
     for word in after:
         is_new = not any(same(word, other) for other in known)
-        if is_new and word not in FUNCTION_WORDS and word not in _ADDABLE:
+        if remains and (word in _REST or word.isdigit()):
+            continue
+        if is_new and word not in FUNCTION_WORDS:
             return f'The edited caption must not add the word "{word}".'
     return None
 
@@ -111,7 +114,7 @@ def counted(caption: str, name: str) -> bool:
     tokens, phrase = words(caption), words(name)
     stops = FUNCTION_WORDS - _COUNTING - {"of", "other", "another"}
     return any(
-        word in _COUNTING or word in ("other", "another")
+        word in _COUNTING or word in ("other", "another") or (word.isdigit() and word != "1")
         for place in range(len(tokens))
         if _spells(tokens[place:], phrase)
         for word in _before(tokens, place, stops=stops)
@@ -131,9 +134,15 @@ def is_mass(name: str) -> bool:
     return (words(name) or [""])[-1] in _MASS_NOUNS
 
 
+def _head(tokens: Sequence[str]) -> str:
+    """The word that says what it is: "statue" of "statue of a man", but "people" of "group of"."""
+    place = tokens.index("of") - 1 if "of" in tokens[1:-1] else -1
+    return tokens[-1] if tokens[place] in _COUNTING else tokens[place]
+
+
 def _is_kind(name: str, thing: str) -> bool:
     """Whether a name's head is listed as a kind of the thing's head."""
-    head, general = words(name)[-1], words(thing)[-1]
+    head, general = _head(words(name)), _head(words(thing))
     return any(
         same(general, each) and any(same(head, kind) for kind in kinds)
         for each, kinds in _KINDS.items()
