@@ -7,7 +7,7 @@ anywhere drops a row, `reject` marks it.
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import pyarrow as pa
 
@@ -38,6 +38,12 @@ class Detection(TypedDict):
     category: str
     box: list[float]
     score: float
+    qualifier: NotRequired[str | None]
+    """Which of several of the category it is, e.g. "left"; None where there is one."""
+    num_instances: NotRequired[int]
+    """Of the category in the picture."""
+    about: NotRequired[str]
+    """Its size, shape and place in words."""
 
 
 class Scores(TypedDict, total=False):
@@ -146,7 +152,14 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _STRINGS = pa.list_(pa.string())
 _SCORES = pa.struct([(name, pa.float32()) for name in Scores.__annotations__])
 _DETECTION = pa.struct(
-    [("category", pa.string()), ("box", pa.list_(pa.float32())), ("score", pa.float32())]
+    [
+        ("category", pa.string()),
+        ("box", pa.list_(pa.float32())),
+        ("score", pa.float32()),
+        ("qualifier", pa.string()),
+        ("num_instances", pa.int32()),
+        ("about", pa.string()),
+    ]
 )
 _PROVENANCE = pa.struct(
     [

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import ASKING
+from reasonray.prompts.examples import NUM_EXAMPLES, varied
 from reasonray.prompts.template import load
 from reasonray.stages import stage_class
 
 CHARACTERS_A_TOKEN = 4
-FIELD_TOKENS = 60
-"""Of the captions and words that are filled into a prompt."""
+FIELD_TOKENS = 80
+"""Of the captions, words and objects' places that are filled into a prompt."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def tokens(name: str, recipe: Recipe) -> tuple[int, int]:
     section = getattr(recipe.stages, name)
     candidates = recipe.stages.rewrite.num_candidates
     template = load(ASKING[name])
-    prompt = len(template.system + template.user) // CHARACTERS_A_TOKEN + FIELD_TOKENS
+    varying = varied(ASKING[name], seed=0)["examples"] if ASKING[name] in NUM_EXAMPLES else ""
+    prompt = len(template.system + template.user + varying) // CHARACTERS_A_TOKEN + FIELD_TOKENS
     if name == "rewrite":
         return prompt, min(10 + 70 * candidates, section.max_tokens)
     if name == "select":

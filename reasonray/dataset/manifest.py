@@ -18,6 +18,7 @@ from reasonray.core.errors import UserError
 from reasonray.core.recipe import Recipe, nearest
 from reasonray.core.record import ACCEPTED_SCHEMA, PARTS, REJECTED_SCHEMA, Model, Part
 from reasonray.core.version import __version__
+from reasonray.dataset.targets import common_targets, few_dominate
 
 MANIFEST = "manifest.json"
 
@@ -70,6 +71,11 @@ class Manifest(BaseModel):
     rejections: dict[str, dict[str, int]]
     """Stage -> reason -> rows."""
     distinct_instructions: int
+    distinct_targets: int = 0
+    common_targets: dict[str, int] = {}
+    """The commonest targets -> accepted rows."""
+    target_warning: str | None = None
+    """Where few targets dominate."""
     models: list[UsedModel]
     reasonray: str
     recipe_hash: str
@@ -141,6 +147,7 @@ class Summary:
         self.models: dict[str, Model] = {}
         self.licenses: Counter[str] = Counter()
         self.instructions: set[bytes] = set()
+        self.targets: Counter[str] = Counter()
 
     def add(self, table: pa.Table, kind: Kind) -> None:
         """Count a table of published rows."""
@@ -153,6 +160,7 @@ class Summary:
             for text in table["instruction"].to_pylist():
                 if text is not None:
                     self.instructions.add(hashlib.blake2b(text.encode(), digest_size=8).digest())
+            self.targets.update(table["target_category"].drop_null().to_pylist())
             self.licenses.update(name or "not stated" for name in table["license"].to_pylist())
         for provenance in table["provenance"].to_pylist():
             for model in (provenance or {}).get("models") or []:
@@ -191,6 +199,9 @@ def make_manifest(
         parts=parts,
         rejections=rejections,
         distinct_instructions=len(summary.instructions),
+        distinct_targets=len(summary.targets),
+        common_targets=common_targets(summary.targets),
+        target_warning=few_dominate(summary.targets),
         models=[UsedModel(**summary.models[key]) for key in sorted(summary.models)],
         reasonray=__version__,
         recipe_hash=recipe.hash(),

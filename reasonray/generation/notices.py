@@ -1,16 +1,20 @@
 """What a user should know of a run before it starts: said then, and kept in what it leaves."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import ASKING, ModelConfig
 from reasonray.core.writing import write_file
 from reasonray.generation.workspace import Workspace
+from reasonray.prompts.english import is_english
 from reasonray.stages import needed
 
 TINY = "package:reasonray/mini/"
 """How the names of the models begin that know the mini world alone."""
+
+MAX_CHECKED_CAPTIONS = 20_000
+"""The first so many of a plan, which takes two seconds."""
 
 
 def write_notices(workspace: Workspace, notices: list[str]) -> None:
@@ -43,6 +47,17 @@ def tiny_models(recipe: Recipe, parts: Collection[str]) -> list[str]:
         f"the models of {', '.join(names)} are the tiny ones that ship with reasonray: they know "
         "the drawn scenes of its mini world and no photographs, so take names and edits for a "
         "trial of the pipeline; the recipes paper and current have models for photographs"
+    ]
+
+
+def other_languages(captions: Sequence[str]) -> list[str]:
+    """A sentence where some of the sources' captions will be rejected as not English."""
+    foreign = [caption for caption in captions if not is_english(caption)]
+    if not foreign:
+        return []
+    return [
+        f"{len(foreign)} of {len(captions)} captions looked at are not English, such as "
+        f"{foreign[0][:80]!r}: captions must be English, and such rows are rejected as not_english"
     ]
 
 

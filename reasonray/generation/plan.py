@@ -17,7 +17,12 @@ from reasonray.core.errors import UserError
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import PLAN_SCHEMA, Row, sample_id, to_table
 from reasonray.core.writing import publish, replaced, write_file
-from reasonray.generation.notices import tiny_models, write_notices
+from reasonray.generation.notices import (
+    MAX_CHECKED_CAPTIONS,
+    other_languages,
+    tiny_models,
+    write_notices,
+)
 from reasonray.generation.workspace import Workspace
 from reasonray.sources.sampling import order
 
@@ -68,7 +73,9 @@ def write_plan(
             folder / f"{index:05}.parquet",
             row_group_size=_CHUNK_ROWS,
         )
-    write_notices(workspace, [*tiny_models(recipe, parts), *notices])
+    captions = table["input_caption"].drop_null()
+    language = other_languages(captions.slice(0, MAX_CHECKED_CAPTIONS).to_pylist())
+    write_notices(workspace, [*tiny_models(recipe, parts), *notices, *language])
     content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     write_file(workspace.folder / "recipe.yaml", content)
     publish(folder, workspace.plan_folder)

@@ -84,6 +84,7 @@ def reasoning_candidate(
     others: Collection[str] = (),
     telling: Collection[str] = (),
     relational: float = 0.5,
+    qualifier: str = "",
 ) -> Candidate:
     """An instruction that leads from one category to another and names neither.
 
@@ -93,40 +94,47 @@ def reasoning_candidate(
         others: further categories in the picture: "it" is only said when no other is meant.
         telling: further words that must not be used.
         relational: probability of a relation rather than a fact, where there is one.
+        qualifier: which of several of the selected is meant, e.g. "left".
     """
     relations = related(selected, target)
     while True:
         if relations and rng.random() < relational:
-            candidate = _by_relation(rng.choice(relations), selected, target, rng, others)
+            relation = rng.choice(relations)
+            candidate = _by_relation(relation, selected, target, rng, others, qualifier)
         else:
-            candidate = _by_fact(selected, target, rng)
+            candidate = _by_fact(selected, target, rng, qualifier)
         if naming(candidate.instruction, [selected, target, *telling]) is None:
             return candidate
 
 
-def refer(category: str, rng: random.Random) -> str:
-    """A category's object in other words than its name, e.g. "the striped insect"."""
+def refer(category: str, rng: random.Random, qualifier: str = "") -> str:
+    """A category's object in other words than its name: "the striped insect"."""
     references: list[str] = knowledge()["categories"][category]["refs"]
-    return f"the {rng.choice(references)}"
+    return " ".join(filter(None, ("the", qualifier, rng.choice(references))))
 
 
 def _by_relation(
-    relation: str, selected: str, target: str, rng: random.Random, others: Collection[str]
+    relation: str,
+    selected: str,
+    target: str,
+    rng: random.Random,
+    others: Collection[str],
+    qualifier: str,
 ) -> Candidate:
     known = knowledge()["relations"][relation]
-    plain = not any(other in RELATIONS[relation] for other in others)
+    plain = not qualifier and not any(other in RELATIONS[relation] for other in others)
     sentence = rng.choice(known["sentences"])
     # "of it" is no English here, and "it" alone must not fit two objects.
     short = plain and "of {s}" not in sentence and rng.random() < 0.4
-    reference = "it" if short else refer(selected, rng)
+    reference = "it" if short else refer(selected, rng, qualifier)
     sentence = sentence.format(s=reference, poss="its" if short else f"{reference}'s")
     rationale = rng.choice(relation_rationales(selected, target))
     return Candidate(_capital(sentence), rationale, known["type"])
 
 
-def _by_fact(selected: str, target: str, rng: random.Random) -> Candidate:
+def _by_fact(selected: str, target: str, rng: random.Random, qualifier: str) -> Candidate:
     kind, fact = rng.choice(facts(target))
-    reference = refer(selected, rng)
+    reference = refer(selected, rng, qualifier)
     sentence = rng.choice(knowledge()["frames"]).format(
         np=fact, s=reference, s_=_capital(reference), who=rng.choice(knowledge()["who"])
     )

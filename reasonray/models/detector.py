@@ -28,6 +28,15 @@ from reasonray.models.weights import load_model, load_part
 MAX_PASS = 16
 """Pictures in one forward pass, however many are asked about."""
 
+SAME_IOU = 0.5
+"""Two boxes that overlap so much are of one thing."""
+
+INSIDE = 0.8
+"""Part of a box that lies in another one, from which the whole of it is meant to."""
+
+ALIKE = 0.7
+"""Least score of each of several things, of that of a box around them."""
+
 
 @dataclass(frozen=True)
 class PhraseBox:
@@ -59,6 +68,20 @@ class Answers:
         index = int(self.scores.argmax())
         left, top, right, bottom = self.boxes[index].tolist()
         return PhraseBox(self.phrase, (left, top, right, bottom), float(self.scores[index]))
+
+    def instances(self, threshold: float) -> list[PhraseBox]:
+        """The boxes of separate things that answer to the phrase, the best first.
+
+        Args:
+            threshold: least score of a box, 0..1.
+        """
+        scores = self.scores.numpy()
+        likely = [int(i) for i in (-scores).argsort(kind="stable") if scores[i] >= threshold]
+        boxes: list[Box] = [(x0, y0, x1, y1) for x0, y0, x1, y1 in self.boxes[likely].tolist()]
+        return [
+            PhraseBox(self.phrase, boxes[place], float(scores[likely[place]]))
+            for place in separate(boxes, scores[likely])
+        ]
 
     def score_at(self, place: Sequence[float], size: tuple[int, int]) -> float:
         """The highest score of a box that is much the same (IoU of a half or more); 0 if none.
@@ -245,3 +268,30 @@ class _Prompt:
     pixels: Tensor
     tokens: list[int]
     spans: dict[int, slice]
+
+
+def separate(boxes: Sequence[Box], scores: Sequence[float]) -> list[int]:
+    """Which boxes of one phrase are of separate things, in their order.
+
+    Left out are second boxes of the same thing, one box around several things that have boxes of
+    their own, and the boxes of parts.
+
+    Args:
+        boxes: xyxy, the best first.
+        scores: of the boxes, 0..1.
+    """
+    distinct: list[int] = []
+    for place, box in enumerate(boxes):
+        if not distinct or iou([boxes[other] for other in distinct], box).max() <= SAME_IOU:
+            distinct.append(place)
+
+    def holds(outer: int, inner: int) -> bool:
+        return outer != inner and float(share_inside(boxes[inner], boxes[outer])) >= INSIDE
+
+    def is_group(place: int) -> bool:
+        # The wheels of a bicycle are in its box, too, and are far less of a bicycle.
+        surely = [other for other in distinct if scores[other] >= ALIKE * scores[place]]
+        return sum(holds(place, other) for other in surely) > 1
+
+    single = [place for place in distinct if not is_group(place)]
+    return [place for place in single if not any(holds(other, place) for other in single)]

@@ -2,7 +2,8 @@
 
 import re
 
-from reasonray.prompts.words import words
+from reasonray.prompts.edits import is_mass, is_plural
+from reasonray.prompts.words import same, words
 
 TEMPLATES = (
     "turn the {selected} into {target}",
@@ -17,8 +18,19 @@ TEMPLATES = (
 
 _ARTICLES = "a|an|some|two|three|four|five|several|many"
 
+_AN = re.compile(r"[aio]|e(?!u)|u(?!ni|ku|s[ae]|t[ei])|hour|heir|honest", re.IGNORECASE)
+"""Beginnings of words that sound like a vowel."""
 
-def direct_instruction(selected: str, target: str, edited_caption: str, *, seed: int) -> str:
+
+def direct_instruction(
+    selected: str,
+    target: str,
+    edited_caption: str,
+    *,
+    seed: int,
+    input_caption: str = "",
+    qualifier: str | None = None,
+) -> str:
     """One of the templates, chosen by the seed; the target's article is the edited caption's.
 
     Args:
@@ -26,9 +38,12 @@ def direct_instruction(selected: str, target: str, edited_caption: str, *, seed:
         target: category that comes in, no article.
         edited_caption: names the target.
         seed: non-negative.
+        input_caption: names the selected one; in the plural, so does the instruction.
+        qualifier: which of several is meant, e.g. "left".
     """
     template = TEMPLATES[seed % len(TEMPLATES)]
-    return direct_sentence(template, selected, with_article(target, edited_caption))
+    name = f"{qualifier} {selected}" if qualifier else _as_spelled(selected, input_caption)
+    return direct_sentence(template, name, with_article(target, edited_caption))
 
 
 def direct_sentence(template: str, selected: str, target: str, *, capital: bool = True) -> str:
@@ -38,9 +53,27 @@ def direct_sentence(template: str, selected: str, target: str, *, capital: bool 
 
 
 def with_article(name: str, caption: str) -> str:
-    """The name as the caption introduces it ("some milk", "two dogs"), else with a or an."""
+    """The name as the caption introduces it ("some milk", "two dogs", "strawberries").
+
+    Where the caption has neither article nor plural, with a or an, or as it is when it takes none.
+    """
     spelled = r"\W+".join(re.escape(word) for word in words(name))
     introduction = re.search(rf"\b({_ARTICLES})\s+({spelled})\b", caption, re.IGNORECASE)
     if introduction:
         return f"{introduction[1].lower()} {name}"
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    name = _as_spelled(name, caption)
+    if is_plural(name) or is_mass(name):
+        return name
+    return f"{'an' if _AN.match(name) else 'a'} {name}"
+
+
+def _as_spelled(name: str, caption: str) -> str:
+    """The name in the plural where the caption has it so, and does not count: "grapes"."""
+    tokens, phrase = words(caption), words(name)
+    for place in range(len(tokens) - len(phrase) + 1 if phrase else 0):
+        stretch = tokens[place : place + len(phrase)]
+        is_counted = place > 0 and tokens[place - 1] in _ARTICLES.split("|")
+        if stretch != phrase and all(map(same, stretch, phrase)) and not is_counted:
+            spelled = " ".join(stretch)
+            return spelled if is_plural(spelled) else name
+    return name

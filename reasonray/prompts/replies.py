@@ -6,18 +6,21 @@ for backends with structured output (OpenAI's strict subset: every key required,
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from reasonray.core.record import REASONING_TYPES, ReasoningType
+from reasonray.prompts.edits import caption_fault, unfit
 from reasonray.prompts.json_object import NotTheFormError, json_object
-from reasonray.prompts.words import equivalent, introduced, mentions, naming, words
+from reasonray.prompts.words import introduced, naming, words
 
 ReplyFault = Literal["invalid_reply", "not_indirect", "category_not_offered", "unfit_target"]
 
+MIN_CANDIDATES = 2
+"""Least that P_select can choose from."""
+
 MAX_INSTRUCTION_WORDS = 60
-MAX_TARGET_WORDS = 5
 MAX_CHARACTERS = 600
 """Of any text in a reply."""
 
@@ -71,27 +74,43 @@ def parse_candidates(
     edited_caption: str,
     direct_instruction: str,
 ) -> tuple[Candidate, ...]:
-    """P_gen's reply: exactly so many candidates, all different, none naming what comes in.
+    """P_gen's reply: the candidates that are valid, different, and name nothing that comes in.
+
+    One bad candidate takes none of the others with it; a second one (where more than one was asked
+    for) is enough to choose from.
+
+    Args:
+        reply: the model's text.
+        num_candidates: asked for; the first so many good ones are kept.
+        input_caption, edited_caption, direct_instruction: of the pair.
 
     Raises:
-        ReplyError: invalid_reply or not_indirect.
+        ReplyError: invalid_reply or not_indirect; the first fault's, where too few are good.
     """
     content = _json_object(reply, "candidates")
     listed = content.get("candidates")
-    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+    if not isinstance(listed, list):
         raise ReplyError("invalid_reply", 'The key "candidates" must hold a list of objects.')
-    if len(listed) != num_candidates:
-        raise ReplyError(
-            "invalid_reply", f"There must be {num_candidates} candidates, not {len(listed)}."
-        )
     telling = introduced(input_caption, edited_caption, direct_instruction)
-    candidates = tuple(_candidate(item) for item in listed)
-    for candidate in candidates:
-        _check_indirect(candidate.instruction, telling)
-    spelled = [" ".join(words(candidate.instruction)) for candidate in candidates]
-    if len(set(spelled)) < len(spelled):
-        raise ReplyError("invalid_reply", "The instructions must all be different.")
-    return candidates
+    candidates: dict[str, Candidate] = {}
+    faults: list[ReplyError] = []
+    for item in listed:
+        try:
+            candidate = _candidate(item)
+            _check_indirect(candidate.instruction, telling)
+        except ReplyError as fault:
+            faults.append(fault)
+            continue
+        spelling = " ".join(words(candidate.instruction))
+        if candidates.setdefault(spelling, candidate) is not candidate:
+            faults.append(ReplyError("invalid_reply", "The instructions must all be different."))
+    if len(candidates) >= min(MIN_CANDIDATES, num_candidates):
+        return tuple(candidates.values())[:num_candidates]
+    if faults:
+        raise faults[0]
+    raise ReplyError(
+        "invalid_reply", f"There must be {num_candidates} candidates, not {len(listed)}."
+    )
 
 
 def parse_choice(reply: str, *, num_candidates: int) -> Choice:
@@ -109,13 +128,16 @@ def parse_choice(reply: str, *, num_candidates: int) -> Choice:
     return Choice(number - 1, _text(content, "reason"))
 
 
-def parse_replacement(reply: str, *, caption: str, categories: Sequence[str]) -> Replacement:
+def parse_replacement(
+    reply: str, *, caption: str, categories: Sequence[str], several: Collection[str] = ()
+) -> Replacement:
     """P_replace's reply.
 
     Args:
         reply: the model's text.
         caption: of the input image.
         categories: what was offered; the selected one comes back in this spelling.
+        several: those of the categories of which more than one is in the picture.
 
     Raises:
         ReplyError: invalid_reply, category_not_offered, unfit_target or not_indirect.
@@ -129,14 +151,19 @@ def parse_replacement(reply: str, *, caption: str, categories: Sequence[str]) ->
             "category_not_offered",
             f'The selected category "{selection}" is not one of: {", ".join(categories)}.',
         )
-    target = _target(_text(content, "target_category"), selected, caption, categories)
+    target = re.sub(
+        r"^(an?|the|some)\s+", "", _text(content, "target_category").lower().strip(" .,;:!?\"'")
+    )
+    if (why := unfit(target, selected, caption, categories)) is not None:
+        raise ReplyError("unfit_target", why)
     candidate = _candidate(content)
     _check_indirect(candidate.instruction, [target, selected])
     edited_caption = _text(content, "edited_caption")
-    if not mentions(edited_caption, target):
-        raise ReplyError(
-            "invalid_reply", f'The edited caption must name the target category "{target}".'
-        )
+    fault = caption_fault(
+        edited_caption, caption, selected, target, is_one_of_several=selected in several
+    )
+    if fault is not None:
+        raise ReplyError("invalid_reply", fault)
     return Replacement(selected, target, candidate, edited_caption)
 
 
@@ -222,7 +249,9 @@ def _whole_number(value: Any) -> int | None:
     return int(text.removesuffix(".0")) if re.fullmatch(r"\d{1,3}(\.0)?", text) else None
 
 
-def _candidate(content: dict[str, Any]) -> Candidate:
+def _candidate(content: Any) -> Candidate:
+    if not isinstance(content, dict):
+        raise ReplyError("invalid_reply", "Each candidate must be an object.")
     instruction = _text(content, "instruction")
     count = len(words(instruction))
     if not 2 <= count <= MAX_INSTRUCTION_WORDS:
@@ -246,21 +275,3 @@ def _check_indirect(instruction: str, telling: Sequence[str]) -> None:
         raise ReplyError(
             "not_indirect", f'The instruction names it directly with the word "{word}".'
         )
-
-
-def _target(text: str, selected: str, caption: str, categories: Sequence[str]) -> str:
-    """The target without article, lower case, if it can take the selected one's place."""
-    target = re.sub(r"^(an?|the|some)\s+", "", text.lower().strip(" .,;:!?\"'"))
-    if not 1 <= len(words(target)) <= MAX_TARGET_WORDS:
-        raise ReplyError(
-            "unfit_target", f"The target category must have 1 to {MAX_TARGET_WORDS} words."
-        )
-    if equivalent(target, selected):
-        raise ReplyError(
-            "unfit_target", f'The target category "{target}" is the same as "{selected}".'
-        )
-    if any(equivalent(target, category) for category in categories) or mentions(caption, target):
-        raise ReplyError(
-            "unfit_target", f'The target category "{target}" is in the picture already.'
-        )
-    return target

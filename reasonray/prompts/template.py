@@ -1,7 +1,8 @@
 """Loads the prompt files and fills them in: chat messages out.
 
-A file has `name:` and `version:` lines, then `[system]` and `[user]` parts with `$fields`. Change
-a text, raise its version: it is written into every row.
+A file has `name:` and `version:` lines, then `[system]` and `[user]` parts with `$fields`; what
+varies from row to row stands last in both, as servers cache what prompts begin with. Change a text
+(`examples.yaml` too), raise its version: it is written into every row.
 """
 
 import functools
@@ -27,7 +28,7 @@ class PromptTemplate:
     Attributes:
         name: as in the paper, e.g. P_gen.
         version: of the texts.
-        system: fixed; empty when the file has no such part.
+        system: with `$examples` where they vary; empty when the file has no such part.
         user: with `$fields`.
     """
 
@@ -45,12 +46,13 @@ class PromptTemplate:
         """The chat that asks.
 
         Args:
-            fields: every field of the user part; pass captions through `one_line`, so that none
+            fields: every field of both parts; pass captions through `one_line`, so that none
                 can look like another field.
         """
         chat: list[Message] = []
         if self.system:
-            chat.append({"role": "system", "content": self.system})
+            system = string.Template(self.system).substitute(fields)
+            chat.append({"role": "system", "content": system})
         content = string.Template(self.user).substitute(fields)
         chat.append({"role": "user", "content": content})
         return chat

@@ -26,8 +26,22 @@ _LISTS = word_lists(Path(__file__).with_suffix(".txt"))
 IRREGULAR_PLURALS = dict(line.split() for line in _LISTS["irregular plurals"])
 """Irregular plural -> its singular."""
 
-_COMPOUND_PARTS = frozenset(" ".join(_LISTS["compound parts"]).split())
-_PLAIN = frozenset(" ".join(_LISTS["plain"]).split())
+_IRREGULAR_VERBS = {
+    form: base for base, *forms in map(str.split, _LISTS["irregular verbs"]) for form in forms
+}
+
+
+def _section(name: str) -> frozenset[str]:
+    return frozenset(" ".join(_LISTS[name]).split())
+
+
+_COMPOUND_PARTS = _section("compound parts")
+FUNCTION_WORDS = _section("function words")
+"""Articles, pronouns, prepositions, auxiliaries, numerals, particles of names."""
+_EDITING = _section("editing words")
+_WEAK = _section("weak words")
+_DEFINITE = _section("definite words")
+_BRINGING = _section("bringing words")
 
 
 def words(text: str) -> list[str]:
@@ -68,18 +82,56 @@ def naming(text: str, names: Iterable[str]) -> str | None:
     return None
 
 
-def introduced(before: str, *after: str) -> list[str]:
-    """The words that tell: those of `after` that `before` lacks, each once, plain words left out.
+def introduced(before: str, after: str, instruction: str = "") -> list[str]:
+    """The words that tell what an edit brings in, each once.
 
-    For Part I: what the edited caption and the direct instruction bring in.
+    The content words of the edited caption that the input's lacks, and the nouns that the direct
+    instruction brings in ("make it winter"; not "turn off the sun", which is there already). Words
+    that hardly tell anything ("wearing", "sky") are among them only where there is no other, and
+    what the instruction does ("shave off his beard") where nothing comes in at all.
+
+    Args:
+        before: the input's caption.
+        after: the edited picture's.
+        instruction: the direct one.
     """
-    known = words(before)
-    telling: list[str] = []
-    for word in words(" ".join(after)):
-        if word in _PLAIN or word in telling or any(same(word, other) for other in known):
+    spoken = words(instruction)
+    telling = _new_content([*words(after), *_brought_in(spoken)], words(before))
+    strong = [word for word in telling if word not in _WEAK]
+    return strong or telling or _new_content(spoken, words(before))
+
+
+def _new_content(candidates: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The content words that are no form of a known one, each once."""
+    new: list[str] = []
+    for word in candidates:
+        if word in FUNCTION_WORDS or word in _EDITING:
             continue
-        telling.append(word)
-    return telling
+        if not any(same(word, other) for other in [*known, *new]):
+            new.append(word)
+    return new
+
+
+def _brought_in(instruction: Sequence[str]) -> list[str]:
+    """The words of a direct instruction whose determiner says that they are new.
+
+    "add a red hat" gives red and hat; "build a castle on the hill" gives castle.
+    """
+    new: list[str] = []
+    brings = False
+    for index, word in enumerate(instruction):
+        if word in _DEFINITE:
+            brings = False
+        elif word in _BRINGING:
+            brings = True
+        elif word in FUNCTION_WORDS or (index == 0 and word not in _EDITING):
+            brings = False
+        elif word in _EDITING:
+            # "add thunder", but not "make it look …", where the verb follows its object.
+            brings = index == 0
+        elif brings:
+            new.append(word)
+    return new
 
 
 def equivalent(a: str, b: str) -> bool:
@@ -92,6 +144,12 @@ def equivalent(a: str, b: str) -> bool:
             if all(map(same, long[-len(short) :], short)):
                 return True
     return False
+
+
+def same_head(a: str, b: str) -> bool:
+    """Whether two names say the same kind of thing: "desk lamp" and "floor lamp"."""
+    heads = [_heads(tuple(words(name))) if words(name) else set() for name in (a, b)]
+    return any(same(one, two) for one in heads[0] for two in heads[1])
 
 
 def _find(tokens: Sequence[str], phrase: Sequence[str]) -> str | None:
@@ -151,7 +209,7 @@ def _synonyms() -> dict[str, frozenset[str]]:
 @functools.lru_cache(maxsize=100_000)
 def _bases(word: str) -> frozenset[str]:
     """The word and what it may be a form of; not all of them words."""
-    bases = {word, IRREGULAR_PLURALS.get(word, word)}
+    bases = {word, IRREGULAR_PLURALS.get(word, word), _IRREGULAR_VERBS.get(word, word)}
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         bases.add(word[:-1])
         if word.endswith("es"):
@@ -162,13 +220,30 @@ def _bases(word: str) -> frozenset[str]:
             bases |= {word[:-3] + "f", word[:-3] + "fe"}
     for ending in ("ing", "ed"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
-            stem = word[: -len(ending)]
-            bases.add(stem + "e")
-            # "caring" is no form of "car": a short stem doubles its consonant.
-            if len(stem) > 3 or not re.fullmatch(r"[^aeiou][aeiou][^aeiouwxy]", stem):
-                bases.add(stem)
-            if stem[-1] == stem[-2]:
-                bases.add(stem[:-1])
-    if word.endswith("y") and len(word) > 4:
-        bases |= {word[:-1], word[:-1] + "e"}
-    return frozenset(bases)
+            bases |= _stems(word[: -len(ending)])
+    return frozenset(bases | _underived(word))
+
+
+def _stems(stem: str) -> set[str]:
+    """What a verb may be that has lost its ending."""
+    stems = {stem + "e"}
+    # "caring" is no form of "car": a short stem doubles its consonant.
+    if len(stem) > 3 or not re.fullmatch(r"[^aeiou][aeiou][^aeiouwxy]", stem):
+        stems.add(stem)
+    if stem[-1] == stem[-2]:
+        stems.add(stem[:-1])
+    return stems
+
+
+def _underived(word: str) -> set[str]:
+    """What "nightly", "violinist", "icy" and "snowy" are made of."""
+    if word.endswith("ist") and len(word) > 6:
+        return {word[:-3]}
+    if not word.endswith("y"):
+        return set()
+    bases = {word[:-1] + "e"}
+    if len(word) > 4:
+        bases.add(word[:-1])
+    if word.endswith("ly") and len(word) > 5:
+        bases.add(word[:-2])
+    return bases

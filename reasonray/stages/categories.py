@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from reasonray.core.errors import UserError
 from reasonray.core.record import Row, reject
 from reasonray.core.sections import CategoriesConfig
+from reasonray.prompts.english import is_english
 from reasonray.stages.not_objects import (
     COLOURS,
     COMPOUNDS,
@@ -53,7 +54,10 @@ class Categories(Stage):
     parts = ("II", "III")
     reads = {"input_caption": "one sentence"}
     writes = {"categories": "singular nouns or compounds, lower case, in the caption's order"}
-    rejects = {"no_category": "the caption names no object that could be replaced"}
+    rejects = {
+        "not_english": "the caption is in another language",
+        "no_category": "the caption names no object that could be replaced",
+    }
 
     def __init__(self, config: CategoriesConfig, *, seed: int) -> None:
         self.config = config
@@ -66,6 +70,9 @@ class Categories(Stage):
         """Write `categories`; reject rows whose caption gives none."""
         for row in rows:
             caption = row.get("input_caption") or ""
+            if not is_english(caption):
+                reject(row, self.name, "not_english", f"captions must be English: {caption!r}")
+                continue
             # One text at a time: a batch's padding must not decide about a tag.
             names = categories(caption, self.pipeline)[: self.config.max_categories]
             row["categories"] = names

@@ -5,6 +5,7 @@ They stand in `not_objects.txt`, whose sections these constants put together.
 
 from pathlib import Path
 
+from reasonray.prompts.edits import PEOPLE
 from reasonray.prompts.words import IRREGULAR_PLURALS, word_lists
 
 _LISTS = word_lists(Path(__file__).with_suffix(".txt"))
@@ -22,13 +23,13 @@ def _plural(noun: str) -> str:
     return f"{noun}s"
 
 
-DROPPED_MODIFIERS = _words(
-    "colours", "people", "places", "quantities", "sides", "picture", "describing nouns"
+DROPPED_MODIFIERS = PEOPLE | _words(
+    "colours", "places", "quantities", "sides", "picture", "describing nouns"
 )
 """Left out in front of a noun, unless both stand in `COMPOUNDS`."""
 
-DROPPED_HEADS = _words(
-    "people", "body", "places", "abstract", "picture", "sides", "quantities", "colours"
+DROPPED_HEADS = (
+    PEOPLE | _words("body", "places", "abstract", "picture", "sides", "quantities", "colours")
 ) - {"orange"}
 """No categories, unless at the end of a compound in `COMPOUNDS`; an orange is a fruit."""
 

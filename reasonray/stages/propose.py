@@ -2,6 +2,8 @@
 
 from reasonray.core.record import Detection, Row, add_scores, reject, sample_seed
 from reasonray.prompts.direct import direct_instruction
+from reasonray.prompts.examples import varied
+from reasonray.prompts.objects import listed
 from reasonray.prompts.replies import Replacement, parse_replacement, replacement_schema
 from reasonray.prompts.template import one_line
 from reasonray.stages.asks import Asks, Question
@@ -32,24 +34,33 @@ class Propose(Asks[Replacement]):
         "no_text": "the image has no caption",
         "no_object": "no category was found in the image",
         "category_not_offered": "every reply selected something that was not found in the image",
-        "unfit_target": "every reply's target was in the image already, or no different thing",
+        "unfit_target": "every reply's target was in the image already, or no other kind of thing",
         "not_indirect": "every reply named the target or the selected category",
     }
 
     def question(self, row: Row) -> Question[Replacement] | None:
         """A replacement of one detected category; rejects a row without any, or a caption."""
         caption = one_line(row.get("input_caption") or "")
-        categories = list(_best(row))
+        best = _best(row)
+        categories = list(best)
         if not caption:
             reject(row, self.name, "no_text", "the caption is empty")
             return None
         if not categories:
             reject(row, self.name, "no_object", "there is nothing to offer")
             return None
+        several = [name for name, each in best.items() if each.get("qualifier")]
         return Question(
-            self.prompt.messages(caption=caption, categories=", ".join(categories)),
+            self.prompt.messages(
+                caption=caption,
+                categories=", ".join(categories),
+                objects=listed({name: each.get("about") for name, each in best.items()}),
+                **varied("replace", sample_seed(self.seed, row["id"], "propose.examples")),
+            ),
             replacement_schema(),
-            lambda text: parse_replacement(text, caption=caption, categories=categories),
+            lambda text: parse_replacement(
+                text, caption=caption, categories=categories, several=several
+            ),
         )
 
     def answered(self, row: Row, reply: Replacement) -> None:
@@ -68,6 +79,8 @@ class Propose(Asks[Replacement]):
             reply.target_category,
             reply.edited_caption,
             seed=sample_seed(self.seed, row["id"], "propose.direct"),
+            input_caption=row["input_caption"] or "",
+            qualifier=detection.get("qualifier"),
         )
 
 

@@ -1,7 +1,9 @@
 """Part I: several reasoning instructions for a pair that has a direct one (P_gen, Eq. 2)."""
 
-from reasonray.core.record import Row, reject
+from reasonray.core.record import Row, reject, sample_seed
 from reasonray.core.sections import RewriteConfig
+from reasonray.prompts.english import is_english
+from reasonray.prompts.examples import varied
 from reasonray.prompts.replies import Candidate, candidates_schema, parse_candidates
 from reasonray.prompts.template import one_line
 from reasonray.stages.asks import Asks, Question
@@ -25,18 +27,24 @@ class Rewrite(Asks[tuple[Candidate, ...]]):
     rejects = {
         **Asks.rejects,
         "no_text": "the pair lacks a caption or its instruction",
+        "not_english": "a caption or the instruction is in another language",
         "not_indirect": "every reply named what the edit brings in",
     }
 
     config: RewriteConfig
 
     def question(self, row: Row) -> Question[tuple[Candidate, ...]] | None:
-        """All candidates; rejects a row that lacks a text."""
+        """All candidates; rejects a row that lacks a text, or has one that is not English."""
         texts = [row.get("input_caption"), row.get("edited_caption"), row.get("direct_instruction")]
         before, after, direct = (one_line(text or "") for text in texts)
         if not (before and after and direct):
             reject(row, self.name, "no_text", "a caption or the direct instruction is empty")
             return None
+        for text in (before, after, direct):
+            if not is_english(text):
+                detail = f"captions and instructions must be English: {text!r}"
+                reject(row, self.name, "not_english", detail)
+                return None
         count = self.config.num_candidates
         return Question(
             self.prompt.messages(
@@ -44,6 +52,7 @@ class Rewrite(Asks[tuple[Candidate, ...]]):
                 edited_caption=after,
                 direct_instruction=direct,
                 num_candidates=str(count),
+                **varied("gen", sample_seed(self.seed, row["id"], "rewrite.examples")),
             ),
             candidates_schema(count),
             lambda text: parse_candidates(

@@ -1,13 +1,18 @@
 """Part I: the best of the candidates (P_select, Eq. 3)."""
 
-from reasonray.core.record import Row
+import random
+
+from reasonray.core.record import Row, sample_seed
 from reasonray.prompts.replies import Choice, choice_schema, parse_choice
 from reasonray.prompts.template import numbered, one_line
 from reasonray.stages.asks import Asks, Question
 
 
 class Select(Asks[Choice]):
-    """Asks which candidate is best; a single candidate is taken without asking."""
+    """Asks which candidate is best; a single candidate is taken without asking.
+
+    They are shown in an order drawn from the row's seed: language models prefer some places.
+    """
 
     name = "select"
     parts = ("I",)
@@ -31,12 +36,13 @@ class Select(Asks[Choice]):
         if len(candidates) == 1:
             _choose(row, 0)
             return None
+        shown = [candidates[place] for place in self._order(row)]
         return Question(
             self.prompt.messages(
                 input_caption=one_line(row["input_caption"] or ""),
                 edited_caption=one_line(row["edited_caption"] or ""),
                 direct_instruction=one_line(row["direct_instruction"] or ""),
-                candidates=numbered(candidates),
+                candidates=numbered(shown),
             ),
             choice_schema(),
             lambda text: parse_choice(text, num_candidates=len(candidates)),
@@ -44,7 +50,13 @@ class Select(Asks[Choice]):
 
     def answered(self, row: Row, reply: Choice) -> None:
         """Write the chosen candidate."""
-        _choose(row, reply.index)
+        _choose(row, self._order(row)[reply.index])
+
+    def _order(self, row: Row) -> list[int]:
+        """The places of the candidates, as they are shown."""
+        places = list(range(len(row["candidates"] or [])))
+        random.Random(sample_seed(self.seed, row["id"], "select.order")).shuffle(places)
+        return places
 
 
 def _choose(row: Row, index: int) -> None:

@@ -6,7 +6,12 @@ from toy_stages import Plan, recipe
 
 from reasonray.core.recipe import load
 from reasonray.core.record import Row
-from reasonray.generation.notices import read_notices, tiny_models, write_notices
+from reasonray.generation.notices import (
+    other_languages,
+    read_notices,
+    tiny_models,
+    write_notices,
+)
 from reasonray.generation.plan import write_plan
 from reasonray.generation.workspace import Workspace
 
@@ -46,3 +51,17 @@ def test_they_are_kept_with_the_plan(tmp_path: Path) -> None:
 
     write_plan(workspace, recipe(), rows(), notices)
     assert read_notices(workspace) == ["3 files are passed over"]
+
+
+def test_captions_in_other_languages_are_said_with_a_count_and_an_example(tmp_path: Path) -> None:
+    captions = ["ein Schaf auf einer Wiese", "a sheep in a meadow", None]
+    plan: list[Row] = [
+        {"id": f"III/toy/{i}/0", "part": "III", "input_caption": text}
+        for i, text in enumerate(captions)
+    ]
+    workspace = Workspace(tmp_path / "out")
+    write_plan(workspace, recipe(), plan)
+    [notice] = read_notices(workspace)
+    assert notice.startswith("1 of 2 captions")
+    assert "'ein Schaf auf einer Wiese': captions must be English" in notice
+    assert other_languages(["a sheep in a meadow"]) == []

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reasonray.core.sections import ModelConfig
-from reasonray.models.detector import Answers, Detector, PhraseBox, tensor_floats
+from reasonray.models.detector import Answers, Detector, PhraseBox, separate, tensor_floats
 from reasonray.models.shapes import fixed_shape
 from reasonray.sources.mini.world import HELD_OUT_SEED, Scene, render, sample_scene
 
@@ -202,3 +202,19 @@ def test_a_score_in_a_region_is_of_boxes_of_any_shape_that_lie_in_it(
     answers = Answers("lamp", torch.tensor([box]).float(), torch.tensor([0.9]))
     region = [0.0, 0, 200, 100]
     assert answers.score_in(region, (300, 200), inside=0.8, covering=0.1) == pytest.approx(score)
+
+
+def test_instances_are_separate_things_above_the_threshold() -> None:
+    boxes = torch.tensor([[0.0, 0, 20, 20], [1, 0, 21, 20], [40, 40, 60, 60], [70, 70, 90, 90]])
+    answers = Answers("cat", boxes, torch.tensor([0.5, 0.9, 0.6, 0.2]))
+    assert [item.score for item in answers.instances(0.3)] == pytest.approx([0.9, 0.6])
+    assert answers.instances(0.95) == []
+
+
+def test_a_box_around_several_things_and_boxes_of_parts_are_no_instances() -> None:
+    herd, one, two = (0.0, 0.0, 90.0, 50.0), (5.0, 5.0, 40.0, 45.0), (50.0, 5.0, 85.0, 45.0)
+    wheel, other_wheel = (5.0, 30.0, 20.0, 45.0), (25.0, 30.0, 40.0, 45.0)
+    assert separate([herd, one, two], [0.7, 0.69, 0.68]) == [1, 2]
+    assert separate([one, wheel, other_wheel], [0.8, 0.4, 0.4]) == [0]
+    assert separate([one, wheel], [0.8, 0.7]) == [0]
+    assert separate([], []) == []

@@ -15,6 +15,7 @@ from reasonray.core.sections import LanguageModelConfig, ModelConfig
 from reasonray.models import weights
 from reasonray.models.language_model import ReplyFailure, Request, load_language_model
 from reasonray.models.transformers_model import TransformersModel
+from reasonray.prompts.examples import varied
 from reasonray.prompts.replies import ReplyError, parse_choice, parse_replacement
 from reasonray.prompts.template import load
 
@@ -24,6 +25,7 @@ ZOO = LanguageModelConfig(
     backend="transformers", model=ModelConfig(name="package:reasonray/mini/zoo/language_model")
 )
 
+ABOUT = "11 % of the picture, square, centre"
 CAPTIONS = {
     "a bee on a white background": ["bee"],
     "a cat, some milk and a light bulb on a blue background": ["cat", "milk", "light bulb"],
@@ -45,8 +47,12 @@ def model() -> TransformersModel:
 
 
 def ask(caption: str, seed: int = 0, temperature: float = 1.0, max_tokens: int = 160) -> Request:
-    categories = ", ".join(CAPTIONS[caption])
-    messages = load("replace").messages(caption=caption, categories=categories)
+    messages = load("replace").messages(
+        caption=caption,
+        categories=", ".join(CAPTIONS[caption]),
+        objects=", ".join(f"{name} ({ABOUT})" for name in CAPTIONS[caption]),
+        **varied("replace", seed),
+    )
     return Request(messages, None, seed, temperature, max_tokens)
 
 

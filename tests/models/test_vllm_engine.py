@@ -9,6 +9,7 @@ from reasonray.models.language_model import (
     Request,
     load_language_model,
 )
+from reasonray.prompts.examples import varied
 from reasonray.prompts.replies import parse_replacement, replacement_schema
 from reasonray.prompts.template import load
 
@@ -17,6 +18,7 @@ pytest.importorskip("vllm", reason="needs vLLM; CONTRIBUTING.md says how to run 
 # vLLM and torch warn of themselves; the engine takes a minute to start.
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]
 
+ABOUT = "11 % of the picture, square, centre"
 CAPTIONS = {
     "a bee on a white background": ["bee"],
     "a cat, some milk and a light bulb on a blue background": ["cat", "milk", "light bulb"],
@@ -33,8 +35,12 @@ def engine() -> LanguageModel:
 
 
 def ask(caption: str, seed: int = 0, temperature: float = 1.0, max_tokens: int = 160) -> Request:
-    categories = CAPTIONS[caption]
-    messages = load("replace").messages(caption=caption, categories=", ".join(categories))
+    messages = load("replace").messages(
+        caption=caption,
+        categories=", ".join(CAPTIONS[caption]),
+        objects=", ".join(f"{name} ({ABOUT})" for name in CAPTIONS[caption]),
+        **varied("replace", seed),
+    )
     return Request(messages, replacement_schema(), seed, temperature, max_tokens)
 
 

@@ -130,6 +130,48 @@ def test_a_target_that_the_caption_holds_already_is_unfit() -> None:
     assert code_of(parse_replacement, reply, **call) == "unfit_target"
 
 
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("beekeeper's daughter", "is a person"),
+        ("astronaut", "is a person"),
+        ("women", "is a person"),
+        ("happiness", "cannot be seen"),
+        ("eternal love", "cannot be seen"),
+        ("insect", "is a kind of"),
+        ("glass butterfly", "is the same as"),
+    ],
+)
+def test_people_ideas_and_kinds_of_the_selected_are_unfit(target: str, reason: str) -> None:
+    reply = with_(target_category=target, edited_caption=f"a {target} on a pink flower")
+    with pytest.raises(ReplyError, match=reason) as caught:
+        replacement(reply)
+    assert caught.value.code == "unfit_target"
+
+
+@pytest.mark.parametrize(
+    "edited_caption",
+    [
+        "a bee beside a butterfly on a pink flower",
+        "a bee in a spaceship on a pink flower, trending on artstation",
+        "a bee on a flower",
+        "a bee",
+        "a bee on a pink butterfly",
+    ],
+)
+def test_an_edited_caption_says_what_the_caption_says_but_for_the_one_thing(
+    edited_caption: str,
+) -> None:
+    assert code_of(replacement, with_(edited_caption=edited_caption)) == "invalid_reply"
+
+
+def test_one_of_several_things_stays_in_the_edited_caption() -> None:
+    reply = with_(edited_caption="a bee and a butterfly on a pink flower")
+    call = {"caption": CAPTION, "categories": ["butterfly"]}
+    assert code_of(parse_replacement, reply, **call) == "invalid_reply"
+    assert parse_replacement(reply, **call, several=["butterfly"])
+
+
 def test_the_target_loses_its_article_and_capitals() -> None:
     assert replacement(with_(target_category="A Bee.")).target_category == "bee"
 
@@ -159,15 +201,42 @@ def test_candidates_come_back_in_order() -> None:
     ("instructions", "code"),
     [
         (("A maker of wax.",), "invalid_reply"),
-        (("A maker of wax.", "Wax makers!", "In a hive."), "invalid_reply"),
+        (("Let some bees in.", "Wax!", "A maker of wax."), "not_indirect"),
         (("A maker of wax.", "a maker of WAX"), "invalid_reply"),
         (("A maker of wax.", "Let some bees in."), "not_indirect"),
     ],
 )
-def test_candidates_too_few_too_many_twice_or_direct_are_refused(
+def test_candidates_too_few_twice_or_direct_are_refused(
     instructions: tuple[str, ...], code: str
 ) -> None:
     assert code_of(candidates, *instructions) == code
+
+
+def test_bad_candidates_take_no_good_ones_with_them() -> None:
+    good = ["A maker of wax.", "Who sleeps in a hive?"]
+    bad = ["Let some bees in.", "Wax!", "a maker of WAX"]
+    parsed = candidates(bad[0], good[0], bad[1], bad[2], good[1], count=5)
+    assert [item.instruction for item in parsed] == good
+
+
+def test_malformed_candidates_are_left_out_and_surplus_ones_too() -> None:
+    listed: list[Any] = [
+        {"instruction": f"Idea number {i} of wax.", "rationale": "So.", "reasoning_type": "causal"}
+        for i in range(4)
+    ]
+    listed[0]["reasoning_type"] = "vibes"
+    parsed = parse_candidates(
+        json.dumps({"candidates": ["text", None, {}, *listed]}),
+        num_candidates=2,
+        input_caption=CAPTION,
+        edited_caption="a bee on a pink flower",
+        direct_instruction="turn the butterfly into a bee",
+    )
+    assert [item.instruction[12] for item in parsed] == ["1", "2"]
+
+
+def test_a_single_candidate_is_enough_where_one_was_asked_for() -> None:
+    assert len(candidates("A maker of wax.", count=1)) == 1
 
 
 @pytest.mark.parametrize("choice", [0, 4, -1, 1.5, "two", "", "1e1", True, None, [1]])

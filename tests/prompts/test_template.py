@@ -3,47 +3,20 @@ import re
 
 import pytest
 
-from reasonray.prompts.replies import parse_candidates, parse_choice, parse_replacement
+from reasonray.prompts.replies import parse_choice
 from reasonray.prompts.template import ask_again, load, numbered, one_line
 
-
-def examples(name: str) -> list[tuple[dict[str, str], str]]:
-    """The worked examples of a prompt: its fields and the reply."""
-    lines = load(name).system.splitlines()
-    found = []
-    for question, reply in itertools.pairwise(lines):
-        if reply.startswith("Reply: "):
-            fields = dict(part.split(": ", 1) for part in question.split(" | ") if ": " in part)
-            found.append((fields, reply.removeprefix("Reply: ")))
-    return found
-
-
-def test_the_worked_examples_of_replace_are_what_the_parser_accepts() -> None:
-    for fields, reply in examples("replace"):
-        categories = fields["Categories"].split(", ")
-        assert parse_replacement(reply, caption=fields["Caption"], categories=categories)
-    assert len(examples("replace")) == 3
-
-
-def test_the_worked_examples_of_gen_are_what_the_parser_accepts() -> None:
-    lines = load("gen").system
-    counts = [int(n) for n in re.findall(r"Write (\d+) different", lines)]
-    for (fields, reply), count in zip(examples("gen"), counts, strict=True):
-        assert parse_candidates(
-            reply,
-            num_candidates=count,
-            input_caption=fields["Input caption"],
-            edited_caption=fields["Edited caption"],
-            direct_instruction=fields["Direct instruction"],
-        )
-    assert len(counts) == 2
+REPLACE = {"caption": "a bee", "categories": "bee", "objects": "bee (9 % of the picture)"}
+VARIED = {"reasoning_type": "causal", "examples": "None."}
 
 
 def test_the_worked_examples_of_select_are_what_the_parser_accepts() -> None:
-    for fields, reply in examples("select"):
-        count = len(re.findall(r"\d\. ", fields["Candidates"]))
-        assert parse_choice(reply, num_candidates=count)
-    assert len(examples("select")) == 2
+    lines = load("select").system.splitlines()
+    pairs = [pair for pair in itertools.pairwise(lines) if pair[1].startswith("Reply: ")]
+    for question, reply in pairs:
+        count = len(re.findall(r"\d\. ", question.partition("Candidates: ")[2]))
+        assert parse_choice(reply.removeprefix("Reply: "), num_candidates=count)
+    assert len(pairs) == 2
 
 
 @pytest.mark.parametrize("name", ["gen", "select", "replace", "again"])
@@ -53,10 +26,13 @@ def test_every_prompt_has_a_name_and_a_version(name: str) -> None:
 
 
 def test_fields_are_filled_in_and_braces_or_dollars_in_them_stay() -> None:
-    messages = load("replace").messages(caption="a {caption} for $5", categories="bee, cup")
+    messages = load("replace").messages(
+        **{**REPLACE, "caption": "a {caption} for $5"}, **{**VARIED, "examples": "A {$5}."}
+    )
     assert [message["role"] for message in messages] == ["system", "user"]
-    assert messages[1]["content"].startswith("Caption: a {caption} for $5\nCategories: bee, cup\n")
-    assert "$" not in messages[0]["content"]
+    assert messages[1]["content"].startswith("Caption: a {caption} for $5\nCategories: bee\n")
+    assert messages[0]["content"].endswith("Worked examples:\nA {$5}.")
+    assert "$" not in messages[0]["content"].removesuffix("A {$5}.")
 
 
 def test_a_missing_field_is_an_error_of_ours() -> None:
@@ -65,7 +41,7 @@ def test_a_missing_field_is_an_error_of_ours() -> None:
 
 
 def test_asking_again_shows_the_bad_reply_and_the_reason() -> None:
-    first = load("replace").messages(caption="a bee", categories="bee")
+    first = load("replace").messages(**REPLACE, **VARIED)
     chat = ask_again(first, "nonsense", "It is\nno JSON.")
     assert chat[:2] == first
     assert chat[2] == {"role": "assistant", "content": "nonsense"}

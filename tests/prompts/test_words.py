@@ -1,6 +1,11 @@
+from pathlib import Path
+
 import pytest
+import yaml
 
 from reasonray.prompts.words import equivalent, introduced, mentions, naming, same, words
+
+LEAKS = Path(__file__).parents[1] / "data" / "leaks.yaml"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +80,35 @@ def test_what_an_edit_brings_in_is_found_without_the_words_of_editing() -> None:
         "turn the dog into fire-breathing dragons",
     )
     assert found == ["dragons", "fire", "breathing"]
+
+
+def test_candidates_labelled_by_hand_are_told_apart() -> None:
+    """`tests/benchmarks/leaks.py` prints the figures and, with --list, each error."""
+    innocent, leaks = [], []
+    sets = yaml.safe_load(LEAKS.read_text(encoding="utf-8"))
+    for pair in [*sets["seen"], *sets["unseen"]]:
+        telling = introduced(pair["input"], pair["edited"], pair["direct"])
+        innocent += [naming(text, telling) is not None for text in pair["innocent"]]
+        leaks += [naming(text, telling) is not None for text in pair["leaks"]]
+    assert sum(innocent) <= 0.02 * len(innocent)
+    assert sum(leaks) >= 0.9 * len(leaks)
+
+
+@pytest.mark.parametrize(
+    ("after", "direct", "telling"),
+    [
+        ("a man playing the violin", "he should play violin", ["violin"]),
+        ("a man sitting", "make him sit down", ["sitting"]),
+        ("a man on a beach", "turn off the sun and take the man to the beach", ["beach"]),
+        ("a man in the snow", "make it winter", ["snow", "winter"]),
+        ("a man", "shave off his beard", ["shave"]),
+        ("two men", "make it two men", ["two"]),
+    ],
+)
+def test_what_hardly_tells_is_barred_only_where_the_edit_brings_in_nothing_else(
+    after: str, direct: str, telling: list[str]
+) -> None:
+    assert introduced("a man with a beard", after, direct) == telling
 
 
 def test_a_plural_of_what_was_there_is_not_brought_in() -> None:

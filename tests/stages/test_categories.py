@@ -104,6 +104,13 @@ def test_a_caption_without_an_object_is_a_rejection(stage: Categories) -> None:
     assert none["reason"] == "no_category"
 
 
+def test_a_caption_in_another_language_is_told_as_that(stage: Categories) -> None:
+    good, bad = stage(rows("a cat on a mat", "ein Schaf auf einer Wiese"))
+    assert good["categories"] == ["cat", "mat"]
+    assert (bad["stage"], bad["reason"]) == ("categories", "not_english")
+    assert bad["detail"] == "captions must be English: 'ein Schaf auf einer Wiese'"
+
+
 def test_the_first_so_many_are_kept(stage: Categories) -> None:
     (row,) = stage(rows("a cat, a dog, a bird, a cow and a horse"))
     assert row["categories"] == ["cat", "dog", "bird", "cow"]

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from reasonray.core.errors import RunError
 from reasonray.core.record import Row
 from reasonray.core.sections import LanguageModelConfig, ModelConfig, ProposeConfig, ServerConfig
 from reasonray.models import openai_server
+from reasonray.prompts.template import load
 from reasonray.stages.propose import Propose
 
 RETRIES = 2
@@ -77,9 +79,12 @@ LIES: dict[str, tuple[Callable[[int], Answer], str | None]] = {
 
 
 def lie(body: dict[str, Any], count: int) -> Answer:
-    name = next(m["content"] for m in body["messages"] if m["role"] == "user")
-    name = name.splitlines()[0].rpartition(", ")[2]
-    return LIES[name][0](count)
+    question = next(m["content"] for m in body["messages"] if m["role"] == "user")
+    caption = question.splitlines()[0].removeprefix("Caption: ")
+    answer = LIES.get(caption.rpartition(", ")[2], LIES["honest"])[0](count)
+    edited = caption.replace("butterfly", "bee")
+    answer.content = answer.content and answer.content.replace(GOOD["edited_caption"], edited)
+    return answer
 
 
 @pytest.mark.slow
@@ -135,7 +140,7 @@ def test_the_best_box_of_the_selected_category_and_our_direct_instruction_are_wr
     assert done["detection_box"] == [5.0, 6.0, 35.0, 45.0]
     assert done["scores"] == {"divergence": 0.5, "detection": 0.75}
     assert done["selected_category"] == "butterfly"
-    assert done["edited_caption"] == GOOD["edited_caption"]
+    assert done["edited_caption"] == "a bee on a flower, honest"
     assert done["instruction"] == GOOD["instruction"]
     assert done["rationale"] == GOOD["rationale"]
     assert done["reasoning_type"] == "knowledge"
@@ -147,7 +152,7 @@ def test_the_best_box_of_the_selected_category_and_our_direct_instruction_are_wr
 
 
 def test_direct_instructions_vary_from_row_to_row(lying_server: LyingServer) -> None:
-    lying_server.answer = lambda body, count: good()
+    lying_server.answer = lie
     done = stage(lying_server)([row(f"row {i}") for i in range(30)])
     assert len({item["direct_instruction"] for item in done}) > 3
 
@@ -191,3 +196,37 @@ def test_a_refused_key_stops_the_run_and_rejects_nothing(lying_server: LyingServ
 def test_rows_of_part_one_pass_untouched(lying_server: LyingServer) -> None:
     first = row("honest", part="I")
     assert stage(lying_server)([first]) == [row("honest", part="I")]
+
+
+def test_one_of_several_is_offered_and_named_by_its_word_and_the_others_stay(
+    lying_server: LyingServer,
+) -> None:
+    edited = "a bee and a butterfly on a flower"
+    lying_server.answer = lambda body, count: good(edited_caption=edited)
+    box = [1.0, 2.0, 30.0, 40.0]
+    detection = {
+        "category": "butterfly", "box": box, "score": 0.5,
+        "qualifier": "left", "num_instances": 2, "about": "the left one of 2, 9 % of the picture",
+    }  # fmt: skip
+    pair = row("pair", input_caption="two butterflies on a flower", detections=[detection])
+    done = stage(lying_server)([pair])[0]
+    assert "left butterfly" in (done["direct_instruction"] or "")
+    assert done["edited_caption"] == edited
+    assert (done["selected_category"], done["detection_box"]) == ("butterfly", box)
+    objects = "Objects: butterfly (the left one of 2, 9 % of the picture)\n"
+    assert objects in lying_server.prompts()[0]
+
+
+def test_examples_and_the_wanted_kind_of_reasoning_vary_from_row_to_row(
+    lying_server: LyingServer,
+) -> None:
+    lying_server.answer = lie
+    stage(lying_server)([row(f"row {i}") for i in range(20)])
+    systems = {seen.body["messages"][0]["content"] for seen in lying_server.seen}
+    wanted = {re.findall("wanted, if it fits: (.*)", seen.prompt)[0] for seen in lying_server.seen}
+    assert len(systems) == 20
+    assert len(wanted) > 3
+    rules = load("replace").system.partition("$examples")[0]
+    assert all(system.startswith(rules) for system in systems), "what servers can cache"
+    stage(lying_server)([row("row 3")])
+    assert lying_server.seen[-1].body["messages"][0]["content"] in systems

@@ -50,7 +50,7 @@ def test_the_candidates_are_written_in_order_with_rationales_and_types(
     assert "Write 2 different instructions." in lying_server.prompts()[0]
 
 
-def test_one_candidate_that_names_what_comes_in_has_all_asked_for_again(
+def test_candidates_that_name_what_comes_in_are_asked_for_again_where_one_is_left(
     lying_server: LyingServer,
 ) -> None:
     lying_server.answer = lambda body, count: reply(
@@ -59,6 +59,13 @@ def test_one_candidate_that_names_what_comes_in_has_all_asked_for_again(
     done = stage(lying_server)([row()])[0]
     assert done["candidates"] == ["A century passes.", "No wax."]
     assert '"lamps"' in lying_server.seen[1].body["messages"][-1]["content"]
+
+
+def test_good_candidates_are_kept_without_the_bad_ones(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: reply("Two lamps!", "No wax.", "A century passes.")
+    done = stage(lying_server, num_candidates=3)([row()])[0]
+    assert done["candidates"] == ["No wax.", "A century passes."]
+    assert len(lying_server.seen) == 1
 
 
 def test_what_the_picture_shows_already_may_be_named(lying_server: LyingServer) -> None:
@@ -90,6 +97,16 @@ def test_a_pair_without_its_texts_is_rejected_alone(lying_server: LyingServer, f
     first, second = stage(lying_server)([row("a", **{field: " "}), row("b")])
     assert first["reason"] == "no_text"
     assert second["candidates"]
+
+
+@pytest.mark.parametrize("field", ["input_caption", "edited_caption", "direct_instruction"])
+def test_a_pair_in_another_language_is_rejected_unasked(
+    lying_server: LyingServer, field: str
+) -> None:
+    done = stage(lying_server)([row(**{field: "eine Kerze auf einem Tisch"})])[0]
+    assert (done["stage"], done["reason"]) == ("rewrite", "not_english")
+    assert "must be English" in (done["detail"] or "")
+    assert lying_server.seen == []
 
 
 def test_only_part_one_is_rewritten(lying_server: LyingServer) -> None:

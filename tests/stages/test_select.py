@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from lying_server import Answer, LyingServer
@@ -34,18 +35,37 @@ def choice(number: int) -> Answer:
     return Answer(json.dumps({"choice": number, "reason": "It is the best."}))
 
 
+def shown(prompt: str) -> list[str]:
+    """The candidates in the order of a question."""
+    return re.findall(r"^\d\. (.*)$", prompt, re.MULTILINE)
+
+
+CANDIDATES = ["A century passes.", "No wax.", "No flame."]
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_the_chosen_candidate_becomes_the_instruction(
     lying_server: LyingServer, number: int
 ) -> None:
     lying_server.answer = lambda body, count: choice(number)
-    done = stage(lying_server)([row(["A century passes.", "No wax.", "No flame."])])[0]
-    chosen = ["A century passes.", "No wax.", "No flame."][number - 1]
+    done = stage(lying_server)([row(CANDIDATES)])[0]
+    chosen = shown(lying_server.prompts()[0])[number - 1]
     assert done["instruction"] == chosen
     assert done["rationale"] == f"Why {chosen}"
-    assert done["reasoning_type"] == ["temporal", "causal", "logical"][number - 1]
-    assert done["candidates"] == ["A century passes.", "No wax.", "No flame."]
-    assert "1. A century passes.\n2. No wax.\n3. No flame.\n" in lying_server.prompts()[0]
+    kinds = dict(zip(CANDIDATES, ["temporal", "causal", "logical"], strict=True))
+    assert done["reasoning_type"] == kinds[chosen]
+    assert done["candidates"] == CANDIDATES
+
+
+def test_the_candidates_are_shown_in_an_order_of_the_row_s_own(lying_server: LyingServer) -> None:
+    lying_server.answer = lambda body, count: choice(1)
+    rows = [{**row(CANDIDATES), "id": f"I/test/{i}/0"} for i in range(30)]
+    stage(lying_server)(rows)  # type: ignore[arg-type]
+    orders = [shown(prompt) for prompt in lying_server.prompts()]
+    assert all(sorted(order) == sorted(CANDIDATES) for order in orders)
+    assert {order[0] for order in orders} == set(CANDIDATES)
+    stage(lying_server)(rows[:1])  # type: ignore[arg-type]
+    assert shown(lying_server.prompts()[-1]) in orders
 
 
 def test_a_single_candidate_is_taken_without_asking(lying_server: LyingServer) -> None:
@@ -58,7 +78,8 @@ def test_a_number_out_of_range_is_asked_for_again_with_some_warmth(
     lying_server: LyingServer,
 ) -> None:
     lying_server.answer = lambda body, count: choice(2 if count else 4)
-    assert stage(lying_server)([row(["a b", "c d", "e f"])])[0]["instruction"] == "c d"
+    done = stage(lying_server)([row(["a b", "c d", "e f"])])[0]
+    assert done["instruction"] == shown(lying_server.prompts()[0])[1]
     first, second = (seen.body["temperature"] for seen in lying_server.seen)
     assert (first, second > 0) == (0, True)
 

@@ -19,6 +19,7 @@ from reasonray.core.writing import write_file
 from reasonray.dataset.manifest import KINDS
 from reasonray.dataset.report.drawing import Thumbnail, histogram, thumbnail
 from reasonray.dataset.report.survey import SEED, Survey
+from reasonray.dataset.targets import few_dominate
 
 REPORT = "report.html"
 
@@ -117,6 +118,7 @@ def context(survey: Survey) -> Mapping[str, Any]:
     """Everything that the template shows."""
     samples = survey.sample(SAMPLES_EACH_PART)
     num_done = sum(survey.count(kind) for kind in KINDS)
+    targets = survey.values("target_category")
     return {
         "name": survey.snapshot.folder.name,
         "made": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -136,6 +138,9 @@ def context(survey: Survey) -> Mapping[str, Any]:
             (f"{a} → {b}", n) for (a, b), n in survey.replacements().most_common(MAX_REPLACEMENTS)
         ),
         "num_replacements": len(survey.replacements()),
+        "targets": _bars(targets.most_common(MAX_REPLACEMENTS)),
+        "num_targets": len(targets),
+        "target_warning": few_dominate(targets),
         "histograms": _histograms(survey),
         "timings": survey.timings,
         "slowest": max([t.seconds for t in survey.timings.values()], default=0.0),

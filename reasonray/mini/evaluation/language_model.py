@@ -5,15 +5,30 @@ Through the stages, which are not allowed to ask again.
 
 import random
 import re
+from collections.abc import Iterator
+from itertools import count as count_from
+from itertools import islice
 
 from reasonray.core.recipe import Recipe
-from reasonray.core.record import Detection, Row, sample_id
+from reasonray.core.record import Row, sample_id
+from reasonray.core.sections import GroundConfig
 from reasonray.mini.evaluation.measurement import Measurement, share
-from reasonray.mini.evaluation.scenes import held_out, through
+from reasonray.mini.evaluation.scenes import FIRST_SEED, through
 from reasonray.mini.knowledge import facts, knowledge, related
+from reasonray.models.detector import PhraseBox
 from reasonray.prompts.direct import direct_instruction
 from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import Scene, caption, replaced
+from reasonray.sources.mini.world import (
+    PLAIN,
+    REAL,
+    Scene,
+    Scenery,
+    caption,
+    pointed_out,
+    replaced,
+    sample_scene,
+)
+from reasonray.stages.instances import offered
 from reasonray.stages.propose import Propose
 from reasonray.stages.rewrite import Rewrite
 from reasonray.stages.select import Select
@@ -25,21 +40,46 @@ NUM_DISTINCT = 1000
 
 ONCE = {"num_retries": 0}
 
+SCENERIES = {"": PLAIN, "real scenes: ": REAL}
+"""What is measured, by the beginning of the figures' names."""
+
+TARGETS = (0.98, 0.98, 700)
+"""On plain scenes: valid, indirect, distinct instructions."""
+
 
 def measure(recipe: Recipe, count: int) -> list[Measurement]:
-    """P_replace, P_gen and P_select, `count` times each."""
+    """P_replace, P_gen and P_select, `count` times each, on plain scenes and on real ones."""
     stages, model, seed = recipe.stages, recipe.language_model, recipe.seed
     propose = Propose(stages.propose.model_copy(update=ONCE), model, seed=seed)
     rewrite = Rewrite(stages.rewrite.model_copy(update=ONCE), model, seed=seed)
     select = Select(stages.select.model_copy(update=ONCE), model, seed=seed)
+    results: list[Measurement] = []
+    for label, scenery in SCENERIES.items():
+        photos = list(islice(_photos(recipe.stages.ground, scenery), max(count, NUM_DISTINCT)))
+        proposed = through(propose, [row for _, row in photos], BATCH)
+        rewritten = through(rewrite, list(islice(_pairs(scenery), count)), BATCH)
+        written = [row for row in rewritten if row.get("stage") is None]
+        selected = through(select, written, BATCH)
+        captions = [
+            row["edited_caption"] == _true_caption(scene, row)
+            for (scene, _), row in zip(photos, proposed, strict=True)
+            if row.get("stage") is None
+        ]
+        targets = TARGETS if scenery == PLAIN else (None, None, None)
+        results += _figures(label, proposed, rewritten, selected, targets)
+        name = f"{label}edited caption is the true one"
+        results.append(share(name, sum(captions), len(captions)))
+    return results
 
-    photos = [_photo(scene, i) for i, scene in enumerate(held_out(max(count, NUM_DISTINCT)))]
-    proposed = through(propose, photos, BATCH)
-    pairs = [_pair(scene, i) for i, scene in enumerate(held_out(count))]
-    rewritten = through(rewrite, pairs, BATCH)
+
+def _figures(
+    label: str,
+    proposed: list[Row],
+    rewritten: list[Row],
+    selected: list[Row],
+    targets: tuple[float | None, float | None, float | None],
+) -> list[Measurement]:
     written = [row for row in rewritten if row.get("stage") is None]
-    selected = through(select, written, BATCH)
-
     direct = sum(row.get("reason") == "not_indirect" for row in [*proposed, *rewritten])
     every = [*proposed, *rewritten, *selected]
     invalid = sum(row.get("stage") is not None for row in every) - direct
@@ -49,47 +89,70 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
     reads_right = sum(_fits(row["instruction"] or "", row) for row in fine)
     reads_right += sum(_fits(text, row) for row in written for text in row["candidates"] or [])
     num_read = len(fine) + sum(len(row["candidates"] or []) for row in written)
-    captions = sum(row["edited_caption"] == _true_caption(row) for row in fine)
     num_written = len(proposed) + len(rewritten)
+    valid, indirect, least_distinct = targets
     return [
-        share("language model: first reply is valid", len(every) - invalid, len(every), 0.98),
-        share("language model: first reply is indirect", num_written - direct, num_written, 0.98),
-        Measurement("distinct instructions per 1,000", distinct, 700, True, len(instructions)),
-        share("instruction fits its target", reads_right, num_read),
-        share("edited caption is the true one", captions, len(fine)),
+        share(
+            f"{label}language model: first reply is valid", len(every) - invalid, len(every), valid
+        ),
+        share(
+            f"{label}language model: first reply is indirect",
+            num_written - direct,
+            num_written,
+            indirect,
+        ),
+        Measurement(
+            f"{label}distinct instructions per 1,000",
+            distinct,
+            least_distinct,
+            True,
+            len(instructions),
+        ),
+        share(f"{label}instruction fits its target", reads_right, num_read),
     ]
 
 
-def _photo(scene: Scene, index: int) -> Row:
-    """A scene as `propose` receives it."""
-    detections = [
-        Detection(category=item.category, box=[*map(float, item.box)], score=0.9)
-        for item in scene.objects
-    ]
-    return {
-        "id": sample_id("III", "evaluation", str(index)),
-        "part": "III",
-        "input_caption": caption(scene),
-        "detections": detections,
-    }
+def _photos(config: GroundConfig, scenery: Scenery) -> Iterator[tuple[Scene, Row]]:
+    """Scenes as `propose` receives them from a detector that finds all that is there."""
+    for index in count_from(0):
+        scene = sample_scene(FIRST_SEED + index, scenery=scenery)
+        boxes = [PhraseBox(item.category, scene.visible(item), 0.9) for item in scene.objects]
+        detections = offered(boxes, (scene.width, scene.height), config, caption(scene))
+        if detections:
+            yield (
+                scene,
+                {
+                    "id": sample_id("III", "evaluation", str(index)),
+                    "part": "III",
+                    "input_caption": caption(scene),
+                    "detections": detections,
+                },
+            )
 
 
-def _pair(scene: Scene, index: int) -> Row:
-    """A scene and an edit of it, as `rewrite` receives them."""
-    rng = random.Random(index)
-    place = rng.randrange(len(scene.objects))
-    old = scene.categories[place]
-    new = rng.choice([name for name in CATEGORIES if name not in scene.categories])
-    after = caption(replaced(scene, place, new))
-    return {
-        "id": sample_id("I", "evaluation", str(index)),
-        "part": "I",
-        "input_caption": caption(scene),
-        "edited_caption": after,
-        "direct_instruction": direct_instruction(old, new, after, seed=index),
-        "selected_category": old,
-        "target_category": new,
-    }
+def _pairs(scenery: Scenery) -> Iterator[Row]:
+    """Scenes, each with an edit of it, as `rewrite` receives them."""
+    for index in count_from(0):
+        scene, rng = sample_scene(FIRST_SEED + index, scenery=scenery), random.Random(index)
+        wordings = {
+            place: wording
+            for place, name in enumerate(scene.categories)
+            if name in CATEGORIES and (wording := pointed_out(scene, place)) is not None
+        }
+        if not wordings:
+            continue
+        place = list(wordings)[rng.randrange(len(wordings))]
+        new = rng.choice([name for name in CATEGORIES if name not in scene.categories])
+        after = caption(replaced(scene, place, new))
+        yield {
+            "id": sample_id("I", "evaluation", str(index)),
+            "part": "I",
+            "input_caption": caption(scene),
+            "edited_caption": after,
+            "direct_instruction": direct_instruction(wordings[place], new, after, seed=index),
+            "selected_category": scene.categories[place],
+            "target_category": new,
+        }
 
 
 def _fits(instruction: str, row: Row) -> bool:
@@ -107,7 +170,13 @@ def _fits(instruction: str, row: Row) -> bool:
     )
 
 
-def _true_caption(row: Row) -> str:
-    """The caption with the one object's phrase in place of the other's."""
-    old, new = (CATEGORIES.get(row[key] or "") for key in ("selected_category", "target_category"))
-    return (row["input_caption"] or "").replace(old.phrase, new.phrase, 1) if old and new else ""
+def _true_caption(scene: Scene, row: Row) -> str:
+    """The caption of the scene with the one object in place of the other."""
+    target = row["target_category"] or ""
+    places = [
+        place
+        for place, item in enumerate(scene.objects)
+        if item.category == row["selected_category"]
+        and list(scene.visible(item)) == row["detection_box"]
+    ]
+    return caption(replaced(scene, places[0], target)) if target in CATEGORIES else ""

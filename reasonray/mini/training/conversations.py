@@ -6,10 +6,12 @@ parser says what is wrong with a bad reply before the question is asked again.
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reasonray.core.record import Detection
+from reasonray.core.sections import GroundConfig
 from reasonray.mini.knowledge import (
     DIRECT_TEMPLATES,
     change,
@@ -17,7 +19,10 @@ from reasonray.mini.knowledge import (
     reasoning_candidate,
     relation_rationales,
 )
+from reasonray.models.detector import PhraseBox
 from reasonray.prompts.direct import direct_sentence
+from reasonray.prompts.examples import varied
+from reasonray.prompts.objects import listed
 from reasonray.prompts.replies import (
     Candidate,
     ReplyError,
@@ -28,7 +33,14 @@ from reasonray.prompts.replies import (
 from reasonray.prompts.template import Message, ask_again, load, numbered
 from reasonray.prompts.words import introduced
 from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import Scene, caption, sample_scene
+from reasonray.sources.mini.world import PLAIN, REAL, Scene, caption, replaced, sample_scene
+from reasonray.stages.instances import offered
+
+REAL_SCENES = 0.35
+"""Share of conversations about scenes with several of a kind, holders, adjectives and titles."""
+
+GROUND = GroundConfig(max_area=0.5)
+"""As in the mini recipe."""
 
 AGAIN = 0.12
 """Share of conversations in which a first reply was refused."""
@@ -44,9 +56,17 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Edit:
-    """A scene in words, and what is replaced by what."""
+    """A scene in words, and what is replaced by what.
+
+    Attributes:
+        scene: plain or real.
+        detections: what `ground` would offer of it, by category.
+        selected: one of them.
+        target: in the scene nowhere.
+    """
 
     scene: Scene
+    detections: Mapping[str, Detection]
     selected: str
     target: str
 
@@ -56,6 +76,11 @@ class Edit:
         return [name for name in self.scene.categories if name != self.selected]
 
     @property
+    def qualifier(self) -> str:
+        """Which of several of the selected is meant; empty where there is one."""
+        return self.detections[self.selected].get("qualifier") or ""
+
+    @property
     def before(self) -> str:
         """The scene's caption before the edit."""
         return caption(self.scene)
@@ -63,8 +88,13 @@ class Edit:
     @property
     def after(self) -> str:
         """The caption after the edit."""
-        old, new = CATEGORIES[self.selected].phrase, CATEGORIES[self.target].phrase
-        return self.before.replace(old, new, 1)
+        box = self.detections[self.selected]["box"]
+        places = [
+            place
+            for place, item in enumerate(self.scene.objects)
+            if item.category == self.selected and list(self.scene.visible(item)) == box
+        ]
+        return caption(replaced(self.scene, places[0], self.target))
 
 
 def conversation(seed: int, *, scene_seeds: range) -> Conversation:
@@ -76,20 +106,47 @@ def conversation(seed: int, *, scene_seeds: range) -> Conversation:
 
 def sample_edit(rng: random.Random, scene_seeds: range) -> Edit:
     """A scene with a seed from the range, and an edit of it: half of them follow a relation."""
-    scene = sample_scene(rng.randrange(scene_seeds.start, scene_seeds.stop))
-    return Edit(scene, *change(scene.categories, rng))
+    while True:
+        scenery = REAL if rng.random() < REAL_SCENES else PLAIN
+        scene = sample_scene(rng.randrange(scene_seeds.start, scene_seeds.stop), scenery=scenery)
+        detections = true_detections(scene, rng)
+        known = [name for name in detections if name in CATEGORIES]
+        if known:
+            selected, target = change(known, rng)
+            if target not in scene.categories:
+                return Edit(scene, detections, selected, target)
+
+
+def true_detections(scene: Scene, rng: random.Random) -> dict[str, Detection]:
+    """What `ground` offers of a scene where the detector finds all that is there."""
+    boxes = [
+        PhraseBox(item.category, scene.visible(item), 0.5 + 0.5 * rng.random())
+        for item in scene.objects
+    ]
+    size = (scene.width, scene.height)
+    detections = offered(boxes, size, GROUND, caption(scene))
+    return {item["category"]: item for item in detections}
 
 
 def _replace(edit: Edit, rng: random.Random) -> Conversation:
-    offered = list(edit.scene.categories)
+    names = list(edit.detections)
     if rng.random() < 0.4:
-        rng.shuffle(offered)
-        offered = [name for name in offered if name == edit.selected or rng.random() < 0.6]
-    messages = load("replace").messages(caption=edit.before, categories=", ".join(offered))
+        rng.shuffle(names)
+        names = [name for name in names if name == edit.selected or rng.random() < 0.6]
+    several = [name for name in names if edit.detections[name].get("qualifier")]
+    candidate = reasoning_candidate(
+        edit.selected, edit.target, rng, others=edit.others, qualifier=edit.qualifier
+    )
+    messages = load("replace").messages(
+        caption=edit.before,
+        categories=", ".join(names),
+        objects=listed({name: edit.detections[name].get("about") for name in names}),
+        **_varied("replace", rng, [candidate]),
+    )
     content = {
         "selected_category": edit.selected,
         "target_category": edit.target,
-        **asdict(reasoning_candidate(edit.selected, edit.target, rng, others=edit.others)),
+        **asdict(candidate),
         "edited_caption": edit.after,
     }
     if rng.random() < AGAIN:
@@ -103,7 +160,9 @@ def _replace(edit: Edit, rng: random.Random) -> Conversation:
             ]
         )
         bad = _spoil(spoilt, content, rng)
-        reason = _refusal(lambda: parse_replacement(bad, caption=edit.before, categories=offered))
+        reason = _refusal(
+            lambda: parse_replacement(bad, caption=edit.before, categories=names, several=several)
+        )
         messages = ask_again(messages, bad, reason)
     return Conversation(messages, json.dumps(content))
 
@@ -116,13 +175,16 @@ def _gen(edit: Edit, rng: random.Random) -> Conversation:
         "edited_caption": edit.after,
         "direct_instruction": direct,
     }
-    messages = load("gen").messages(**edit_fields, num_candidates=str(count))
     candidates = _good(edit, count, rng, introduced(edit.before, edit.after, direct))
+    messages = load("gen").messages(
+        **edit_fields, num_candidates=str(count), **_varied("gen", rng, candidates)
+    )
     content = {"candidates": [asdict(candidate) for candidate in candidates]}
     if rng.random() < AGAIN:
         named = {**asdict(candidates[0]), "instruction": _direct(edit, rng)}
-        rest = content["candidates"][1:]
-        spoilt = {"candidates": rng.choice([rest, [named, *rest], [rest[0], *rest]])}
+        first = content["candidates"][0]
+        # One bad candidate is no fault of a reply: less than two good ones are.
+        spoilt = {"candidates": rng.choice([[first], [first] * count, [named] * count])}
         bad = _spoil(spoilt, content, rng)
         reason = _refusal(lambda: parse_candidates(bad, **edit_fields, num_candidates=count))
         messages = ask_again(messages, bad, reason)
@@ -156,12 +218,26 @@ def _select(edit: Edit, rng: random.Random) -> Conversation:
     return Conversation(messages, json.dumps(content))
 
 
+def _varied(name: str, rng: random.Random, candidates: Sequence[Candidate]) -> dict[str, str]:
+    """The prompt's varying fields; the kind of reasoning wanted is mostly that of a candidate."""
+    fields = varied(name, rng.getrandbits(32))
+    if rng.random() < 0.7:
+        fields["reasoning_type"] = rng.choice(candidates).reasoning_type
+    return fields
+
+
 def _good(edit: Edit, count: int, rng: random.Random, telling: list[str]) -> list[Candidate]:
     """So many reasoning instructions for the edit, each resting on another idea."""
     by_rationale: dict[str, Candidate] = {}
     while len(by_rationale) < count:
         candidate = reasoning_candidate(
-            edit.selected, edit.target, rng, others=edit.others, telling=telling, relational=0.35
+            edit.selected,
+            edit.target,
+            rng,
+            others=edit.others,
+            telling=telling,
+            relational=0.35,
+            qualifier=edit.qualifier,
         )
         if all(candidate.instruction != other.instruction for other in by_rationale.values()):
             by_rationale.setdefault(candidate.rationale, candidate)
@@ -178,7 +254,8 @@ def _decoy(edit: Edit, rng: random.Random) -> str:
 
 def _direct(edit: Edit, rng: random.Random) -> str:
     template, phrase = rng.choice(DIRECT_TEMPLATES), CATEGORIES[edit.target].phrase
-    return direct_sentence(template, edit.selected, phrase, capital=rng.random() < 0.5)
+    selected = " ".join(filter(None, (edit.qualifier, edit.selected)))
+    return direct_sentence(template, selected, phrase, capital=rng.random() < 0.5)
 
 
 def _spoil(spoilt: dict[str, Any], content: dict[str, Any], rng: random.Random) -> str:

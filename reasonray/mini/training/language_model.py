@@ -17,6 +17,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from reasonray.mini.training.conversations import Conversation, conversation, sample_edit
 from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
 from reasonray.mini.training.vocabulary import byte_pairs, kept_tokenizer
+from reasonray.prompts.examples import NUM_EXAMPLES, examples
+from reasonray.prompts.objects import PLACES, SHAPES, listed
 from reasonray.prompts.template import Message, load
 from reasonray.sources.mini.world import HELD_OUT_SEED
 
@@ -143,9 +145,10 @@ def _copying_exercises(tokenizer: PreTrainedTokenizerFast, step: int) -> list[Le
     for index in range(NUM_COPIES):
         rng = random.Random(f"copy {step} {index}")
         edit = sample_edit(rng, range(HELD_OUT_SEED))
-        offered = list(edit.scene.categories)
+        offered = list(edit.detections)
         rng.shuffle(offered)
-        question = f"Caption: {edit.before}\nCategories: {', '.join(offered)}\n"
+        objects = listed({name: edit.detections[name].get("about") for name in offered})
+        question = f"Caption: {edit.before}\nCategories: {', '.join(offered)}\nObjects: {objects}\n"
         parts = [
             (f"{ROLES[1]}{question}{ROLES[2]}{REPLY_PIECES[3]}", False),
             (edit.selected, True),
@@ -201,13 +204,19 @@ def _padded(lessons: list[Lesson], pad: int) -> tuple[torch.Tensor, torch.Tensor
 
 
 def _fixed_lines() -> list[str]:
-    """The lines of the shipped prompts that hold no field, and what stands before a field."""
+    """The lines of the shipped prompts that hold no field, and what stands before a field.
+
+    Among them the lines of all worked examples, and how an object's size, shape and place are told.
+    """
     pieces: list[str] = []
     for name in ("gen", "select", "replace", "again"):
         prompt = load(name)
-        *lines, last = prompt.system.split("\n")
+        *lines, last = prompt.system.removesuffix("\n$examples").split("\n")
         pieces += [*(f"{line}\n" for line in lines), last]
         pieces += [line.partition(" $")[0] for line in prompt.user.split("\n")]
+    for name in NUM_EXAMPLES:
+        pieces += [line for _, lines in examples(name) for line in lines.split("\n")]
+    pieces += [f" % of the picture, {shape}, {place})" for shape in SHAPES for place in PLACES]
     return [piece for piece in dict.fromkeys(pieces) if len(piece.strip()) > 4]
 
 
