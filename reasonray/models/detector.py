@@ -80,7 +80,7 @@ class Answers:
         boxes: list[Box] = [(x0, y0, x1, y1) for x0, y0, x1, y1 in self.boxes[likely].tolist()]
         return [
             PhraseBox(self.phrase, boxes[place], float(scores[likely[place]]))
-            for place in separate(boxes, scores[likely])
+            for place in separate(boxes, scores[likely].tolist())
         ]
 
     def score_at(self, place: Sequence[float], size: tuple[int, int]) -> float:

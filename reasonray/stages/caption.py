@@ -78,4 +78,6 @@ def loops(caption: str) -> bool:
     """
     spoken = words(caption)
     counts = Counter(word for word in spoken if word not in _COMMON)
-    return max(counts.values(), default=0) > 2 or bool(_REPEATED.search(" ".join(spoken)))
+    # Across a comma two alike are a list: "a sheep, a sheep and a cow".
+    pieces = (" ".join(words(piece)) for piece in re.split(r"[,;.]", caption))
+    return max(counts.values(), default=0) > 2 or any(map(_REPEATED.search, pieces))

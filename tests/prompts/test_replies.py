@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import json
 import string
 from typing import Any
@@ -167,9 +168,9 @@ def test_an_edited_caption_says_what_the_caption_says_but_for_the_one_thing(
 
 def test_one_of_several_things_stays_in_the_edited_caption() -> None:
     reply = with_(edited_caption="a bee and a butterfly on a pink flower")
-    call = {"caption": CAPTION, "categories": ["butterfly"]}
-    assert code_of(parse_replacement, reply, **call) == "invalid_reply"
-    assert parse_replacement(reply, **call, several=["butterfly"])
+    parse = functools.partial(parse_replacement, caption=CAPTION, categories=["butterfly"])
+    assert code_of(parse, reply) == "invalid_reply"
+    assert parse(reply, several=["butterfly"])
 
 
 def test_the_target_loses_its_article_and_capitals() -> None:

@@ -98,6 +98,7 @@ def test_what_loops(caption: str) -> None:
         "a cup on top of a table and a book on top of a chair",
         "a red car parked next to a red bus",
         "a dog and another dog",
+        "a sheep, a sheep and a cow on a gray background",
         "",
     ],
 )
