@@ -73,7 +73,13 @@ def world(
     metavar="DIR",
     help="Checkpoints; an interrupted training continues from them.",
 )
-def train(models: tuple[str, ...], workdir: str) -> None:
+@click.option(
+    "--further",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Train the package's weights so many steps more, rather than from nothing.",
+)
+def train(models: tuple[str, ...], workdir: str, further: int | None) -> None:
     """Train the tiny models (all, or those named) into the package; hours on two cores.
 
     MODEL: vae, painter, detector, captioner, classifier, language_model, mllm, instructpix2pix,
@@ -81,7 +87,7 @@ def train(models: tuple[str, ...], workdir: str) -> None:
     """
     from reasonray.mini.training.zoo import train_zoo
 
-    for folder in train_zoo(models, Path(workdir)):
+    for folder in train_zoo(models, Path(workdir), further=further):
         click.echo(folder)
 
 

@@ -53,8 +53,8 @@ class Scenery:
     """What scenes may hold; each chance is the part of the scenes that have it, 0..1.
 
     Attributes:
-        max_aspect: longer side by shorter side of a picture, at most; upright as often as lying.
-        megapixels: least and most of a picture, drawn evenly on a logarithmic scale.
+        aspects: least and most width by height of a picture, drawn evenly on a logarithmic scale.
+        megapixels: least and most of a picture, drawn likewise.
         small: all free objects are small, about 2 % of the picture.
         repeated: one kind of object is there two to four times.
         held: an object, or some, stands on a table, plate or shelf or in a basket.
@@ -63,7 +63,7 @@ class Scenery:
         adorned: the caption has adjectives, or names a place or an artist.
     """
 
-    max_aspect: float = 1.0
+    aspects: tuple[float, float] = (1.0, 1.0)
     megapixels: tuple[float, float] = (0.009216, 0.009216)
     small: float = 0.0
     repeated: float = 0.0
@@ -77,7 +77,7 @@ PLAIN = Scenery()
 """One to three different objects apart from each other in a square of 96 pixels."""
 
 REAL = Scenery(
-    max_aspect=3.0,
+    aspects=(1 / 3, 3.0),
     megapixels=(MIN_MEGAPIXELS, 1.0),
     small=0.25,
     repeated=0.35,
@@ -142,8 +142,8 @@ def compose(
         Width and height in pixels, the objects by their centres from left to right, and the
         caption's title.
     """
-    longest = math.log(scenery.max_aspect)
-    half = math.exp(rng.uniform(-longest, longest) / 2)
+    narrow, wide = scenery.aspects
+    half = math.sqrt(narrow * (wide / narrow) ** rng.random())
     frame = half, 1 / half
     free, holder = _contents(rng, scenery)
     area = SMALL_AREA if rng.random() < scenery.small else USUAL_AREA
