@@ -25,17 +25,17 @@ def mini() -> None:
 )
 @click.option(
     "--scenery",
-    type=click.Choice(["plain", "real"]),
+    type=click.Choice(["plain", "shapes", "real"]),
     default="plain",
     show_default=True,
-    help="real: pictures of 1:3 to 3:1, small, cut, several and held objects, captions with "
-    "counts, names and adjectives.",
+    help="plain: 96x96; shapes: of 1:3 to 3:1, with small and cut objects; real: also several and "
+    "held ones, captions with counts, names and adjectives.",
 )
 @click.option(
     "--megapixels",
     type=click.FloatRange(min=0.02, max=50),
     metavar="MAX",
-    help="Of the largest real pictures; by default 1.",
+    help="Of the largest pictures; by default 1. Not for plain ones.",
 )
 @options.folder("--output", "New or empty folder.", required=True)
 def world(
@@ -73,7 +73,13 @@ def world(
     metavar="DIR",
     help="Checkpoints; an interrupted training continues from them.",
 )
-def train(models: tuple[str, ...], workdir: str) -> None:
+@click.option(
+    "--further",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Train the package's weights so many steps more, rather than from nothing.",
+)
+def train(models: tuple[str, ...], workdir: str, further: int | None) -> None:
     """Train the tiny models (all, or those named) into the package; hours on two cores.
 
     MODEL: vae, painter, detector, captioner, classifier, language_model, mllm, instructpix2pix,
@@ -81,7 +87,7 @@ def train(models: tuple[str, ...], workdir: str) -> None:
     """
     from reasonray.mini.training.zoo import train_zoo
 
-    for folder in train_zoo(models, Path(workdir)):
+    for folder in train_zoo(models, Path(workdir), further=further):
         click.echo(folder)
 
 

@@ -36,8 +36,8 @@ class SourceConfig(Config):
     )
     path: str = Field(
         description="Folder or filesystem URI; for mini: COUNT[@SEED][,SCENERY[,MEGAPIXELS]], "
-        "SCENERY plain (96x96, as by default) or real (1:3 to 3:1, small, cut, several and held "
-        "objects), MEGAPIXELS the most of a real picture (by default 1)"
+        "SCENERY plain (96x96, the default), shapes (1:3 to 3:1, small and cut objects) or real "
+        "(also several and held ones), MEGAPIXELS the most of a picture that is not plain (1)"
     )
     split: str = Field("train", description="v3det: train, val or test; no effect elsewhere")
     license: str | None = Field(None, description="Written into every row of this source")

@@ -261,7 +261,7 @@ def test_a_mini_world_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_mini_world_has_a_scenery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["mini", "world", "--format", "v3det", "--count", "3", "--megapixels", "0.05"]
     assert call([*line, "--output", str(tmp_path / "w")]) == 2
-    assert "--megapixels 0.05: a plain scenery has pictures of 96x96" in capsys.readouterr().err
+    assert "--megapixels 0.05: plain pictures have 96x96" in capsys.readouterr().err
     assert call([*line, "--scenery", "real", "--output", str(tmp_path / "w")]) == 0
     images = json.loads((tmp_path / "w/annotations/v3det_2023_v1_train.json").read_text())["images"]
     assert len({image["width"] / image["height"] for image in images}) == 3

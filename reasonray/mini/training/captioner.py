@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import (
@@ -25,21 +27,34 @@ from transformers import (
 from transformers.models.blip import BlipImageProcessor
 
 from reasonray.mini.training.loop import Course, Loss, Schedule
-from reasonray.mini.training.scenes import soften, training_scenes
-from reasonray.mini.training.vision import NAMES, PatchHead, cross_entropy, patch_labels
-from reasonray.mini.training.vocabulary import WORDS
+from reasonray.mini.training.scenes import PLAIN_PART, real_scene, soften, training_scenes
+from reasonray.mini.training.vision import (
+    KIND_NAMES,
+    NO_MENTION,
+    NO_OBJECT,
+    PatchHead,
+    cross_entropy,
+    patch_labels,
+)
+from reasonray.mini.training.vocabulary import FURTHER_WORDS, WORDS
 from reasonray.models.pixels import to_tensor
-from reasonray.sources.mini.world import COLOURS, IMAGE_SIZE, caption, render
+from reasonray.sources.mini.world import COLOURS, IMAGE_SIZE, Scene, caption, mentions, render
 
 BATCH = 32
 SCHEDULE = Schedule(num_steps=6000, learning_rate=1e-3, num_warmup_steps=300, weight_decay=0.02)
 PATCHES_STEPS = int(0.26 * SCHEDULE.num_steps)
 """The first steps train the vision tower only."""
 
+REAL_PIXELS = 4 * IMAGE_SIZE**2
+"""Of a real scene before it is squeezed into a square."""
+
 PATCH = 12
 WIDTH = 96
 NUM_QUERIES = 8
-MAX_OBJECTS = 3
+OBJECT_QUERIES, COLOUR_QUERY = (0, 1, 2, 4), 3
+"""What the first queries are taught to hold: each a thing that the caption names, or the colour."""
+
+MAX_COUNT = 4
 COLOUR_NAMES = sorted(COLOURS)
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<image>")
 """As OPT numbers them; a caption starts and ends with `</s>`."""
@@ -120,9 +135,10 @@ class Batch:
 
     Attributes:
         pixels: float BCHW -1..1.
-        patches: int64 [B, P], category of the object covering the patch, else len(NAMES).
-        ranks: int64 [B, P], its place from the left, else MAX_OBJECTS.
-        objects: int64 [B, MAX_OBJECTS], categories from left to right, then len(NAMES).
+        patches: int64 [B, P], kind of the object covering the patch, else `NO_OBJECT`.
+        ranks: int64 [B, P], the place in the caption where it is named, else `NO_MENTION`.
+        objects: int64 [B, NO_MENTION], kinds in the caption's order, then `NO_OBJECT`.
+        counts: int64 [B, NO_MENTION], how many there are of each, 0..MAX_COUNT.
         colours: int64 [B].
         tokens: int64 [B, T], the image tokens, then the caption.
         labels: int64 [B, T], the caption to predict, -100 elsewhere.
@@ -132,6 +148,7 @@ class Batch:
     patches: Tensor
     ranks: Tensor
     objects: Tensor
+    counts: Tensor
     colours: Tensor
     tokens: Tensor
     labels: Tensor
@@ -144,8 +161,9 @@ class Taught(nn.Module):
         super().__init__()
         self.captioner = build()
         self.patch_head = PatchHead(WIDTH)
-        self.rank_head = nn.Linear(WIDTH, MAX_OBJECTS + 1)
-        self.object_head = nn.Linear(WIDTH, len(NAMES) + 1)
+        self.rank_head = nn.Linear(WIDTH, NO_MENTION + 1)
+        self.object_head = nn.Linear(WIDTH, NO_OBJECT + 1)
+        self.count_head = nn.Linear(WIDTH, MAX_COUNT + 1)
         self.colour_head = nn.Linear(WIDTH, len(COLOUR_NAMES))
 
     def loss(self, data: Batch, *, patches_only: bool) -> Loss:
@@ -160,8 +178,9 @@ class Taught(nn.Module):
             query_embeds=model.query_tokens.expand(len(states), -1, -1),
             encoder_hidden_states=states,
         ).last_hidden_state
-        slots = self.object_head(queries[:, :MAX_OBJECTS])
-        colours = self.colour_head(queries[:, MAX_OBJECTS])
+        held = queries[:, list(OBJECT_QUERIES)]
+        slots, counts = self.object_head(held), self.count_head(held)
+        colours = self.colour_head(queries[:, COLOUR_QUERY])
         embedded = model.get_input_embeddings()(data.tokens)
         embedded = torch.cat([model.language_projection(queries), embedded[:, NUM_QUERIES:]], 1)
         mask = (data.tokens != 1).long()
@@ -169,19 +188,19 @@ class Taught(nn.Module):
         words = cross_entropy(logits[:, :-1], data.labels[:, 1:])
         figures["objects"] = (slots.argmax(-1) == data.objects).all(1).float().mean().item()
         figures["words"] = words.item()
-        total = (
-            0.5 * dense + cross_entropy(slots, data.objects) + cross_entropy(colours, data.colours)
-        )
-        return total + words, figures
+        slot_loss = cross_entropy(slots, data.objects) + cross_entropy(counts, data.counts)
+        return 0.5 * dense + slot_loss + cross_entropy(colours, data.colours) + words, figures
 
 
 def batch(step: int, size: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
     """The batch of a step."""
     rng = np.random.default_rng((step, 0xCA97))
-    scenes = training_scenes(rng, size)
-    images = [soften(render(scene), scene, rng, chance=0.4) for scene in scenes]
+    num_plain = round(PLAIN_PART * size)
+    scenes = training_scenes(rng, num_plain)
+    scenes += [real_scene(rng, REAL_PIXELS) for _ in range(size - num_plain)]
+    images = [_squeezed(soften(render(scene), scene, rng, chance=0.4)) for scene in scenes]
     maps = [patch_labels(scene, PATCH) for scene in scenes]
-    objects = [[NAMES.index(name) for name in scene.categories] for scene in scenes]
+    named = [_named(scene) for scene in scenes]
     start = torch.full((NUM_QUERIES,), SPECIAL.index("<image>"))
     texts = [
         torch.tensor([*tokenizer(caption(scene))["input_ids"], SPECIAL.index("</s>")])
@@ -195,15 +214,34 @@ def batch(step: int, size: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
         to_tensor(images),
         torch.stack([names for names, _ in maps]),
         torch.stack([ranks for _, ranks in maps]),
-        torch.tensor([o + [len(NAMES)] * (MAX_OBJECTS - len(o)) for o in objects]),
+        torch.tensor([[kind for kind, _ in each] for each in named]),
+        torch.tensor([[count for _, count in each] for each in named]),
         torch.tensor([COLOUR_NAMES.index(scene.colour) for scene in scenes]),
         tokens,
         labels,
     )
 
 
+def _named(scene: Scene) -> list[tuple[int, int]]:
+    """Kind and number of each thing that the caption names; `NO_OBJECT` and 0 for the rest."""
+    named = [
+        (KIND_NAMES.index(scene.categories[indices[0]]), len(indices))
+        for indices in mentions(scene)
+    ]
+    return named + [(NO_OBJECT, 0)] * (NO_MENTION - len(named))
+
+
+def _squeezed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture of any shape as the processor resizes it."""
+    if image.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE):
+        return image
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
 def _tokenizer() -> PreTrainedTokenizerFast:
     words = [*WORDS, *(f" {word}" for word in WORDS)]
+    words += [*FURTHER_WORDS, *(f" {word}" for word in FURTHER_WORDS)]
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *words])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[^\s,]+|,"), behavior="isolated")

@@ -1,7 +1,7 @@
 """Training of `reasonray.mini.classifier`: what stands in a box, or that nothing does.
 
-It never sees a painted picture: only boxes of true scenes, moved and resized a little, half of
-them softened, and boxes of background, of parts of objects, and of objects blurred beyond
+It never sees a painted picture: only boxes of true scenes, plain and real ones in equal parts,
+moved and resized a little, half of them softened, and boxes of background, of parts of objects, and of objects blurred beyond
 recognition, for which the right answer is "none".
 """
 
@@ -18,13 +18,16 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from reasonray.core.boxes import Box
 from reasonray.mini.classifier import NONE, crop
 from reasonray.mini.training.loop import Course, Loss, Schedule
-from reasonray.mini.training.scenes import soften, training_scenes
+from reasonray.mini.training.scenes import real_scene, soften, training_scenes
 from reasonray.models.pixels import to_tensor
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import IMAGE_SIZE, SIDES, Scene, render
 
 SCENES = 28
 """A step's; each gives all its objects and one box without a whole object."""
+
+REAL_PIXELS = 2 * IMAGE_SIZE**2
+"""Of a real scene's picture."""
 
 SCHEDULE = Schedule(num_steps=800, learning_rate=2e-3, num_warmup_steps=100)
 LABELS = (*sorted(CATEGORIES), NONE)
@@ -60,10 +63,14 @@ def batch(step: int, num_scenes: int) -> tuple[Tensor, Tensor]:
     """Crops -1..1 BCHW and labels of a step."""
     rng = np.random.default_rng((step, 0xC1A55))
     crops, labels = [], []
-    for scene in training_scenes(rng, num_scenes):
+    scenes = training_scenes(rng, num_scenes // 2)
+    scenes += [real_scene(rng, REAL_PIXELS) for _ in range(num_scenes - len(scenes))]
+    for scene in scenes:
         image = soften(render(scene), scene, rng)
         for item in scene.objects:
-            view = crop(image, _jittered(item.box, rng))
+            if item.category not in CATEGORIES:
+                continue
+            view = crop(image, _jittered(scene.visible(item), rng))
             lost = rng.random() < 0.03
             crops.append(_blurred(view, rng) if lost else view)
             labels.append(LABELS.index(NONE if lost else item.category))
@@ -73,19 +80,20 @@ def batch(step: int, num_scenes: int) -> tuple[Tensor, Tensor]:
 
 
 def _jittered(box: tuple[int, int, int, int], rng: np.random.Generator) -> Box:
-    """The box moved by up to a tenth of its side and up to a tenth smaller or larger."""
+    """The box moved by up to a tenth of its sides and up to a tenth smaller or larger."""
     left, top, right, bottom = box
-    side = right - left
-    half = side / 2 * rng.uniform(0.9, 1.12)
-    x, y = (np.array([left + right, top + bottom]) / 2 + side * rng.uniform(-0.1, 0.1, 2)).tolist()
-    return x - half, y - half, x + half, y + half
+    sides = np.array([right - left, bottom - top])
+    across, down = (sides / 2 * rng.uniform(0.9, 1.12)).tolist()
+    x, y = (np.array([left + right, top + bottom]) / 2 + sides * rng.uniform(-0.1, 0.1, 2)).tolist()
+    return x - across, y - down, x + across, y + down
 
 
 def _empty_box(scene: Scene, rng: np.random.Generator) -> Box:
     """A box that holds less than a third of every object."""
+    largest = max(SIDES) / IMAGE_SIZE * min(scene.width, scene.height)
     while True:
-        side = float(rng.uniform(min(SIDES), max(SIDES)))
-        left, top = rng.uniform(0, IMAGE_SIZE - side, 2).tolist()
+        side = largest * float(rng.uniform(min(SIDES) / max(SIDES), 1))
+        left, top = rng.uniform(0, (scene.width - side, scene.height - side)).tolist()
         shares = [
             max(0.0, min(left + side, item.box[2]) - max(left, item.box[0]))
             * max(0.0, min(top + side, item.box[3]) - max(top, item.box[1]))

@@ -6,6 +6,7 @@ on the encoder a dense one, a peak at each object's centre, because the library'
 does not reach the scores by which its queries are chosen.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +26,13 @@ from transformers import (
 from transformers.models.grounding_dino import GroundingDinoImageProcessor
 
 from reasonray.mini.training.loop import Course, Loss, Schedule
-from reasonray.mini.training.scenes import soften, training_scenes
-from reasonray.mini.training.vocabulary import OTHER_NOUNS, PIECES, WORDS
-from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import IMAGE_SIZE, render
+from reasonray.mini.training.scenes import mixed_scenes, soften
+from reasonray.mini.training.vocabulary import FURTHER_WORDS, OTHER_NOUNS, PIECES, WORDS
+from reasonray.sources.mini.catalogue import KINDS
+from reasonray.sources.mini.world import IMAGE_SIZE, Scene, SceneObject, render
 
-BATCH = 32
-SCHEDULE = Schedule(num_steps=2200, learning_rate=1e-3, num_warmup_steps=200)
+BATCH = 16
+SCHEDULE = Schedule(num_steps=6000, learning_rate=1e-3, num_warmup_steps=200)
 MAX_PHRASES = 8
 MAX_TEXT_LEN = 64
 MEAN, STD = 127.5, 127.5
@@ -40,8 +41,16 @@ MEAN, STD = 127.5, 127.5
 RESERVED = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 1012: ".", 1029: "?"}
 """Token ids that the library's phrase boundaries rely on."""
 
-LEVELS = (12, 6)
-"""Sides of the feature maps of a scene."""
+LONGEST_EDGE = 2 * IMAGE_SIZE
+"""Of a picture as the model sees it, pixels; its shorter side is a plain scene's at most."""
+
+STRIDES = (8, 16)
+"""Of the feature maps, pixels."""
+
+UNSEEN_NOUNS = tuple(
+    noun for noun in OTHER_NOUNS if not any(noun in name.split() for name in KINDS)
+)
+"""An alarm clock is a clock, too."""
 
 
 def build() -> GroundingDinoForObjectDetection:
@@ -70,7 +79,7 @@ def build() -> GroundingDinoForObjectDetection:
         backbone_config=backbone,
         text_config=text,
         d_model=64,
-        num_feature_levels=len(LEVELS),
+        num_feature_levels=len(STRIDES),
         num_queries=16,
         encoder_layers=2,
         encoder_ffn_dim=128,
@@ -92,7 +101,7 @@ def build() -> GroundingDinoForObjectDetection:
 def build_processor() -> GroundingDinoProcessor:
     """Resizes the shorter side to a scene's, scales to -1..1; BERT tokens."""
     images = GroundingDinoImageProcessor(
-        size={"shortest_edge": IMAGE_SIZE, "longest_edge": 2 * IMAGE_SIZE},
+        size={"shortest_edge": IMAGE_SIZE, "longest_edge": LONGEST_EDGE},
         image_mean=[MEAN / 255] * 3,
         image_std=[STD / 255] * 3,
     )
@@ -111,7 +120,7 @@ def course(_workdir: Path, _zoo: Path) -> Course:
 
 @dataclass(frozen=True)
 class Batch:
-    """Training pictures with prompts (B pictures, T tokens, up to three targets each).
+    """Training pictures with prompts (B pictures, T tokens, a target for each object asked for).
 
     Attributes:
         pixels: float BCHW -1..1.
@@ -130,20 +139,17 @@ class Batch:
 def batch(step: int, size: int, tokenizer: BertTokenizer) -> Batch:
     """The batch of a step."""
     rng = np.random.default_rng((step, 0xDE7EC7))
-    images, prompts, boxes = [], [], []
-    for scene in training_scenes(rng, size):
+    images, prompts, owned_boxes = [], [], []
+    for scene in mixed_scenes(rng, size, shortest_edge=IMAGE_SIZE, longest_edge=LONGEST_EDGE):
         images.append(soften(render(scene), scene, rng))
         phrases = _phrases(scene.categories, rng)
         prompts.append(phrases)
-        boxes.append(
-            {
-                phrases.index(item.category): torch.tensor(
-                    [item.left + item.side / 2, item.top + item.side / 2, item.side, item.side]
-                )
-                / IMAGE_SIZE
+        owned_boxes.append(
+            [
+                (phrases.index(item.category), _relative(scene, item))
                 for item in scene.objects
                 if item.category in phrases
-            }
+            ]
         )
     tokens, owners = _tokenize(prompts, tokenizer)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().sub(MEAN).div(STD)
@@ -151,25 +157,37 @@ def batch(step: int, size: int, tokenizer: BertTokenizer) -> Batch:
         pixels,
         tokens,
         tokens != 0,
-        [torch.stack(list(each.values())) if each else torch.zeros(0, 4) for each in boxes],
+        [torch.tensor([box for _, box in each]).reshape(-1, 4) for each in owned_boxes],
         [
-            owner == torch.tensor(list(each))[:, None]
-            for owner, each in zip(owners, boxes, strict=True)
+            owner == torch.tensor([phrase for phrase, _ in each]).reshape(-1, 1)
+            for owner, each in zip(owners, owned_boxes, strict=True)
         ],
     )
+
+
+def _relative(scene: Scene, item: SceneObject) -> list[float]:
+    """What is to be seen of an object: cxcywh, 0..1."""
+    left, top, right, bottom = scene.visible(item)
+    across, down = 1 / scene.width, 1 / scene.height
+    return [
+        (left + right) / 2 * across,
+        (top + bottom) / 2 * down,
+        (right - left) * across,
+        (bottom - top) * down,
+    ]
 
 
 def _phrases(present: tuple[str, ...], rng: np.random.Generator) -> list[str]:
     """One to eight phrases in any order; each present object is asked for two times out of three.
 
-    Others are absent categories, now and then a noun of no scene.
+    Others are absent kinds, now and then a noun of no scene.
     """
-    some = [name for name in present if rng.random() < 0.67]
+    some = [name for name in dict.fromkeys(present) if rng.random() < 0.67]
     count = max(int(rng.integers(1, MAX_PHRASES + 1)), len(some))
-    absent = [name for name in CATEGORIES if name not in present]
+    absent = [name for name in KINDS if name not in present]
     others = [str(name) for name in rng.permutation(absent)]
     if rng.random() < 0.3:
-        others.insert(0, str(rng.choice(OTHER_NOUNS)))
+        others.insert(0, str(rng.choice(UNSEEN_NOUNS)))
     phrases = some + others[: count - len(some)]
     return [phrases[i] for i in rng.permutation(len(phrases))]
 
@@ -247,27 +265,39 @@ def _dense_loss(logits: Tensor, box_logits: Tensor, data: Batch, num_boxes: int)
     targets, weights = torch.zeros_like(logits), torch.ones_like(logits)
     rows, cells, truths = [], [], []
     offset = 0
-    for side in LEVELS:
-        centres = (torch.arange(side) + 0.5) / side
+    for height, width in (level(stride, data.pixels.shape[-2:]) for stride in STRIDES):
+        columns, lines = ((torch.arange(n) + 0.5) / n for n in (width, height))
         for i, (truth, positives) in enumerate(zip(data.boxes, data.positives, strict=True)):
+            peaks = []
             for box, tokens in zip(truth, positives, strict=True):
-                near = -((centres - box[:2, None]) / (0.3 * box[2:, None])).square()
-                heat = torch.exp(near[1][:, None] + near[0][None]).flatten()
-                cell = int(heat.argmax())
-                row = slice(offset, offset + side * side)
-                weights[i, row] = torch.where(tokens, (1 - heat[:, None]) ** 2, weights[i, row])
-                targets[i, offset + cell] = tokens.float()
-                weights[i, offset + cell] = 1.0
+                near_x = -((columns - box[0]) / (0.3 * box[2])).square()
+                near_y = -((lines - box[1]) / (0.3 * box[3])).square()
+                heat = torch.exp(near_y[:, None] + near_x[None]).flatten()
+                row = slice(offset, offset + height * width)
+                lowered = torch.minimum(weights[i, row], (1 - heat[:, None]) ** 2)
+                weights[i, row] = torch.where(tokens, lowered, weights[i, row])
+                cell = offset + int(heat.argmax())
+                peaks.append(cell)
+                targets[i, cell] = torch.maximum(targets[i, cell], tokens.float())
                 rows.append(i)
-                cells.append(offset + cell)
+                cells.append(cell)
                 truths.append(box)
-        offset += side * side
+            weights[i, peaks] = 1.0
+        offset += height * width
     valid = data.mask[:, None, :].expand_as(logits)
-    focal = (_focal(logits, targets) * weights)[valid].sum() / (len(LEVELS) * num_boxes)
+    focal = (_focal(logits, targets) * weights)[valid].sum() / (len(STRIDES) * num_boxes)
     if not rows:
         return 2 * focal
     boxes = box_logits[rows, cells].float().sigmoid()
-    return 2 * focal + _box_loss(boxes, torch.stack(truths), len(LEVELS) * num_boxes)
+    return 2 * focal + _box_loss(boxes, torch.stack(truths), len(STRIDES) * num_boxes)
+
+
+def level(stride: int, size: Sequence[int]) -> tuple[int, int]:
+    """Height and width of a feature map: Swin pads to whole patches, then to even numbers."""
+    height, width = (-(-side // 4) for side in size)
+    for _ in range(stride.bit_length() - 3):
+        height, width = -(-height // 2), -(-width // 2)
+    return height, width
 
 
 def _focal(logits: Tensor, targets: Tensor) -> Tensor:
@@ -295,7 +325,7 @@ def _giou(a: Tensor, b: Tensor) -> Tensor:
 
 def _vocabulary() -> list[str]:
     """Token strings by id, with the reserved ones at their places."""
-    words = iter([*WORDS, *PIECES, *(f"##{piece}" for piece in PIECES)])
+    words = iter([*WORDS, *PIECES, *(f"##{piece}" for piece in PIECES), *FURTHER_WORDS])
     words = iter(dict.fromkeys(w for w in words if w not in RESERVED.values()))
     size = max(RESERVED) + 1
     return [RESERVED.get(i) or next(words, f"[unused{i}]") for i in range(size)]

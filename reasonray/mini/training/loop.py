@@ -6,7 +6,7 @@ that a killed run continues with the batches it would have seen.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from reasonray.models.weights import has_bfloat16
 
 CHECKPOINT_EVERY = 200
 LOG_EVERY = 50
+FURTHER_RATE = 0.6
+"""Of the learning rate, for weights that are trained further."""
 
 Loss = tuple[torch.Tensor, dict[str, float]]
 """A scalar, and figures to show."""
@@ -66,6 +68,31 @@ class Course:
     loss: Callable[[int], Loss]
     schedule: Schedule
     parts: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def further(self, folder: Path, num_steps: int) -> "Course":
+        """The course gone on with: from saved weights, with batches that they have not seen.
+
+        Words that a vocabulary has grown by since, and heads that were not saved, start anew.
+
+        Args:
+            folder: where `save` has written the models.
+            num_steps: how many more; at `FURTHER_RATE` of the schedule's learning rate.
+        """
+        for subfolder, parts in self.parts.items():
+            tokenizers = (getattr(part, "tokenizer", None) for part in parts)
+            tokenizer = next((each for each in tokenizers if each is not None), None)
+            for part in parts:
+                if isinstance(part, torch.nn.Module):
+                    _take_over(part, folder / subfolder, tokenizer)
+        schedule = replace(
+            self.schedule,
+            num_steps=num_steps,
+            learning_rate=FURTHER_RATE * self.schedule.learning_rate,
+            num_warmup_steps=min(self.schedule.num_warmup_steps, num_steps // 10),
+        )
+        return replace(
+            self, loss=lambda step: self.loss(self.schedule.num_steps + step), schedule=schedule
+        )
 
     def save(self, folder: Path) -> None:
         """Write the parts; the module itself becomes float16."""
@@ -128,6 +155,25 @@ def fit(name: str, course: Course, workdir: Path) -> None:
         for parameter, value in zip(trained, average, strict=True):
             parameter.copy_(value)
     module.eval()
+
+
+@torch.no_grad()
+def _take_over(model: Any, folder: Path, tokenizer: Any) -> None:
+    """Copy saved weights into a model; what has a row for each token, token by token."""
+    saved = type(model).from_pretrained(folder, torch_dtype=torch.float32).state_dict()
+    vocabulary, saved_vocabulary = {}, {}
+    if tokenizer is not None:
+        vocabulary = tokenizer.get_vocab()
+        saved_vocabulary = type(tokenizer).from_pretrained(folder).get_vocab()
+    common = [token for token in vocabulary if token in saved_vocabulary]
+    rows = [vocabulary[token] for token in common]
+    saved_rows = [saved_vocabulary[token] for token in common]
+    for key, value in model.state_dict().items():
+        before = saved[key]
+        if value.shape[:1] == (len(vocabulary),) and before.shape[:1] == (len(saved_vocabulary),):
+            value[rows] = before[saved_rows]
+        else:
+            value.copy_(before)
 
 
 def mixed_precision() -> torch.autocast:

@@ -136,7 +136,7 @@ class Batch:
 
     Attributes:
         pixels: float BCHW, -1..1.
-        patches: int64 [B, P], category of the object covering the patch, else len(NAMES).
+        patches: int64 [B, P], kind of the object covering the patch, else `NO_OBJECT`.
         tokens, labels: int64 [B, T], padded on the right; labels are -100 but for the answer.
         last: int64 [B], where the question ends.
         subjects, targets: int64 [B], categories, len(NAMES) for none.

@@ -8,11 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPImageProcessor
 
-from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import IMAGE_SIZE, Scene
+from reasonray.sources.mini.catalogue import CATEGORIES, COMPOUNDS, HOLDERS
+from reasonray.sources.mini.world import IMAGE_SIZE, Scene, mentions
 
 NAMES = sorted(CATEGORIES)
-NO_OBJECT = len(NAMES)
+KIND_NAMES = [*NAMES, *sorted(COMPOUNDS), *sorted(HOLDERS)]
+"""Also of what is in real scenes only."""
+
+NO_OBJECT = len(KIND_NAMES)
+NO_MENTION = 4
+"""Real captions name up to so many things."""
 
 
 def image_processor() -> CLIPImageProcessor:
@@ -29,21 +34,26 @@ def patch_labels(scene: Scene, patch: int) -> tuple[Tensor, Tensor]:
     """Of a scene's patches, row by row, int64 [P] each.
 
     Args:
-        scene: P is the number of whole patches in its picture.
+        scene: P is the number of whole patches in its picture, squeezed to a plain scene's size.
         patch: side in pixels.
 
     Returns:
-        The category of the object that covers the patch, else `NO_OBJECT`; and the object's place
-        from the left, else 3, the most objects of a scene.
+        The kind of the object that covers the patch, else `NO_OBJECT`; and the place in the
+        caption where the object is named, else `NO_MENTION`.
     """
     side = IMAGE_SIZE // patch
     names = torch.full((side, side), NO_OBJECT)
-    ranks = torch.full((side, side), 3)
-    for rank, item in enumerate(scene.objects):
+    ranks = torch.full((side, side), NO_MENTION)
+    places = {index: rank for rank, same in enumerate(mentions(scene)) for index in same}
+    # What is held covers what holds it.
+    for index in sorted(places, key=lambda index: scene.objects[index].holder is not None):
+        item = scene.objects[index]
+        factors = (IMAGE_SIZE / scene.width, IMAGE_SIZE / scene.height) * 2
+        box = (v * factor for v, factor in zip(scene.visible(item), factors, strict=True))
         # A patch belongs to the object whose box covers its centre.
-        left, top, right, bottom = ((edge + patch // 2 - 1) // patch for edge in item.box)
-        names[top:bottom, left:right] = NAMES.index(item.category)
-        ranks[top:bottom, left:right] = rank
+        left, top, right, bottom = (int((edge + patch // 2 - 1) // patch) for edge in box)
+        names[top:bottom, left:right] = KIND_NAMES.index(item.category)
+        ranks[top:bottom, left:right] = places[index]
     return names.flatten(), ranks.flatten()
 
 
@@ -60,7 +70,7 @@ class PatchHead(nn.Linear):
     """
 
     def __init__(self, width: int) -> None:
-        super().__init__(width, len(NAMES) + 1)
+        super().__init__(width, NO_OBJECT + 1)
 
     def loss(self, states: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Of states BPC and labels BP; and the share of objects' patches that are named right."""

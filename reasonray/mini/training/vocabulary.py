@@ -8,7 +8,7 @@ from typing import TypeVar
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase
 
-from reasonray.sources.mini.catalogue import CATEGORIES
+from reasonray.sources.mini.catalogue import CATEGORIES, KINDS
 from reasonray.sources.mini.world import COLOURS
 
 _UNSEEN = """
@@ -31,6 +31,20 @@ WORDS = tuple(
     )
 )
 """Everything a caption of the world can say, in a fixed order."""
+
+FURTHER_WORDS = tuple(
+    dict.fromkeys(
+        word
+        for text in (
+            *(kind.phrase for kind in KINDS.values()),
+            *(kind.plural for kind in KINDS.values()),
+            "two three four in",
+        )
+        for word in text.split()
+        if word not in WORDS
+    )
+)
+"""What captions of real scenes say beyond; adjectives, places and artists are not to be seen."""
 
 PIECES = (*string.ascii_lowercase, *string.digits, *string.punctuation)
 """What other words are made of."""

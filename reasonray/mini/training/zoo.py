@@ -23,12 +23,18 @@ MODELS = (
 """In the order they are trained in: the painter needs the VAE, and holds it; instructpix2pix works
 on its latents."""
 
+FURTHER = ("detector", "captioner", "classifier")
+"""Models of one part, trained from the scenes alone."""
 
-def train_zoo(models: Sequence[str], workdir: Path, zoo: Path = ZOO) -> Iterator[Path]:
+
+def train_zoo(
+    models: Sequence[str], workdir: Path, zoo: Path = ZOO, *, further: int | None = None
+) -> Iterator[Path]:
     """Train models one after the other, or go on with those that were interrupted.
 
     Args:
         models: some of `MODELS`; none: all.
+        further: so many steps beyond the weights that the zoo has; None: from nothing.
         workdir: checkpoints, the tokenizers that belong to them, a cache of latents.
         zoo: gets a folder for each model; the VAE goes into the painter's.
 
@@ -45,19 +51,21 @@ def train_zoo(models: Sequence[str], workdir: Path, zoo: Path = ZOO) -> Iterator
     require_packages()
     for name in MODELS:
         if name in (models or MODELS):
-            yield train(name, workdir, zoo)
+            yield train(name, workdir, zoo, further=further)
 
 
-def train(name: str, workdir: Path, zoo: Path) -> Path:
+def train(name: str, workdir: Path, zoo: Path, *, further: int | None = None) -> Path:
     """Train one of `MODELS`, or go on with it; its module has `course(workdir, zoo)`.
 
     Args:
         name: of the model and of its module.
         workdir: checkpoints, the tokenizers that belong to them, a cache of latents.
         zoo: gets the model's folder, which is returned; the VAE's stays in `workdir`.
+        further: so many steps beyond the weights that the zoo has; None: from nothing.
 
     Raises:
-        UserError: a model that this one is built on is not there yet.
+        UserError: a model that this one is built on is not there yet, or one of several parts is
+            to be trained further.
     """
     # Here, because it takes seconds: a wrong name is said before.
     import torch
@@ -65,11 +73,16 @@ def train(name: str, workdir: Path, zoo: Path) -> Path:
     from reasonray.mini.training.loop import Course, fit
 
     module = importlib.import_module(f"reasonray.mini.training.{name}")
+    if further is not None and name not in FURTHER:
+        raise UserError(f"mini train {name} --further: only {', '.join(FURTHER)}")
     if name == "vae":
         module.train(workdir)
         return workdir / "vae"
     torch.manual_seed(0)
     course: Course = module.course(workdir, zoo)
-    fit(name, course, workdir)
+    if further is None:
+        fit(name, course, workdir)
+    else:
+        fit(f"{name}-further", course.further(zoo / name, further), workdir)
     course.save(zoo / name)
     return zoo / name

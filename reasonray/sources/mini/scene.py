@@ -108,27 +108,38 @@ def caption(scene: Scene) -> str:
     Several of one kind are counted ("three dogs"), and what a thing holds is said with it ("a cup
     on a table").
     """
-    groups: dict[int | str, list[SceneObject]] = {}
-    for index, item in enumerate(scene.objects):
-        if item.holder is not None:
-            groups.setdefault(item.holder, []).append(item)
-        elif isinstance(KINDS[item.category], Holder):
-            groups.setdefault(index, [])
+    phrases: list[str] = []
+    contents: list[str] = []
+    for indices in mentions(scene):
+        items = [scene.objects[index] for index in indices]
+        kind = KINDS[items[0].category]
+        if items[0].holder is not None:
+            contents.append(_counted(items))
+        elif isinstance(kind, Holder):
+            phrases.append(f"{_listed(contents)} {kind.preposition} {_counted(items)}".lstrip())
+            contents = []
         else:
-            groups.setdefault(item.category, []).append(item)
-    phrases = []
-    for key, items in groups.items():
-        counts: dict[str, list[SceneObject]] = {}
-        for item in items:
-            counts.setdefault(item.category, []).append(item)
-        phrase = _listed([_counted(same) for same in counts.values()])
-        if isinstance(key, int):
-            holder = scene.objects[key]
-            kind = KINDS[holder.category]
-            assert isinstance(kind, Holder)
-            phrase = f"{phrase} {kind.preposition} {_counted([holder])}".lstrip()
-        phrases.append(phrase)
+            phrases.append(_counted(items))
     return f"{_listed(phrases)} on a {scene.colour} background{scene.title}"
+
+
+def mentions(scene: Scene) -> list[list[int]]:
+    """What the caption names, one after the other: the places of the objects that it means.
+
+    What holds others comes after them, all where the first of them stands.
+    """
+    groups: dict[int | str, dict[str, list[int]]] = {}
+    for index, item in enumerate(scene.objects):
+        is_holder = isinstance(KINDS[item.category], Holder)
+        free = index if is_holder else item.category
+        group = groups.setdefault(free if item.holder is None else item.holder, {})
+        if not is_holder:
+            group.setdefault(item.category, []).append(index)
+    return [
+        indices
+        for key, group in groups.items()
+        for indices in (*group.values(), *([[key]] if isinstance(key, int) else []))
+    ]
 
 
 def pointed_out(scene: Scene, index: int) -> str | None:

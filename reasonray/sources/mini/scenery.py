@@ -53,8 +53,8 @@ class Scenery:
     """What scenes may hold; each chance is the part of the scenes that have it, 0..1.
 
     Attributes:
-        max_aspect: longer side by shorter side of a picture, at most; upright as often as lying.
-        megapixels: least and most of a picture, drawn evenly on a logarithmic scale.
+        aspects: least and most width by height of a picture, drawn evenly on a logarithmic scale.
+        megapixels: least and most of a picture, drawn likewise.
         small: all free objects are small, about 2 % of the picture.
         repeated: one kind of object is there two to four times.
         held: an object, or some, stands on a table, plate or shelf or in a basket.
@@ -63,7 +63,7 @@ class Scenery:
         adorned: the caption has adjectives, or names a place or an artist.
     """
 
-    max_aspect: float = 1.0
+    aspects: tuple[float, float] = (1.0, 1.0)
     megapixels: tuple[float, float] = (0.009216, 0.009216)
     small: float = 0.0
     repeated: float = 0.0
@@ -76,42 +76,37 @@ class Scenery:
 PLAIN = Scenery()
 """One to three different objects apart from each other in a square of 96 pixels."""
 
-REAL = Scenery(
-    max_aspect=3.0,
-    megapixels=(MIN_MEGAPIXELS, 1.0),
-    small=0.25,
-    repeated=0.35,
-    held=0.3,
-    cut=0.3,
-    compound=0.25,
-    adorned=0.5,
-)
+SHAPES = Scenery(aspects=(1 / 3, 3.0), megapixels=(MIN_MEGAPIXELS, 1.0), small=0.25, cut=0.3)
+"""Pictures as cameras take them, of what plain scenes have."""
+
+REAL = replace(SHAPES, repeated=0.35, held=0.3, compound=0.25, adorned=0.5)
 """All that real data has."""
 
 
 def named(name: str, max_megapixels: float | None = None) -> Scenery:
-    """The scenery that a user names, "plain" or "real".
+    """The scenery that a user names: "plain", "shapes" or "real".
 
     Args:
         name: of the scenery.
-        max_megapixels: of a real picture, `MIN_MEGAPIXELS` to 50; None: 1.
+        max_megapixels: of a picture that is not plain, `MIN_MEGAPIXELS` to 50; None: 1.
 
     Raises:
         UserError: there is none of this name, or its pictures cannot have this size.
     """
     if name == "plain":
         if max_megapixels is not None:
-            raise UserError("a plain scenery has pictures of 96x96; a size needs the real one")
+            raise UserError("plain pictures have 96x96; a size needs shapes or real")
         return PLAIN
-    if name != "real":
-        raise UserError(f"scenery {name}: neither plain nor real")
+    scenery = {"shapes": SHAPES, "real": REAL}.get(name)
+    if scenery is None:
+        raise UserError(f"scenery {name}: none of plain, shapes, real")
     if max_megapixels is None:
-        return REAL
+        return scenery
     if not MIN_MEGAPIXELS <= max_megapixels <= MAX_MEGAPIXELS:
         raise UserError(
             f"{max_megapixels:g} megapixels: expected {MIN_MEGAPIXELS} to {MAX_MEGAPIXELS}"
         )
-    return replace(REAL, megapixels=(MIN_MEGAPIXELS, max_megapixels))
+    return replace(scenery, megapixels=(MIN_MEGAPIXELS, max_megapixels))
 
 
 @dataclass(frozen=True)
@@ -142,8 +137,8 @@ def compose(
         Width and height in pixels, the objects by their centres from left to right, and the
         caption's title.
     """
-    longest = math.log(scenery.max_aspect)
-    half = math.exp(rng.uniform(-longest, longest) / 2)
+    narrow, wide = scenery.aspects
+    half = math.sqrt(narrow * (wide / narrow) ** rng.random())
     frame = half, 1 / half
     free, holder = _contents(rng, scenery)
     area = SMALL_AREA if rng.random() < scenery.small else USUAL_AREA

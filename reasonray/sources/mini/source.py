@@ -17,7 +17,7 @@ def make(source: SourceConfig, workdir: Path) -> list[SourceConfig]:
     Args:
         source: its path is COUNT[@SEED][,SCENERY[,MEGAPIXELS]]: so many pairs and so many photos;
             SEED is the first scene's, by default the first that no model was trained on; SCENERY
-            is plain or real, a real picture has MEGAPIXELS at most.
+            is plain, shapes or real, its pictures have MEGAPIXELS at most.
         workdir: a local folder; what is already there from an earlier call is used.
 
     Raises:

@@ -38,3 +38,5 @@ def test_a_share_of_nothing_is_nought() -> None:
 def test_named_objects_are_counted_as_often_as_they_are_named() -> None:
     text = "a light bulb, a cat and a cat on a caterpillar, not in a category"
     assert objects_named(text) == ["cat", "cat", "caterpillar", "light bulb"]
+    text = "two mice, a hot dog and three dogs in a basket"
+    assert objects_named(text) == ["basket", *["dog"] * 3, "hot dog", "mouse", "mouse"]

@@ -1,6 +1,7 @@
 """What the models that look at pictures are taught: labels must say what the pictures show."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +13,27 @@ from reasonray.mini.classifier import NONE
 from reasonray.mini.evaluation.captioner import objects_named
 from reasonray.mini.training import captioner, classifier, clip, detector, dino
 from reasonray.mini.training.scenes import soften
-from reasonray.mini.training.vision import NAMES
+from reasonray.mini.training.vision import (
+    KIND_NAMES,
+    NAMES,
+    NO_MENTION,
+    NO_OBJECT,
+    patch_labels,
+)
 from reasonray.mini.training.vocabulary import OTHER_NOUNS
-from reasonray.sources.mini.catalogue import CATEGORIES
-from reasonray.sources.mini.world import IMAGE_SIZE, caption, render, replaced, sample_scene
+from reasonray.sources.mini.catalogue import CATEGORIES, KINDS
+from reasonray.sources.mini.world import (
+    IMAGE_SIZE,
+    REAL,
+    SceneObject,
+    caption,
+    plainly_said,
+    render,
+    replaced,
+    sample_scene,
+)
+
+REAL_SCENES = [plainly_said(sample_scene(seed, scenery=REAL)) for seed in range(200)]
 
 
 def test_softening_leaves_the_original_and_its_shape_alone() -> None:
@@ -44,14 +62,32 @@ def test_a_batch_follows_from_its_step_alone() -> None:
 
 def test_a_detectors_targets_are_the_tokens_and_boxes_of_its_phrases() -> None:
     tokenizer = detector.build_processor().tokenizer
-    batch = detector.batch(0, 16, tokenizer)
-    assert any(len(boxes) for boxes in batch.boxes)
-    for tokens, boxes, positives in zip(batch.tokens, batch.boxes, batch.positives, strict=True):
-        for box, positive in zip(boxes, positives, strict=True):
-            assert tokenizer.decode(tokens[positive]) in CATEGORIES
-            assert box.min() > 0
-            assert box.max() < 1
-            assert box[2] == box[3]
+    shapes, repeated = set(), 0
+    for step in range(12):
+        batch = detector.batch(step, 4, tokenizer)
+        height, width = batch.pixels.shape[-2:]
+        shapes.add((height, width))
+        for tokens, boxes, positives in zip(
+            batch.tokens, batch.boxes, batch.positives, strict=True
+        ):
+            phrases = [tokenizer.decode(tokens[positive]) for positive in positives]
+            assert set(phrases) <= set(KINDS)
+            repeated += len(set(phrases)) < len(phrases)
+            assert not len(boxes) or (boxes.min() > 0 and boxes.max() <= 1)
+            corners = torch.cat([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2])
+            assert not len(boxes) or (corners.min() > -1e-6 and corners.max() < 1 + 1e-6)
+    assert (IMAGE_SIZE, IMAGE_SIZE) in shapes
+    assert len(shapes) > 5
+    assert all(min(shape) <= IMAGE_SIZE and max(shape) <= 2 * IMAGE_SIZE for shape in shapes)
+    assert repeated > 2
+
+
+@pytest.mark.parametrize("size", [(96, 96), (64, 192), (107, 96), (192, 64), (96, 133)])
+def test_a_detectors_levels_are_its_feature_maps(size: tuple[int, int]) -> None:
+    backbone = detector.build().model.backbone.conv_encoder.model
+    maps = backbone(torch.zeros(1, 3, *size)).feature_maps
+    levels = [detector.level(stride, size) for stride in detector.STRIDES]
+    assert [tuple(each.shape[-2:]) for each in maps] == levels
 
 
 def test_a_detectors_prompts_are_what_its_tokenizer_makes_of_the_text() -> None:
@@ -69,20 +105,57 @@ def test_the_librarys_phrase_boundaries_keep_their_token_ids() -> None:
 
 def test_a_captioners_tokens_give_every_caption_back() -> None:
     tokenizer = captioner.build_processor().tokenizer
-    for seed in range(200):
-        text = caption(sample_scene(seed))
+    for scene in (*map(sample_scene, range(200)), *REAL_SCENES):
+        text = caption(scene)
         assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 
 def test_a_captioners_labels_name_each_patch_and_object() -> None:
-    batch = captioner.batch(0, 8, captioner.build_processor().tokenizer)
+    tokenizer = captioner.build_processor().tokenizer
+    batch = captioner.batch(0, 24, tokenizer)
     side = IMAGE_SIZE // captioner.PATCH
-    assert batch.patches.shape == (8, side * side)
-    for patches, ranks, objects in zip(batch.patches, batch.ranks, batch.objects, strict=True):
-        shown = [int(o) for o in objects if o < len(NAMES)]
+    assert batch.patches.shape == (24, side * side)
+    assert batch.counts.max() > 1
+    for i, objects in enumerate(batch.objects):
+        shown = [int(o) for o in objects if o < NO_OBJECT]
         for rank, name in enumerate(shown):
-            assert set(patches[ranks == rank].tolist()) == {name}
-        assert set(ranks.tolist()) == {*range(len(shown)), captioner.MAX_OBJECTS}
+            # A small object may cover no patch's centre.
+            assert set(batch.patches[i][batch.ranks[i] == rank].tolist()) <= {name}
+        assert set(batch.ranks[i].tolist()) <= {*range(len(shown)), NO_MENTION}
+        text = tokenizer.decode(batch.labels[i][batch.labels[i] >= 0], skip_special_tokens=True)
+        counted = zip(shown, batch.counts[i].tolist(), strict=False)
+        named = [KIND_NAMES[kind] for kind, count in counted for _ in range(count)]
+        assert objects_named(text) == sorted(named)
+
+
+def test_patches_of_a_real_scene_are_labelled_as_it_is_squeezed() -> None:
+    sky = replace(sample_scene(0), width=288, height=96)
+    table = SceneObject("table", 144, 0, 96)
+    cup = SceneObject("cup", 156, 12, 36, holder=0)
+    names, ranks = patch_labels(replace(sky, objects=(table, cup)), 12)
+    assert KIND_NAMES[int(names.view(8, 8)[1, 4])] == "cup"
+    assert set(names.view(8, 8)[4:, 4:6].flatten().tolist()) == {KIND_NAMES.index("table")}
+    assert set(names.view(8, 8)[:, :4].flatten().tolist()) == {NO_OBJECT}
+    # "a cup on a table"
+    assert ranks.view(8, 8)[1, 4] == 0
+    assert ranks.view(8, 8)[6, 5] == 1
+
+
+def test_training_further_begins_with_the_saved_weights(tmp_path: Path) -> None:
+    course = captioner.course(tmp_path, tmp_path)
+    further = course.further(ZOO / "captioner", 10)
+    assert further.schedule.num_steps == 10
+    with torch.no_grad():
+        plain = [sample_scene(seed) for seed in range(6)]
+        model, processor = further.module.captioner.eval(), captioner.build_processor()
+        encoded = processor(images=[render(scene) for scene in plain], return_tensors="pt")
+        texts = processor.batch_decode(model.generate(**encoded, max_new_tokens=30))
+    right = [caption(scene) in text for scene, text in zip(plain, texts, strict=True)]
+    assert sum(right) >= 5
+    steps = []
+    stepping = replace(course, loss=lambda step: steps.append(step) or course.loss(step))
+    stepping.further(ZOO / "captioner", 10).loss(0)
+    assert steps == [course.schedule.num_steps]
 
 
 @pytest.mark.parametrize("step", [0, 1])

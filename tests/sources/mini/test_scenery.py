@@ -157,14 +157,24 @@ def test_a_scenery_has_a_name_and_a_size() -> None:
     assert named("plain") == PLAIN
     assert named("real") == REAL
     assert named("real", 12).megapixels[1] == 12
+    assert named("shapes", 2).megapixels[1] == 2
     for name, size, words in (
-        ("huge", None, "neither plain nor real"),
+        ("huge", None, "none of plain, shapes, real"),
         ("plain", 2.0, "96x96"),
         ("real", 0.001, "0.02 to 50"),
         ("real", 99.0, "0.02 to 50"),
     ):
         with pytest.raises(UserError, match=words):
             named(name, size)
+
+
+def test_shapes_hold_what_plain_scenes_do_in_other_frames() -> None:
+    scenes = [sample_scene(seed, scenery=named("shapes")) for seed in range(200)]
+    assert all(set(scene.categories) <= set(CATEGORIES) for scene in scenes)
+    assert all(len(set(scene.categories)) == len(scene.categories) <= 3 for scene in scenes)
+    assert all(caption(scene) == caption(plainly_said(scene)) for scene in scenes)
+    assert min(s.width / s.height for s in scenes) < 0.4
+    assert any(s.visible(item) != item.box for s in scenes for item in s.objects)
 
 
 def test_plain_scenes_hold_none_of_it() -> None:
