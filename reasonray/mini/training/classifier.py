@@ -1,8 +1,8 @@
 """Training of `reasonray.mini.classifier`: what stands in a box, or that nothing does.
 
 It never sees a painted picture: only boxes of true scenes, plain and real ones in equal parts,
-moved and resized a little, half of them softened, and boxes of background, of parts of objects, and of objects blurred beyond
-recognition, for which the right answer is "none".
+moved and resized a little, half of them softened, and boxes of background, of parts of objects, and
+of objects blurred beyond recognition, for which the right answer is "none".
 """
 
 from pathlib import Path
