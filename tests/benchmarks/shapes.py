@@ -36,7 +36,7 @@ def scenes(folder: Path, count: int) -> None:
     from reasonray.sources.mini.scenery import PLAIN, Scenery
     from reasonray.sources.mini.world import IMAGE_SIZE, render, sample_scene, scaled
 
-    long = Scenery(max_aspect=3.0, megapixels=(0.02, 0.05), cut=0.3)
+    long = Scenery(aspects=(1 / 3, 3.0), megapixels=(0.02, 0.05), cut=0.3)
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for world, scenery in zip(WORLDS, (PLAIN, long), strict=True):

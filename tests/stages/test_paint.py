@@ -127,7 +127,7 @@ def test_a_wide_photograph_keeps_its_size(stage: Paint) -> None:
 
 def test_objects_of_two_per_cent_of_a_picture_of_any_shape_are_painted_well(stage: Paint) -> None:
     """In a window of the picture's whole shorter side the model drew them with 14 of 96 pixels."""
-    scenery = Scenery(max_aspect=3.0, megapixels=(0.1, 0.5), small=1.0)
+    scenery = Scenery(aspects=(1 / 3, 3.0), megapixels=(0.1, 0.5), small=1.0)
     scenes = [sample_scene(HELD_OUT_SEED + 800_000 + i, scenery=scenery) for i in range(8)]
     done = stage([edit(scene, i) for i, scene in enumerate(scenes)])
     names = Classifier().recognise(

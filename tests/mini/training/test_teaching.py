@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,13 +148,20 @@ def test_training_further_begins_with_the_saved_weights(tmp_path: Path) -> None:
     assert further.schedule.num_steps == 10
     with torch.no_grad():
         plain = [sample_scene(seed) for seed in range(6)]
-        model, processor = further.module.captioner.eval(), captioner.build_processor()
+        model: Any = further.module.captioner
+        model.eval()
+        processor = captioner.build_processor()
         encoded = processor(images=[render(scene) for scene in plain], return_tensors="pt")
         texts = processor.batch_decode(model.generate(**encoded, max_new_tokens=30))
     right = [caption(scene) in text for scene, text in zip(plain, texts, strict=True)]
     assert sum(right) >= 5
-    steps = []
-    stepping = replace(course, loss=lambda step: steps.append(step) or course.loss(step))
+    steps: list[int] = []
+
+    def loss(step: int) -> torch.Tensor:
+        steps.append(step)
+        return course.loss(step)
+
+    stepping = replace(course, loss=loss)
     stepping.further(ZOO / "captioner", 10).loss(0)
     assert steps == [course.schedule.num_steps]
 
