@@ -51,8 +51,9 @@ TOUCHED, SURE = 0.1, 0.1
 """An edit can cost another object its place where so much of its box is painted over; one whose
 score was lower than this before is not looked for."""
 
-CONTEXT = 1.4
-"""CLIP sees a square of so many longer sides of the box, with some of what stands around it."""
+CONTEXT = 2.5
+"""CLIP sees a square of so many longer sides of the box: what stands around helps to tell what it
+is, and leads neither of the two phrases."""
 
 
 class Quality(Stage):

@@ -157,7 +157,7 @@ def test_training_further_begins_with_the_saved_weights(tmp_path: Path) -> None:
     assert sum(right) >= 5
     steps: list[int] = []
 
-    def loss(step: int) -> torch.Tensor:
+    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         steps.append(step)
         return course.loss(step)
 
