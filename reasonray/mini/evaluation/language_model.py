@@ -13,14 +13,13 @@ from reasonray.core.recipe import Recipe
 from reasonray.core.record import Row, sample_id
 from reasonray.core.sections import GroundConfig
 from reasonray.mini.evaluation.measurement import Measurement, share
-from reasonray.mini.evaluation.scenes import FIRST_SEED, through
+from reasonray.mini.evaluation.scenes import FIRST_SEED, SCENERIES, through
 from reasonray.mini.knowledge import facts, knowledge, related
 from reasonray.models.detector import PhraseBox
 from reasonray.prompts.direct import direct_instruction
 from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import (
     PLAIN,
-    REAL,
     Scene,
     Scenery,
     caption,
@@ -39,9 +38,6 @@ NUM_DISTINCT = 1000
 """Replies among which repeated instructions are counted."""
 
 ONCE = {"num_retries": 0}
-
-SCENERIES = {"": PLAIN, "real scenes: ": REAL}
-"""What is measured, by the beginning of the figures' names."""
 
 TARGETS = (0.98, 0.98, 700)
 """On plain scenes: valid, indirect, distinct instructions."""
