@@ -107,12 +107,6 @@ def test_429_without_end_stops_the_run(lying_server: LyingServer) -> None:
     assert len(lying_server.seen) == 3
 
 
-def test_a_retry_after_of_hours_stops_the_run(lying_server: LyingServer) -> None:
-    lying_server.answer = lambda body, count: Answer(status=429, headers={"Retry-After": "7200"})
-    with pytest.raises(RunError, match="7200 s"):
-        client(lying_server).reply([ask("a")])
-
-
 def test_a_spent_quota_stops_the_run_at_once(lying_server: LyingServer) -> None:
     error = {"message": "You exceeded your quota", "code": "insufficient_quota"}
     lying_server.answer = lambda body, count: Answer(status=429, error=error)
