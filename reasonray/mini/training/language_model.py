@@ -55,7 +55,7 @@ conversations alone, where it is a tenth of a reply, teach slowly."""
 
 SCHEDULE = Schedule(num_steps=3200, learning_rate=2e-3, cooldown=0.4, ema_decay=0.995)
 
-MIN_P = 0.02
+MIN_P = 0.06
 """Tokens less likely than this share of the likeliest are never sampled: a small model keeps a
 little probability on everything."""
 
