@@ -190,9 +190,11 @@ def test_the_tokenizer_gives_any_text_back(model: TransformersModel) -> None:
 def test_every_fixed_line_of_the_shipped_prompts_is_one_token(model: TransformersModel) -> None:
     # A reworded prompt is no longer what the zoo's model was trained on: train it again.
     for name in ("gen", "select", "replace"):
-        system = load(name).system
-        ids = model.tokenizer(system, add_special_tokens=False)["input_ids"]
-        assert len(ids) == len(system.splitlines())
+        fixed = "\n".join(
+            line for line in load(name).system.splitlines() if not line.startswith("$")
+        )
+        ids = model.tokenizer(fixed, add_special_tokens=False)["input_ids"]
+        assert len(ids) == len(fixed.splitlines())
 
 
 def test_select_gets_an_answer_from_the_zoo_s_model(model: TransformersModel) -> None:
