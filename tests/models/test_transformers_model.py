@@ -15,7 +15,7 @@ from reasonray.core.sections import LanguageModelConfig, ModelConfig
 from reasonray.models import weights
 from reasonray.models.language_model import ReplyFailure, Request, load_language_model
 from reasonray.models.transformers_model import TransformersModel
-from reasonray.prompts.examples import varied
+from reasonray.prompts.examples import NUM_EXAMPLES, examples, varied
 from reasonray.prompts.replies import ReplyError, parse_choice, parse_replacement
 from reasonray.prompts.template import load
 
@@ -189,12 +189,13 @@ def test_the_tokenizer_gives_any_text_back(model: TransformersModel) -> None:
 
 def test_every_fixed_line_of_the_shipped_prompts_is_one_token(model: TransformersModel) -> None:
     # A reworded prompt is no longer what the zoo's model was trained on: train it again.
-    for name in ("gen", "select", "replace"):
-        fixed = "\n".join(
-            line for line in load(name).system.splitlines() if not line.startswith("$")
-        )
-        ids = model.tokenizer(fixed, add_special_tokens=False)["input_ids"]
-        assert len(ids) == len(fixed.splitlines())
+    texts = [load(name).system.removesuffix("\n$examples") for name in ("gen", "select", "replace")]
+    for text in texts:
+        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert len(ids) == len(text.splitlines())
+    for name in NUM_EXAMPLES:
+        for line in "\n".join(lines for _, lines in examples(name)).splitlines():
+            assert len(model.tokenizer(line, add_special_tokens=False)["input_ids"]) == 1
 
 
 def test_select_gets_an_answer_from_the_zoo_s_model(model: TransformersModel) -> None:
