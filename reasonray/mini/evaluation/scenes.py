@@ -21,7 +21,8 @@ FIRST_SEED = HELD_OUT_SEED + 500_000
 """Far from the seeds that the demo uses."""
 
 
-SCENERIES = {"": PLAIN, "real scenes: ": replace(REAL, megapixels=(0.02, 0.2))}
+REAL_LABEL = "real scenes: "
+SCENERIES = {"": PLAIN, REAL_LABEL: replace(REAL, megapixels=(0.02, 0.2))}
 """What is measured, by the beginning of the figures' names; larger pictures only take longer."""
 
 
