@@ -47,12 +47,18 @@ def draw(rows: list[dict[str, Any]]) -> PIL.Image.Image:
             picture = row[name]
             scale = SIDE / max(picture.size)
             size = tuple(round(side * scale) for side in picture.size)
-            corner = (left + GAP + place * (SIDE + GAP), top + GAP)
+            inset = [(SIDE - side) // 2 for side in size]
+            corner = (left + GAP + place * (SIDE + GAP) + inset[0], top + GAP + inset[1])
             sheet.paste(picture.resize(size, PIL.Image.Resampling.NEAREST), corner)
             if place == 0:
                 x0, y0, x1, y1 = (scale * side for side in row["box"])
-                box = (corner[0] + x0, corner[1] + y0, corner[0] + x1, corner[1] + y1)
-                pen.rectangle(box, outline="white", width=7)
+                # Around the object, which may be small.
+                box = (
+                    corner[0] + x0 - 4,
+                    corner[1] + y0 - 4,
+                    corner[0] + x1 + 4,
+                    corner[1] + y1 + 4,
+                )
                 pen.rectangle(box, outline=BOX, width=4)
         words = textwrap.fill(f"“{row['instruction']}”", 42)
         pen.multiline_text((left + GAP, top + SIDE + 2 * GAP - 6), words, INK, large, spacing=6)
