@@ -12,9 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 Format = Literal["png", "jpeg", "webp"]
 
-SOURCE_TYPE = (
-    "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-)
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC's word for a picture that a person had and a model changed."""
 
 XMP = f"""\

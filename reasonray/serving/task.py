@@ -21,7 +21,7 @@ from reasonray.serving.mark import Format, encode
 Safety = Callable[[PIL.Image.Image, str], str | None]
 
 
-class Unsafe(Exception):
+class UnsafeError(Exception):
     """The safety checker refuses a result; its text is the reason."""
 
 
@@ -76,6 +76,29 @@ class EditTask:
     full_mask: bytes | None
     format: Format
     compression: int
+
+
+@dataclass(frozen=True)
+class PartialFile:
+    """A picture on the way.
+
+    Attributes:
+        index: from 0.
+        file: as the reply's.
+    """
+
+    index: int
+    file: bytes
+
+
+@dataclass(frozen=True)
+class FinishedFile:
+    """The reply's picture, encoded."""
+
+    file: bytes
+
+
+Event = PartialFile | FinishedFile
 
 
 def working_size(size: tuple[int, int], side: int, factor: int) -> tuple[int, int]:
@@ -149,9 +172,9 @@ class Finisher:
         """The encoded reply of an edit, or of a partial one.
 
         Raises:
-            Unsafe: the checker's reason.
+            UnsafeError: the checker's reason.
         """
         picture = at_reply_size(edited, task)
         if self.safety is not None and (reason := self.safety(picture, task.instruction)):
-            raise Unsafe(reason)
+            raise UnsafeError(reason)
         return encode(picture, task.format, task.compression, self.mark)
