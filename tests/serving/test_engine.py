@@ -1,8 +1,6 @@
 """The engine on the zoo's editor: what comes out, whatever else it is asked for meanwhile."""
 
-import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,13 +20,8 @@ from tiny_editor import picture
 
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.serving.engine import (
-    Cancelled,
-    DeadlineExceeded,
     Edit,
-    EditFailed,
     Engine,
-    Finished,
-    Partial,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
