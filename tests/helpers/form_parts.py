@@ -1,6 +1,8 @@
 """Pictures, masks and multipart forms as clients send them."""
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import httpx
@@ -26,6 +28,13 @@ def encoded(image: PIL.Image.Image, format: str = "PNG", **options: Any) -> byte
 def picture(size: tuple[int, int] = (48, 32), seed: int = 0) -> bytes:
     """A PNG."""
     return encoded(photograph(size, seed))
+
+
+def bomb(size: tuple[int, int]) -> bytes:
+    """A small PNG whose header says that it is large."""
+    data = picture()
+    header = b"IHDR" + struct.pack(">II", *size) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
 
 
 def openai_mask(size: tuple[int, int], box: tuple[int, int, int, int]) -> bytes:
