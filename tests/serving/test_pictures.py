@@ -49,6 +49,10 @@ def refused(image: bytes | None = None, **fields: Any) -> ApiError:
     return error.value
 
 
+def settings(task: EditTask) -> tuple[float, ...]:
+    return task.num_inference_steps, task.guidance_scale, task.image_guidance_scale
+
+
 def pixels(data: bytes) -> np.ndarray:
     return np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))
 
