@@ -150,12 +150,17 @@ class Engine:
         """Since the model's thread showed last that it lives; infinite once it has ended."""
         return time.monotonic() - self._beat if self._thread.is_alive() else math.inf
 
-    def close(self) -> None:
-        """End after the step that is being done; edits that are not finished fail."""
+    def close(self, *, wait: bool = True) -> None:
+        """End after the step that is being done; edits that are not finished fail.
+
+        Args:
+            wait: until that is so.
+        """
         with self._news:
             self._closed = True
             self._news.notify_all()
-        self._thread.join()
+        if wait:
+            self._thread.join()
 
     def _check(self, edit: Edit) -> None:
         width, height = edit.image.size
@@ -256,9 +261,13 @@ class Engine:
             job.tell(EditFailed(sample.reason))
 
     def _sample(self, edit: Edit) -> Sample:
+        self._null_condition()
+        return Sample.of(self.pipeline, edit)
+
+    def _null_condition(self) -> Condition:
         if self._null is None:
             self._null = self.pipeline.null_condition()
-        return Sample.of(self.pipeline, edit)
+        return self._null
 
     def _step(self) -> None:
         batch = self._running[: self._limit(self._running[0][0].size)]
@@ -277,7 +286,9 @@ class Engine:
     def _advance(self, batch: list[tuple[Job, Sample]]) -> None:
         """Take edits one step further; those that cannot be end."""
         samples = [sample for _, sample in batch]
-        predicted = self._attempt("a step", lambda: predict(self.pipeline, samples, self._null))
+        predicted = self._attempt(
+            "a step", lambda: predict(self.pipeline, samples, self._null_condition())
+        )
         if isinstance(predicted, _Failure):
             if len(batch) == 1:
                 batch[0][0].tell(EditFailed(predicted.reason))
