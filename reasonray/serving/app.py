@@ -28,9 +28,10 @@ def build(args: ServingConfig) -> Application:
                 "initial_replicas": max(1, model.min_replicas),
                 "target_ongoing_requests": model.max_batch,
                 "upscale_delay_s": 3,
-                "downscale_delay_s": 300,
+                "downscale_delay_s": model.downscale_delay_s,
                 # Figures that come late on a busy machine look like none.
                 "look_back_period_s": 10,
+                "metrics_interval_s": 2,
             },
             ray_actor_options={"num_cpus": model.num_cpus, "num_gpus": model.num_gpus},
             **graceful,

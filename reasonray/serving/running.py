@@ -75,7 +75,8 @@ def run(
             pass
         finally:
             say("stopping")
-            serve.shutdown()
+            with cluster.silent():
+                serve.shutdown()
 
 
 def check_editor(name: str, folder: Path) -> None:
