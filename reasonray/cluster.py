@@ -258,7 +258,7 @@ def _quieten() -> None:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Nothing reaches descriptor 2, where Ray writes past every setting; failures are exceptions."""
+    """Nothing reaches descriptor 2, where Ray writes past all settings; failures are exceptions."""
     sys.stderr.flush()
     stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

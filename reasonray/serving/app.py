@@ -29,9 +29,8 @@ def build(args: ServingConfig) -> Application:
                 "target_ongoing_requests": model.max_batch,
                 "upscale_delay_s": 3,
                 "downscale_delay_s": model.downscale_delay_s,
-                # Figures that come late on a busy machine look like none.
-                "look_back_period_s": 10,
-                "metrics_interval_s": 2,
+                # Figures come every 10 s; late ones, on a busy machine, look like none.
+                "look_back_period_s": 15,
             },
             ray_actor_options={"num_cpus": model.num_cpus, "num_gpus": model.num_gpus},
             **graceful,

@@ -64,7 +64,7 @@ def under_load(
         while not over.is_set():
             try:
                 outcomes.append(edit())
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  it is what is looked at
                 outcomes.append(error)
 
     with ThreadPoolExecutor(clients) as pool:
