@@ -97,6 +97,7 @@ def test_what_is_wrong_is_told_in_json_and_harms_nobody(service: Served) -> None
             sent = {**bad.sent, "headers": {**headers, **bad.sent.get("headers", {})}}
             answer = http.request(bad.method, bad.path, **sent)
             error = answer.json()["error"]
+            assert len(answer.headers.get_list("x-request-id")) == 1
             assert (answer.status_code, error["code"], error["param"]) == (
                 bad.status, bad.code, bad.param,
             ), bad.name  # fmt: skip
