@@ -93,6 +93,11 @@ def test_the_official_client_edits(client: openai.OpenAI, image: Any) -> None:
     assert not np.array_equal(np.asarray(edited), pixels(picture(SIZE)))
 
 
+@pytest.mark.parametrize("prompt", ["x", "make it so. " * 333, "蜂を蜂蜜に\n🐝" * 400])
+def test_any_prompt_within_the_limit_is_edited(client: openai.OpenAI, prompt: str) -> None:
+    assert client.images.edit(image=picture(SIZE), prompt=prompt).data
+
+
 def test_every_field_that_openai_names_is_obeyed_or_refused(client: openai.OpenAI) -> None:
     reply = client.images.edit(
         image=picture(SIZE), mask=openai_mask(SIZE, (0, 0, 40, 40)), prompt=PROMPT, n=2,
