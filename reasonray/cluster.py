@@ -103,6 +103,31 @@ def connected(
 
 
 @contextlib.contextmanager
+def own(num_cpus: float) -> Iterator[float]:
+    """A Ray of this process's own, whatever clusters there are; it ends with the block.
+
+    Args:
+        num_cpus: in name; on a laptop they share the real ones.
+
+    Yields:
+        The machine's GPUs.
+    """
+    with _silent():
+        ray.init(
+            address="local",
+            num_cpus=math.ceil(num_cpus),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    try:
+        yield ray.cluster_resources().get("GPU", 0.0)
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
 def settings(recipe: Recipe, checkpoint: CheckpointConfig | None = None) -> Iterator[None]:
     """Ray Data's settings for what is made inside."""
     before = ray.data.DataContext.get_current()

@@ -6,6 +6,7 @@ behind `Editors`, so that the same application is tested without a cluster.
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -26,6 +27,8 @@ from reasonray.serving.keys import Doorkeeper
 from reasonray.serving.pictures import sizes, tasks
 from reasonray.serving.schema import EDITS, error_responses
 from reasonray.serving.task import EditTask, Event, Facts, FinishedFile
+
+log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"
 
@@ -220,6 +223,9 @@ class _Api:
                 yield wire.error_event(late(seconds))
             except ApiError as error:
                 yield wire.error_event(error)
+            except Exception:
+                log.exception("a stream failed")
+                yield wire.error_event(internal())
             finally:
                 await _close(events)
 

@@ -1,6 +1,8 @@
 """What a service is started with, and the limits that no setting moves."""
 
-from pydantic import Field, model_validator
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, model_validator
 
 from reasonray.core.sections import Config
 
@@ -23,6 +25,9 @@ MAX_N = 10
 MAX_PARTIALS = 3
 MAX_STEPS = 100
 MAX_SEED = 2**63 - 1
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,64}$")]
 
 
 class ServedModel(Config):
@@ -58,7 +63,7 @@ class ServedModel(Config):
 class ServingConfig(Config):
     """The arguments of `reasonray.serving.app:build`, in cluster/serve.yaml under `args`."""
 
-    models: dict[str, ServedModel] = Field(
+    models: dict[Name, ServedModel] = Field(
         min_length=1, description="Name that clients use -> editor; the first is the default"
     )
     keys: str | None = Field(

@@ -148,6 +148,8 @@ class _Request:
 
     async def send(self, message: _Message) -> None:
         """Hand the answer on; one of Serve's own in plain text becomes JSON."""
+        if self.refusal is not None and not self._is_started:
+            return  # the application's complaint about it
         if message["type"] == "http.response.start":
             kind = dict(message["headers"]).get(b"content-type", b"")
             if message["status"] >= 400 and kind.startswith(b"text/plain"):
@@ -160,8 +162,7 @@ class _Request:
                 plain, self._plain = self._plain, None
                 await self.answer(_translated(plain, self._text.decode(errors="replace")))
             return
-        if self.refusal is None or self._is_started:
-            await self._send(message)
+        await self._send(message)
 
     async def finish(self) -> None:
         """Answer if nobody has: it was refused here, or the ingress's process died."""

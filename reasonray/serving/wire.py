@@ -117,17 +117,18 @@ async def read_form(
     )
     try:
         form = await parser.parse()
+        if not parser.is_whole:
+            raise _broken("it is cut off before its last boundary")
+        parts: list[tuple[str, str | bytes]] = []
+        for name, part in form.multi_items():
+            if isinstance(part, str):
+                parts.append((name, part))
+            elif part.size or part.filename:  # a page's input where no file was chosen has neither
+                parts.append((name, await part.read()))
     except MultiPartException as error:
         raise _broken(error.message) from error
-    if not parser.is_whole:
-        raise _broken("it is cut off before its last boundary")
-    parts: list[tuple[str, str | bytes]] = []
-    for name, part in form.multi_items():
-        if isinstance(part, str):
-            parts.append((name, part))
-        elif part.size or part.filename:  # a page's file input where nothing was chosen has neither
-            parts.append((name, await part.read()))
-    await form.close()
+    finally:
+        parser.close()
     return checked(parts)
 
 
@@ -256,6 +257,11 @@ class _Parser(MultiPartParser):
     def on_end(self) -> None:
         """The last boundary has come: without it the last part would be missing in silence."""
         self.is_whole = True
+
+    def close(self) -> None:
+        """Free what was read."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 async def _counted(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
