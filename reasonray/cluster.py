@@ -76,7 +76,7 @@ def connected(
                 # Ray itself waits for minutes where nothing answers.
                 host, _, port = address.rpartition(":")
                 socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
-            with _silent():
+            with silent():
                 ray.init(address="auto", **quiet)
         except (OSError, ValueError) as error:
             raise UserError(
@@ -85,7 +85,7 @@ def connected(
             ) from error
     elif started:
         cpus = sum(pool.max_actors * pool.num_cpus for pool in pools)
-        with _silent():
+        with silent():
             ray.init(
                 address="local",
                 num_cpus=math.ceil(cpus) + SPARE_CPUS,
@@ -112,7 +112,7 @@ def own(num_cpus: float) -> Iterator[float]:
     Yields:
         The machine's GPUs.
     """
-    with _silent():
+    with silent():
         ray.init(
             address="local",
             num_cpus=math.ceil(num_cpus),
@@ -124,7 +124,8 @@ def own(num_cpus: float) -> Iterator[float]:
     try:
         yield ray.cluster_resources().get("GPU", 0.0)
     finally:
-        ray.shutdown()
+        with silent():
+            ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -256,8 +257,8 @@ def _quieten() -> None:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Ray's C++ part says on descriptor 2 at which level it logs; failures are exceptions."""
+def silent() -> Iterator[None]:
+    """Nothing reaches descriptor 2, where Ray writes past all settings; failures are exceptions."""
     sys.stderr.flush()
     stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -29,9 +29,9 @@ def build(args: ServingConfig) -> Application:
                 "initial_replicas": max(1, model.min_replicas),
                 "target_ongoing_requests": model.largest_batch,
                 "upscale_delay_s": 3,
-                "downscale_delay_s": 300,
-                # Figures that come late on a busy machine look like none.
-                "look_back_period_s": 10,
+                "downscale_delay_s": model.downscale_delay_s,
+                # Figures come every 10 s; late ones, on a busy machine, look like none.
+                "look_back_period_s": 15,
             },
             ray_actor_options={"num_cpus": model.num_cpus, "num_gpus": model.num_gpus},
             **graceful,

@@ -53,6 +53,9 @@ class ServedModel(Config):
     )
     min_replicas: int = Field(1, ge=0, description="0: the first request waits for the loading")
     max_replicas: int = Field(1, ge=1, description="Processes, each with the whole model")
+    downscale_delay_s: float = Field(
+        300, ge=0, description="Seconds of less load before a process ends"
+    )
     num_cpus: float = Field(0.5, gt=0, description="Of a replica, as Ray counts them")
     num_gpus: float = Field(0, ge=0, description="Of a replica; a fraction shares a GPU")
 

@@ -54,6 +54,8 @@ def run(
     os.environ[_GUARD_VARIABLE] = guard.IMPORT_PATH
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     stopped = stopped or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
     cpus = sum(model.max_replicas * model.num_cpus for model in config.models.values())
     say(f"starting with {', '.join(config.models)}")
     with cluster.own(_INGRESS_CPUS + 2 * cpus) as num_gpus:
@@ -68,14 +70,16 @@ def run(
             _wait_until_ready(host, port, stopped)
             address = f"http://{_in_url(host)}:{port}"
             say(f"ready: {address} (page), {address}/v1 for the openai client; Ctrl-C ends it")
-            _wait(stopped)
+            while not stopped.wait(1.0):
+                pass
         except RuntimeError as error:  # Serve's, of a deployment that failed
             raise RunError(f"the service did not start: {_reason(error)}", again=False) from error
         except KeyboardInterrupt:
             pass
         finally:
             say("stopping")
-            serve.shutdown()
+            with cluster.silent():
+                serve.shutdown()
 
 
 def check_editor(name: str, folder: Path) -> None:
@@ -103,6 +107,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _check_address(config: ServingConfig, host: str, port: int) -> None:
@@ -145,18 +153,6 @@ def _wait_until_ready(host: str, port: int, stopped: threading.Event) -> None:
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-
-
-def _wait(stopped: threading.Event) -> None:
-    """Until it is set, or SIGTERM comes; KeyboardInterrupt passes."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
-    while not stopped.wait(1.0):
-        pass
 
 
 def _in_url(host: str) -> str:
