@@ -21,12 +21,13 @@ def build(args: ServingConfig) -> Application:
     editors = {
         name: Editor.options(  # type: ignore[attr-defined]  # what `serve.deployment` adds
             name=f"editor-{name}",
-            max_ongoing_requests=2 * model.max_batch,
+            # One batch works, the next is at hand: the model never waits for the router.
+            max_ongoing_requests=2 * model.largest_batch,
             autoscaling_config={
                 "min_replicas": model.min_replicas,
                 "max_replicas": model.max_replicas,
                 "initial_replicas": max(1, model.min_replicas),
-                "target_ongoing_requests": model.max_batch,
+                "target_ongoing_requests": model.largest_batch,
                 "upscale_delay_s": 3,
                 "downscale_delay_s": model.downscale_delay_s,
                 # Figures come every 10 s; late ones, on a busy machine, look like none.

@@ -1,8 +1,8 @@
 """What a service is started with, and the limits that no setting moves."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
 from reasonray.core.sections import Config
 
@@ -33,18 +33,23 @@ Name = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,64}$")]
 class ServedModel(Config):
     """One editor and its replicas."""
 
-    editor: str = Field(description="Folder that `reasonray train` has made")
+    editor: str = Field(description="Folder that `reasonray train` has made, or a hub id of one")
+    revision: str | None = Field(None, description="Hub commit or tag; no effect on folders")
+    device: str = Field("auto", description="auto (a GPU if the replica has one), cpu or cuda")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Of the weights; auto: float16 on a GPU, float32 on a CPU"
+    )
     side: int | None = Field(
         None,
         ge=32,
         description="Pictures are edited with at most so many pixels squared, and brought back to "
         "their own size; null: of the squares that the editor was trained on",
     )
-    max_batch: int = Field(
+    max_batch: PositiveInt | dict[PositiveInt, PositiveInt] = Field(
         4,
-        ge=1,
-        description="Edits of one size that share a step of the model; two cores gain nothing "
-        "beyond 4, a GPU measures it with tests/benchmarks/serve_load.py",
+        description="Edits of one size that share a step of the model, or by the longest side in "
+        "pixels, {512: 8, 768: 4}, beyond which they go alone; two cores gain nothing beyond 4, a "
+        "GPU measures it with tests/benchmarks/serve_engine.py. What does not fit is halved",
     )
     min_replicas: int = Field(1, ge=0, description="0: the first request waits for the loading")
     max_replicas: int = Field(1, ge=1, description="Processes, each with the whole model")
@@ -53,6 +58,12 @@ class ServedModel(Config):
     )
     num_cpus: float = Field(0.5, gt=0, description="Of a replica, as Ray counts them")
     num_gpus: float = Field(0, ge=0, description="Of a replica; a fraction shares a GPU")
+
+    @property
+    def largest_batch(self) -> int:
+        """Of all sizes."""
+        batches = self.max_batch
+        return batches if isinstance(batches, int) else max(batches.values(), default=1)
 
     @model_validator(mode="after")
     def _replicas_are_in_order(self) -> "ServedModel":

@@ -209,7 +209,7 @@ class Engine:
         self._choose()
         started = time.monotonic()
         while self._entering and len(self._running) < self._limit(self._entering[0].size):
-            self._encode(self._entering.popleft())
+            self._encode()
             self._beat = time.monotonic()
             # Those that run already wait for others about as long as for a step.
             if self._running and self._beat - started > self.step_seconds:
@@ -245,20 +245,24 @@ class Engine:
                     left.append(job)
             self._waiting = left
 
-    def _encode(self, job: Job) -> None:
+    def _encode(self) -> None:
+        """The next of those that enter, which is among them until it runs or is over."""
+        job = self._entering[0]
         started = time.monotonic()
         if _ended(job):
+            self._entering.popleft()
             return
-        self._observe("queue_seconds", started - job.submitted)
         sample = self._attempt("encoding", lambda: self._sample(job.edit))
-        if isinstance(sample, Sample):
+        if isinstance(sample, _Failure):
+            if sample.is_out_of_memory and self._running:
+                self._remember(job.size, len(self._running))
+                return
+            job.tell(EditFailed(sample.reason))
+        else:
+            self._observe("queue_seconds", started - job.submitted)
             self._observe("encode_seconds", time.monotonic() - started)
             self._running.append((job, sample))
-        elif sample.is_out_of_memory and self._running:
-            self._entering.appendleft(job)
-            self._remember(job.size, len(self._running))
-        else:
-            job.tell(EditFailed(sample.reason))
+        self._entering.popleft()
 
     def _sample(self, edit: Edit) -> Sample:
         self._null_condition()

@@ -9,6 +9,7 @@ captions never end by themselves: they are as long as the recipe's longest.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import gc
 import io
@@ -18,8 +19,9 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -43,6 +45,7 @@ from reasonray.models import weights
 from reasonray.models.captioner import Captioner
 from reasonray.models.detector import Detector
 from reasonray.models.painter import Painter
+from reasonray.models.weights import load_part
 
 SIZE = (1024, 768)
 PHRASES = ["dog", "bicycle", "red car", "street lamp", "tree", "bench"]
@@ -83,6 +86,8 @@ def random_part(kind: Any, model: ModelConfig, subfolder: str | None = None, **o
         tokenizer = CLIPTokenizer.from_pretrained(ZOO / "painter" / "tokenizer")
         tokenizer.model_max_length = 77
         return tokenizer
+    if model.name not in KNOWN:
+        return load_part(kind, model, subfolder, **options)
     content = KNOWN[model.name][subfolder or ""]
     if kind is AutoProcessor:
         return _processor(content["model_type"])
@@ -157,7 +162,13 @@ def pictures(count: int, size: tuple[int, int] = SIZE) -> list[PIL.Image.Image]:
 def captioner(scale: Scale, device: str) -> dict[str, Any]:
     """BLIP-2, by batch size."""
     section = load(scale.recipe).stages.caption
-    model = Captioner(_on(section.model, device), max_new_tokens=section.max_new_tokens)
+    model = Captioner(
+        _on(section.model, device),
+        max_new_tokens=section.max_new_tokens,
+        min_new_tokens=section.min_new_tokens,
+        num_beams=section.num_beams,
+        no_repeat_ngram_size=section.no_repeat_ngram_size,
+    )
     return {
         f"batch {n}": measured(partial(model.caption, pictures(n)), n, scale, device)
         for n in scale.batches
@@ -165,7 +176,11 @@ def captioner(scale: Scale, device: str) -> dict[str, Any]:
 
 
 def detector(scale: Scale, device: str) -> dict[str, Any]:
-    """Grounding DINO: pictures of one shape, and of as many shapes as the web has."""
+    """Grounding DINO: pictures of one shape, and of as many shapes as the web has.
+
+    And what TF32 gains, and moves: the scores are those of the zoo's detector, whose weights are
+    trained, on the README's picture.
+    """
     model = Detector(_on(load(scale.recipe).stages.ground.model, device))
     shapes = [(1024 - 8 * i, 640 + 24 * i) for i in range(max(scale.batches))]
     results = {}
@@ -176,6 +191,21 @@ def detector(scale: Scale, device: str) -> dict[str, Any]:
                 partial(model.detect, images, [PHRASES] * n),
                 n, scale, device,
             )  # fmt: skip
+    trained = Detector(_on(load("mini").stages.ground.model, device))
+    picture = PIL.Image.open(Path(__file__).parents[2] / "docs" / "demo.png").convert("RGB")
+    scores = [answers.scores for answers in trained.ask([picture], [PHRASES])[0]]
+    with patch("reasonray.models.detector.tensor_floats", lambda device: contextlib.nullcontext()):
+        whole = [answers.scores for answers in trained.ask([picture], [PHRASES])[0]]
+        n = max(scale.batches)
+        alike = pictures(n)
+        results[f"batch {n}, without TF32"] = measured(
+            partial(model.detect, alike, [PHRASES] * n), n, scale, device
+        )
+    moved = max(float((a - b).abs().max()) for a, b in zip(scores, whole, strict=True))
+    results["TF32"] = {
+        "largest_score": float(max(s.max() for s in whole)),
+        "moves_scores_by": moved,
+    }
     return results
 
 
@@ -339,8 +369,8 @@ def training(scale: Scale, device: str) -> dict[str, Any]:
     return results
 
 
-def inference(scale: Scale, device: str) -> dict[str, Any]:
-    """An edit through the pipeline, LLaVA included, by the picture's side."""
+def edit_pipeline(scale: Scale, device: str) -> Any:
+    """The recipe's editor before any training."""
     config = _editor(scale, device)
     frozen = Frozen(config)
     editor, scheduler = load_editor(config, _width(frozen), 0)
@@ -351,6 +381,12 @@ def inference(scale: Scale, device: str) -> dict[str, Any]:
         connector=editor.connector.to(device, dtype), tokens=config.tokens,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def inference(scale: Scale, device: str) -> dict[str, Any]:
+    """An edit through the pipeline, LLaVA included, by the picture's side."""
+    pipe = edit_pipeline(scale, device)
     return {
         f"{side} px, 20 steps": measured(
             partial(
@@ -385,26 +421,43 @@ def _release() -> None:
         torch.cuda.empty_cache()
 
 
-GROUPS = {
+Groups = dict[str, Callable[[Scale, str], dict[str, Any]]]
+
+GROUPS: Groups = {
     each.__name__: each for each in (captioner, detector, painter, features, training, inference)
 }
 
 
-def run(scale: Scale, device: str, names: Sequence[str]) -> dict[str, Any]:
+def run(groups: Groups, scale: Scale, device: str) -> dict[str, Any]:
     """Figures by group; one that fails says how, and the others go on."""
     results: dict[str, Any] = {"device": device, "torch": torch.__version__}
     if device == "cuda":
         results["device"] = torch.cuda.get_device_name()
-    for name in names:
+    for name, group in groups.items():
         started = time.perf_counter()
         try:
-            results[name] = GROUPS[name](scale, device)
+            results[name] = group(scale, device)
         except Exception as error:  # noqa: BLE001  of one model; the others are measured
             results[name] = {"error": f"{type(error).__name__}: {error}"}
             traceback.print_exc()
         _release()
         print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return results
+
+
+@contextlib.contextmanager
+def models(scale: str) -> Iterator[None]:
+    """Within, a scale's models are loaded; libraries' warnings are ignored."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        if scale == "full":
+            for name in ("models.weights", "models.captioner", "models.detector",
+                         "models.painter", "editor.model", "editor.frozen"):  # fmt: skip
+                stack.enter_context(patch(f"reasonray.{name}.load_part", random_part))
+            for name in ("models.painter", "editor.model"):
+                stack.enter_context(patch(f"reasonray.{name}.load_config", _config))
+        yield
 
 
 def main() -> None:
@@ -414,21 +467,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", nargs="*", choices=GROUPS, default=list(GROUPS))
     words = parser.parse_args()
-    warnings.simplefilter("ignore")
-    if words.scale == "tiny":
-        results = run(SCALES["tiny"], words.device, words.only)
-    else:
-        with (
-            patch("reasonray.models.weights.load_part", random_part),
-            patch("reasonray.models.captioner.load_part", random_part),
-            patch("reasonray.models.detector.load_part", random_part),
-            patch("reasonray.models.painter.load_part", random_part),
-            patch("reasonray.editor.model.load_part", random_part),
-            patch("reasonray.editor.frozen.load_part", random_part),
-            patch("reasonray.models.painter.load_config", _config),
-            patch("reasonray.editor.model.load_config", _config),
-        ):
-            results = run(SCALES["full"], words.device, words.only)
+    groups = {name: GROUPS[name] for name in words.only}
+    with models(words.scale):
+        results = run(groups, SCALES[words.scale], words.device)
     print(json.dumps(results, indent=2))
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import tiny_editor
 
 from reasonray.editor.pipeline import ReasonEditPipeline
@@ -28,3 +29,9 @@ def editor_folder(folder: Path) -> Path:
     settings = {"editor": {"image_size": SIDE, "validation": validation}}
     (folder / "training.json").write_text(json.dumps(settings))
     return folder
+
+
+def no_forbidden_word(image: PIL.Image.Image, prompt: str) -> str | None:
+    """A safety checker."""
+    assert image.size == (SIDE, SIDE)
+    return "a forbidden word" if "forbidden" in prompt else None

@@ -105,6 +105,11 @@ class Paced:
         for _ in range(count):
             self._permits.release()
 
+    def drain(self) -> None:
+        """What was let and not done is let no more."""
+        while self._permits.acquire(blocking=False):
+            pass
+
     def wait_to_begin(self) -> None:
         """Until a call waits."""
         _until(lambda: self._num_begun > len(self.batches))
