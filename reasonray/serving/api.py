@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +62,7 @@ class Editors(Protocol):
     async def facts(self, name: str) -> Facts:
         """What the editor says of itself."""
 
-    def edit(self, name: str, task: EditTask) -> AsyncIterator[Event]:
+    def edit(self, name: str, task: EditTask) -> AsyncGenerator[Event, None]:
         """Partial pictures, then the finished one; closed early, the work on it ends.
 
         Raises:
@@ -243,9 +243,9 @@ async def _finished(editors: Editors, name: str, job: EditTask) -> bytes:
     raise internal()
 
 
-async def _close(events: AsyncIterator[Event]) -> None:
+async def _close(events: AsyncGenerator[Event, None]) -> None:
     with contextlib.suppress(Exception):
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
 
 
 def _event(event: Event, form: wire.EditForm, size: tuple[int, int]) -> bytes:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -313,7 +313,7 @@ class Failing:
     async def ready(self) -> bool:
         return False
 
-    async def edit(self, name: str, task: EditTask) -> AsyncIterator[Event]:
+    async def edit(self, name: str, task: EditTask) -> AsyncGenerator[Event, None]:
         if name.startswith("late"):
             yield PartialFile(0, b"a picture")
         if "bug" in name:

@@ -125,7 +125,7 @@ def test_who_stops_listening_cancels_the_call() -> None:
     async def work() -> None:
         events = RemoteEditors({"a": handle}).edit("a", None)  # type: ignore[dict-item, arg-type]
         await anext(events)
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
 
     asyncio.run(work())
     assert handle.calls[0].cancelled
