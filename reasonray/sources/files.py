@@ -55,8 +55,8 @@ class Folder:
         Raises:
             UserError: the name leads out of the folder.
         """
-        parts = PurePosixPath(name).parts
-        if name.startswith("/") or ".." in parts:
+        # By hand: a plan asks for each of some hundred thousand names.
+        if name.startswith("/") or (".." in name and ".." in name.split("/")):
             raise UserError(f"{self.address}: the file name {name} leads out of the folder")
         above = f"{self.root.rstrip('/')}/" if self.root else ""
         return f"{above}{name}" if name else self.root
