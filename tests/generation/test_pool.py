@@ -16,8 +16,8 @@ from reasonray.core.errors import RunError, UserError
 from reasonray.core.images import decode
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import WORKING_SCHEMA, Row, to_rows, to_table
-from reasonray.dataset.manifest import Summary, make_manifest
 from reasonray.core.sections import PoolConfig
+from reasonray.dataset.manifest import Summary, make_manifest
 from reasonray.generation.counts import memory_warnings, read_counts
 from reasonray.generation.journal import Journal
 from reasonray.generation.pool import MAX_LOSSES, Pool, PoolSpec
