@@ -120,6 +120,17 @@ def test_pictures_are_as_large_as_the_recipe_lets_them_be(
     assert "pictures of 512 x 384" in capsys.readouterr().out
 
 
+def test_what_is_told_of_the_dataset_stands_on_lines_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prices = "language_model.server.prompt_price=1 language_model.server.completion_price=1"
+    for settings in ([], [each for price in prices.split() for each in ("--set", price)]):
+        assert call(["plan", "paper", *settings]) == 0
+        begun = [line.split("  ")[0].strip() for line in capsys.readouterr().out.splitlines()]
+        names = ["speed", "cost", "language model", "samples", "disk", "trained", "frozen", "steps"]
+        assert [name for name in names if name not in begun] == []
+
+
 def test_values_out_of_range_are_told() -> None:
     for wrong in ({"count": 0}, {"num_gpus": 0}, {"utilisation": 0.0}, {"price": 0.0}):
         with pytest.raises(UserError, match="expected"):
