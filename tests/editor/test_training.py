@@ -214,7 +214,12 @@ def test_a_device_is_waited_for_once_a_step_to_see_whether_the_loss_is_a_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     looks, isfinite = [], torch.isfinite
-    monkeypatch.setattr(torch, "isfinite", lambda *each: looks.append(each) or isfinite(*each))
+
+    def watched(value: torch.Tensor) -> torch.Tensor:
+        looks.append(value)
+        return isfinite(value)
+
+    monkeypatch.setattr(torch, "isfinite", watched)
     steps, _ = run(tiny_base.with_micro_batches(config, 1), samples, tmp_path / "run")
     assert len(looks) == len(steps) == 8
 

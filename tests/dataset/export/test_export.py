@@ -453,7 +453,12 @@ def test_a_square_keeps_an_edit_at_any_border(
     )  # fmt: skip
     square = squared(row, jpeg=False)
     assert square is not None
-    pair = [pixels(square[name]["bytes"]).astype(int) for name in ("input_image", "edited_image")]  # type: ignore[literal-required]
+    assert square["input_image"] is not None
+    assert square["edited_image"] is not None
+    pair = [
+        pixels(image["bytes"]).astype(int)
+        for image in (square["input_image"], square["edited_image"])
+    ]
     assert pair[0].shape == pair[1].shape == (30, 30, 3)
     changed = np.abs(pair[0] - pair[1]).max(2) > 8
     assert changed.sum() >= 0.85 * (box[2] - box[0]) * (box[3] - box[1])
