@@ -37,6 +37,8 @@ class Answer:
         refusal: the model's own words where it refuses, else empty.
         has_thoughts: whether there are thoughts beside the text.
         num_tokens: of question and reply; None where the server does not say.
+        num_written: those of the reply, thoughts included.
+        model: the server's name for what has answered; empty where it does not say.
     """
 
     text: str
@@ -44,6 +46,8 @@ class Answer:
     refusal: str = ""
     has_thoughts: bool = False
     num_tokens: int | None = None
+    num_written: int | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,15 +182,24 @@ def _answer(choice: dict[str, Any], content: Any) -> Answer:
     if not text.strip() and finish_reason not in CUT_OFF:
         # Some servers take the whole reply of a thinking model for its thoughts.
         text = _text(thoughts)
-    usage = content.get("usage") if isinstance(content, dict) else None
-    num_tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    num_tokens, num_read = _count(content, "total_tokens"), _count(content, "prompt_tokens")
     return Answer(
         text=text,
         finish_reason=finish_reason,
         refusal=_text(message.get("refusal")),
         has_thoughts=bool(thoughts),
-        num_tokens=num_tokens if isinstance(num_tokens, int) else None,
+        num_tokens=num_tokens,
+        # Some servers leave thoughts out of completion_tokens, none out of the total.
+        num_written=None if num_tokens is None or num_read is None else num_tokens - num_read,
+        model=_field(content, "model"),
     )
+
+
+def _count(content: Any, key: str) -> int | None:
+    """A number of tokens in the answer's usage."""
+    usage = content.get("usage") if isinstance(content, dict) else None
+    count = usage.get(key) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) else None
 
 
 def _text(content: Any) -> str:

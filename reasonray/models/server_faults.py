@@ -39,11 +39,13 @@ class Later:
         wait: seconds until then, as the server asks; None: our own backoff.
         blames_server: every prompt would meet this now, so all wait, and the last try stops the
             run; otherwise the prompt fails alone.
+        is_late: no reply came in time, which may be this prompt's or that of too many at once.
     """
 
     detail: str
     wait: float | None = None
     blames_server: bool = False
+    is_late: bool = False
 
 
 SCHEMA_KEYWORDS = ("minItems", "maxItems", "additionalProperties", "enum", "strict")
