@@ -100,7 +100,8 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer 
         words=words[:MAX_WORDS].rstrip(". ") or f"status {status} without a word",
         text=line,
         code=_field(error, "code") or _field(error, "type"),
-        param=_field(error, "param"),
+        # Of "body.response_format.type", as pydantic's words have it, the parameter.
+        param=_field(error, "param").removeprefix("body.").partition(".")[0],
         wait=_wait(headers, line),
     )
 

@@ -98,7 +98,9 @@ _STREAMS = re.compile(
     re.IGNORECASE,
 )
 _FORMAT = re.compile(
-    r"response[ _]?format|json[ _]?(schema|object|mode)|structured output", re.IGNORECASE
+    r"response[ _]?format|json[ _]?(schema|object|mode)|structured output|grammar error"
+    r"|(pars|compil)\w*.{0,20}\bgrammar\b",
+    re.IGNORECASE,
 )
 _FORMS = r"unsupported|unknown|unrecogni[sz]ed|unexpected|invalid|extra|not (support|permit|allow)"
 

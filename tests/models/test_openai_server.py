@@ -1,7 +1,6 @@
 import asyncio
 import email.utils
 import json
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -369,74 +368,6 @@ def test_a_reply_that_reached_its_limit_says_so_with_what_there_is(
     lying_server.answer = lambda body, count: Answer("Once upon", finish_reason="length")
     [reply] = client(lying_server).reply([ask("a")])
     assert reply == ReplyFailure("the reply filled all 99 tokens", "cut_off", "Once upon")
-
-
-def test_a_reply_that_filled_the_context_is_told_from_one_that_reached_its_limit(
-    lying_server: LyingServer,
-) -> None:
-    # As llama.cpp's server does: "length" where the slot's context ends, whatever was asked for.
-    lying_server.answer = lambda body, count: Answer("Once", finish_reason="length", num_written=41)
-    [reply] = client(lying_server).reply([ask("a")])
-    assert isinstance(reply, ReplyFailure)
-    assert (reply.reason, reply.text) == ("context_full", "Once")
-    assert "after 41 of 99 tokens" in reply.detail
-
-
-def test_a_reply_that_reached_a_limit_that_was_halved_has_no_more_room(
-    lying_server: LyingServer,
-) -> None:
-    # In vLLM's words.
-    words = (
-        "'max_tokens' or 'max_completion_tokens' is too large: 1024. This model's maximum context "
-        "length is 1024 tokens and your request has 33 input tokens (1024 > 1024 - 33)."
-    )
-    lying_server.answer = lambda body, count: (
-        Answer(status=400, error={"message": words})
-        if body["max_tokens"] > 991
-        else Answer("Once", finish_reason="length")
-    )
-    long = Request([{"role": "user", "content": "a"}], None, 0, 0.0, 1024)
-    [reply] = client(lying_server).reply([long])
-    assert isinstance(reply, ReplyFailure)
-    assert (reply.reason, "after 512 of 1024 tokens" in reply.detail) == ("context_full", True)
-
-
-def test_a_server_that_answers_as_another_model_is_named_once(
-    lying_server: LyingServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # llama.cpp's server answers to any name, with the model that it has.
-    lying_server.answer = lambda body, count: Answer("fine", model="smol")
-    model = client(lying_server)
-    assert model.reply([ask("a"), ask("b")]) == ["fine", "fine"]
-    assert capsys.readouterr().err.count("it answers as smol; liar was asked for") == 1
-
-
-@pytest.mark.parametrize("name", ["liar", "liar-2026-11-26", "Liar", ""])
-def test_the_model_that_was_asked_for_is_no_news(
-    lying_server: LyingServer, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    lying_server.answer = lambda body, count: Answer("fine", model=name)
-    client(lying_server).reply([ask("a")])
-    assert "answers as" not in capsys.readouterr().err
-
-
-def test_a_server_too_slow_for_so_many_at_once_stops_the_run_and_rejects_no_row(
-    lying_server: LyingServer,
-) -> None:
-    # One slot, as llama.cpp's server has: the others wait in its queue until they are given up.
-    slot = threading.Lock()
-
-    def answer(body: dict, count: int) -> Answer:
-        with slot:
-            time.sleep(0.35)
-        return Answer("fine")
-
-    lying_server.answer = answer
-    model = client(lying_server, timeout_s=0.5, max_attempts=2)
-    with pytest.raises(
-        RunError, match=r"timeout_s \(0\.5 s\), 2 times, .*Lower .*max_conc"
-    ):
-        model.reply([ask(str(i)) for i in range(12)])
 
 
 def test_one_that_stays_unavailable_stops_the_run_in_its_words(lying_server: LyingServer) -> None:
