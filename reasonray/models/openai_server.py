@@ -242,7 +242,7 @@ def _without(node: Any, keywords: set[str]) -> Any:
 def _text(answer: Answer, max_tokens: int) -> str | ReplyFailure:
     if answer.refusal:
         return ReplyFailure(f"The model refused: {answer.refusal}")
-    if answer.finish_reason in FILTERED:
+    if any(word in answer.finish_reason for word in FILTERED):
         return ReplyFailure("Refused by the content filter.", "content_filter")
     if answer.finish_reason in CUT_OFF:
         return reached_limit(answer.text, max_tokens, has_thoughts=answer.has_thoughts)
