@@ -91,7 +91,8 @@ _NO_MODEL = re.compile(
 )
 _LOADING = re.compile(
     r"(model|server) is .{0,20}(loading|starting|overloaded|not ready)|loading model|overloaded"
-    r"|currently loading|(no|at) .{0,10}capacity|capacity exceeded|(temporarily|currently|service) unavailable",
+    r"|currently loading|(no|at) .{0,10}capacity|capacity exceeded"
+    r"|(temporarily|currently|service) unavailable",
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
