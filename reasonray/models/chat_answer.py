@@ -16,6 +16,13 @@ from typing import Any
 MAX_WORDS = 300
 """Characters of a fault that a person is shown."""
 
+_DELAY = re.compile(
+    r"(?:(?:try again|retry)\W+(?:after|in)\W+(?:about )?|retryDelay\W+|estimated_time\W+)"
+    r"((?:\d+(?:\.\d+)? ?(?:ms|[smhd])?)+)",
+    re.IGNORECASE,
+)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
 MAX_TEXT = 4000
 """Characters of a fault that are searched."""
 
@@ -273,15 +280,12 @@ def _wait(headers: Mapping[str, str], text: str) -> float | None:
                 return max(0.0, date.timestamp() - time.time())
             except ValueError:
                 pass
-    for pattern in (
-        r"(?:try again|retry)\W+(?:after|in)\W+(?:about )?(\d+(?:\.\d+)?) ?(ms|s|m|h)?\w*",
-        r"retryDelay\W+(\d+(?:\.\d+)?)(s)",
-        r"estimated_time\W+(\d+(?:\.\d+)?)()",
-    ):
-        if match := re.search(pattern, text, re.IGNORECASE):
-            unit = (match[2] or "s").lower()
-            return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[unit]
-    return None
+    match = _DELAY.search(text)
+    if match is None:
+        return None
+    # "1m2.5s", "20 seconds", "33"
+    amounts = re.findall(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)?", match[1].lower())
+    return sum(float(amount) * _UNITS[unit or "s"] for amount, unit in amounts)
 
 
 def _line(text: str) -> str:

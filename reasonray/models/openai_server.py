@@ -269,7 +269,7 @@ def _text(answer: Answer, max_tokens: int, room: int) -> str | ReplyFailure:
     """The reply to a request of `max_tokens`, for which the server had so much room at most."""
     if answer.refusal:
         return ReplyFailure(f"The model refused: {answer.refusal}")
-    if answer.finish_reason in FILTERED:
+    if any(word in answer.finish_reason for word in FILTERED):
         return ReplyFailure("Refused by the content filter.", "content_filter")
     if answer.finish_reason in CUT_OFF:
         num_written = answer.num_written
