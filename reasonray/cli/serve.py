@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from reasonray.core.extras import explained
+
 
 def _named(text: str) -> tuple[str, str]:
     """`NAME=EDITOR`."""
@@ -96,7 +98,8 @@ def serve_editor(
         from reasonray.serving.keys import read_keys
 
         read_keys(Path(keys))
-    from reasonray.serving.running import run
+    with explained("serve"):
+        from reasonray.serving.running import run
 
     run(config, host, port)
 

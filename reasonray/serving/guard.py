@@ -86,20 +86,19 @@ class Guard:
             await request.answer(too_large(self.max_body))
             return
         request.is_whole = not length and b"transfer-encoding" not in named
+        # Only what has come is held, not what is announced: announcing costs a client nothing.
+        if self.held + length > self.budget:
+            await request.answer(_too_many_uploads())
+            return
         try:
-            if not request.hold(length):
-                await request.answer(_too_many_uploads())
-                return
-            try:
-                await self.app({**scope, "headers": headers}, request.receive, request.send)
-            except Exception:
-                # Of a request that was cut off here, Serve's complaint says nothing new.
-                if request.refusal is None:
-                    raise
-            finally:
-                await request.finish()
+            await self.app({**scope, "headers": headers}, request.receive, request.send)
+        except Exception:
+            # Of a request that was cut off here, Serve's complaint says nothing new.
+            if request.refusal is None:
+                raise
         finally:
             self.held -= request.held
+            await request.finish()
 
 
 class _Request:
@@ -108,24 +107,12 @@ class _Request:
     def __init__(self, guard: Guard, receive: _Receive, send: _Send, request_id: bytes) -> None:
         self._guard, self._receive, self._send, self._id = guard, receive, send, request_id
         self._begin = time.monotonic()
-        self._seen = 0  # bytes of the body
         self._is_started = False
         self._plain: _Message | None = None  # the start of an answer of Serve's own, in plain text
         self._text = b""
-        self.held = 0
+        self.held = 0  # bytes of the body
         self.is_whole = False
         self.refusal: ApiError | None = None
-
-    def hold(self, size: int) -> bool:
-        """Count so many bytes of the body as held; False: there is no room for them."""
-        more = size - self.held
-        if more <= 0:
-            return True
-        if self._guard.held + more > self._guard.budget:
-            return False
-        self._guard.held += more
-        self.held += more
-        return True
 
     async def receive(self) -> _Message:
         """A piece of the body, or the news that the request is refused, as a disconnect."""
@@ -138,11 +125,13 @@ class _Request:
             )
         except TimeoutError:
             return self._refuse(_too_slow())
-        self._seen += len(message.get("body", b""))
-        if self._seen > self._guard.max_body:
+        size = len(message.get("body", b""))
+        if self.held + size > self._guard.max_body:
             return self._refuse(too_large(self._guard.max_body))
-        if not self.hold(self._seen):
+        if self._guard.held + size > self._guard.budget:
             return self._refuse(_too_many_uploads())
+        self.held += size
+        self._guard.held += size
         self.is_whole = message["type"] == "http.disconnect" or not message.get("more_body")
         return message
 

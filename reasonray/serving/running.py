@@ -131,11 +131,11 @@ def _check_address(config: ServingConfig, host: str, port: int) -> None:
 
 
 def _with_gpus(config: ServingConfig, num_gpus: float) -> ServingConfig:
-    """The GPUs shared out among the models that ask for none; all of them if there are fewer."""
+    """The GPUs shared out among the processes of models that ask for none, at most one to each."""
     plain = [name for name, model in config.models.items() if not model.num_gpus]
     if not num_gpus or not plain:
         return config
-    share = min(1.0, num_gpus / len(plain))
+    share = min(1.0, num_gpus / sum(config.models[name].max_replicas for name in plain))
     models: Mapping[str, ServedModel] = {
         name: model.model_copy(update={"num_gpus": share}) if name in plain else model
         for name, model in config.models.items()

@@ -52,8 +52,8 @@ class Served:
         return matches
 
     def stop(self) -> int:
-        """Ctrl-C; its exit code."""
-        self.process.send_signal(signal.SIGINT)
+        """Ctrl-C, which a terminal sends to the whole group; its exit code."""
+        os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(timeout=60)
 
 

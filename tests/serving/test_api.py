@@ -20,6 +20,7 @@ from form_parts import encoded, openai_mask, photograph, picture, white_mask
 from local_editors import LocalEditors, api
 from local_server import raw
 from served_editor import SIDE, STEPS, editor_folder
+from serving_editor import paced
 
 from reasonray.serving.config import ServedModel, ServingConfig
 from reasonray.serving.editor import Editor
@@ -91,6 +92,11 @@ def test_the_official_client_edits(client: openai.OpenAI, image: Any) -> None:
     assert (reply.size, reply.output_format) == ("80x56", "png")
     assert SOURCE_TYPE in edited.info["XML:com.adobe.xmp"]
     assert not np.array_equal(np.asarray(edited), pixels(picture(SIZE)))
+
+
+@pytest.mark.parametrize("prompt", ["x", "make it so. " * 333, "蜂を蜂蜜に\n🐝" * 400])
+def test_any_prompt_within_the_limit_is_edited(client: openai.OpenAI, prompt: str) -> None:
+    assert client.images.edit(image=picture(SIZE), prompt=prompt).data
 
 
 def test_every_field_that_openai_names_is_obeyed_or_refused(client: openai.OpenAI) -> None:
@@ -277,16 +283,23 @@ def test_an_edit_that_nobody_waits_for_any_more_is_given_up(
 
 def test_a_client_who_leaves_a_stream_frees_the_model(port: int, editors: LocalEditors) -> None:
     engine = editors.editors["tiny"].engine
+    unet = paced(engine.pipeline, 30)  # of 100 steps, of which a partial picture comes after 25
     fields = {"prompt": "x", "stream": "true", "partial_images": "3", "num_inference_steps": "100"}
-    with httpx.stream(
-        "POST", f"http://127.0.0.1:{port}{URL}", files={"image": picture()}, data=fields, timeout=60
-    ) as answer:
-        assert next(answer.iter_lines()).startswith("event: image_edit.partial_image")
-        assert engine.num_running == 1
-    begin = time.monotonic()
-    while engine.num_running:
-        assert time.monotonic() - begin < 5
-        time.sleep(0.01)
+    try:
+        with httpx.stream(
+            "POST", f"http://127.0.0.1:{port}{URL}",
+            files={"image": picture()}, data=fields, timeout=60,
+        ) as answer:  # fmt: skip
+            assert next(answer.iter_lines()).startswith("event: image_edit.partial_image")
+            before = editors.closed
+        while editors.closed == before:
+            time.sleep(0.01)
+        unet.let(100)
+        while engine.num_running:
+            time.sleep(0.01)
+        assert len(unet.batches) <= 31
+    finally:
+        engine.pipeline.unet = unet.unet
 
 
 class Failing:

@@ -1,10 +1,9 @@
 """What a service does when processes die under load, bodies pile up, or too much is asked for."""
 
 import io
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import openai
 import pytest
 from bad_requests import URL
 from form_parts import picture
+from load import failures, under_load
 from served_app import Served, served
 from served_editor import editor_folder
 
@@ -52,33 +52,6 @@ def wait_until_ready(service: Served) -> None:
 def client(service: Served, **options: Any) -> openai.OpenAI:
     settings = {"max_retries": 0, "timeout": 180, **options}
     return openai.OpenAI(base_url=f"{service.url}/v1", api_key=service.key, **settings)
-
-
-def under_load(
-    act: Callable[[], None], edit: Callable[[], Any], clients: int = 8, seconds: float = 20
-) -> list[Any]:
-    """What `edit` gave or raised, of clients that ask without a pause while `act` happens."""
-    over, outcomes = threading.Event(), []
-
-    def work() -> None:
-        while not over.is_set():
-            try:
-                outcomes.append(edit())
-            except Exception as error:  # noqa: BLE001  it is what is looked at
-                outcomes.append(error)
-
-    with ThreadPoolExecutor(clients) as pool:
-        for _ in range(clients):
-            pool.submit(work)
-        time.sleep(seconds / 4)
-        act()
-        time.sleep(seconds * 3 / 4)
-        over.set()
-    return outcomes
-
-
-def failures(outcomes: list[Any]) -> list[Any]:
-    return [each for each in outcomes if isinstance(each, Exception)]
 
 
 def test_an_editor_that_is_killed_loses_nothing(service: Served) -> None:
