@@ -65,6 +65,7 @@ def connected(
 
     Raises:
         UserError: no connection, or the cluster is too small for the pools.
+        RunError: our own did not start.
     """
     _quieten()
     started = not ray.is_initialized()
@@ -83,16 +84,24 @@ def connected(
                 f"RAY_ADDRESS={address}: no cluster answers there; expected HOST:PORT of its head "
                 "node, which `ray start --head` prints, or auto for one on this machine"
             ) from error
+        except RuntimeError as error:  # another version of Ray or Python
+            raise UserError(f"RAY_ADDRESS={address}: {' '.join(str(error).split())}") from error
     elif started:
         cpus = sum(pool.max_actors * pool.num_cpus for pool in pools)
-        with silent():
-            ray.init(
-                address="local",
-                num_cpus=math.ceil(cpus) + SPARE_CPUS,
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                **quiet,
-            )
+        try:
+            with silent():
+                ray.init(
+                    address="local",
+                    num_cpus=math.ceil(cpus) + SPARE_CPUS,
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    **quiet,
+                )
+        except Exception as error:  # Ray raises nearly anything, and plain Exception on time-out
+            raise RunError(
+                f"Ray did not start on this machine ({' '.join(str(error).split())}); is it short "
+                "of memory, of room for temporary files (RAY_TMPDIR), or very busy?"
+            ) from error
     try:
         _check_resources(pools, keys)
         with _stopped_by_sigterm():
