@@ -95,7 +95,9 @@ def test_a_reply_that_filled_the_context_is_not_asked_for_in_vain(
     _, done = stage(lying_server)(rows("a cat", "a bad dog"))
     assert done["reason"] == "lm_failed"
     assert (done["detail"] or "").endswith("Give the model a longer context.")
-    assert f"after {num_written} of {200 if num_written > 100 else 100} tokens" in (done["detail"] or "")
+    assert f"after {num_written} of {200 if num_written > 100 else 100} tokens" in (
+        done["detail"] or ""
+    )
     assert len(lying_server.seen) == (3 if num_written > 100 else 2)
 
 
