@@ -77,7 +77,7 @@ def connected(
                 # Ray itself waits for minutes where nothing answers.
                 host, _, port = address.rpartition(":")
                 socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
-            with _silent():
+            with silent():
                 ray.init(address="auto", **quiet)
         except (OSError, ValueError) as error:
             raise UserError(
@@ -89,7 +89,7 @@ def connected(
     elif started:
         cpus = sum(pool.max_actors * pool.num_cpus for pool in pools)
         try:
-            with _silent():
+            with silent():
                 ray.init(
                     address="local",
                     num_cpus=math.ceil(cpus) + SPARE_CPUS,
@@ -108,6 +108,32 @@ def connected(
             yield
     finally:
         if started:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def own(num_cpus: float) -> Iterator[float]:
+    """A Ray of this process's own, whatever clusters there are; it ends with the block.
+
+    Args:
+        num_cpus: in name; on a laptop they share the real ones.
+
+    Yields:
+        The machine's GPUs.
+    """
+    with silent():
+        ray.init(
+            address="local",
+            num_cpus=math.ceil(num_cpus),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    try:
+        yield ray.cluster_resources().get("GPU", 0.0)
+    finally:
+        with silent():
             ray.shutdown()
 
 
@@ -240,8 +266,8 @@ def _quieten() -> None:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Ray's C++ part says on descriptor 2 at which level it logs; failures are exceptions."""
+def silent() -> Iterator[None]:
+    """Nothing reaches descriptor 2, where Ray writes past all settings; failures are exceptions."""
     sys.stderr.flush()
     stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

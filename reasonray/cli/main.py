@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from reasonray.cli import costs, dataset, editor, mini
+from reasonray.cli import costs, dataset, editor, mini, serve
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.extras import explained
 from reasonray.core.version import __version__
@@ -24,7 +24,7 @@ def cli() -> None:
 
 for command in (
     *(dataset.generate, dataset.report, dataset.export, editor.train_editor, costs.plan_recipe),
-    *(dataset.recipe, mini.mini),
+    *(serve.serve_editor, serve.make_key, dataset.recipe, mini.mini),
 ):
     cli.add_command(command)
 

@@ -10,7 +10,6 @@ import functools
 import io
 import struct
 import threading
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,6 +21,7 @@ from PIL.Image import Transpose
 from reasonray.core import in_hand
 from reasonray.core.colours import NoRangeError, has_other_colours, is_deep_colour, to_srgb
 from reasonray.core.errors import RowError
+from reasonray.core.png import without_texts
 from reasonray.core.record import Image
 from reasonray.core.sections import EditedFormat
 from reasonray.core.signatures import kind_of
@@ -154,7 +154,7 @@ def read(
         try:
             return attempt(data, is_whole=True)
         except RowError as error:
-            lean = _without_texts(data)
+            lean = without_texts(data)
             if lean is None or error.reason not in ("unreadable_image", "truncated_image"):
                 raise
         return attempt(lean, is_whole=False)
@@ -175,6 +175,31 @@ def size(image: Image) -> tuple[int, int]:
         width, height = opened.size
         # The first four turn nothing, or by half a turn.
         return (width, height) if _orientation(opened) < 5 else (height, width)
+
+
+def transparency(image: Image) -> PIL.Image.Image | None:
+    """The alpha channel, upright, of the first frame: 0 is transparent; None: there is none.
+
+    Args:
+        image: encoded bytes; its path is named in errors.
+
+    Raises:
+        RowError: `unreadable_image`, `truncated_image`.
+    """
+    name = image["path"] or "image"
+    with silence:
+        opened = _open(image["bytes"], name)
+        try:
+            opened.load()
+            if not opened.has_transparency_data:
+                return None
+            alpha = opened.convert("RGBA").getchannel("A")
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise nearly anything on damaged bytes
+            raise RowError("truncated_image", f"{name}: {_first_line(error)}") from error
+        method = _UPRIGHT.get(_orientation(opened))
+        return alpha.transpose(method) if method is not None else alpha
 
 
 def encode(image: PIL.Image.Image, format: EditedFormat, path: str | None = None) -> Image:
@@ -336,34 +361,6 @@ def _check_size(
     if max_aspect is not None and max(size) > max_aspect * min(size):
         detail = f"{shape}, {max(size) / min(size):.1f} to 1: images.max_aspect is {max_aspect:g}"
         raise RowError("too_long", detail)
-
-
-def _without_texts(data: bytes) -> bytes | None:
-    """A PNG without its texts and without a profile that Pillow refuses; None: nothing to omit.
-
-    Pillow refuses the whole picture where a text or a profile has more than 1 MB.
-    """
-    start = 8
-    if kind_of(data) != "PNG":
-        return None
-    pieces = [data[:start]]
-    while start + 12 <= len(data):
-        length, kind = struct.unpack(">I4s", data[start : start + 8])
-        chunk = data[start : start + 12 + length]
-        if not (kind in (b"tEXt", b"zTXt", b"iTXt") or (kind == b"iCCP" and _is_huge(chunk))):
-            pieces.append(chunk)
-        start += len(chunk)
-    lean = b"".join([*pieces, data[start:]])
-    return lean if len(lean) < len(data) else None
-
-
-def _is_huge(chunk: bytes) -> bool:
-    """Whether the profile of a chunk iCCP is damaged, or has a megabyte or more."""
-    _, _, packed = chunk[8:-4].partition(b"\0")
-    try:
-        return len(zlib.decompressobj().decompress(packed[1:], 1 << 20)) == 1 << 20
-    except zlib.error:
-        return True
 
 
 def _pixels(opened: PIL.Image.Image, name: str) -> PIL.Image.Image:

@@ -17,7 +17,8 @@ from reasonray.editor.batches import Samples, padded
 from reasonray.editor.frozen import Frozen, Sample, alike
 from reasonray.editor.metrics_log import METRICS, read_metrics
 from reasonray.editor.model import Editor, load_scheduler, load_text_parts, load_vae
-from reasonray.editor.pipeline import ReasonEditPipeline, denoise, three_passes
+from reasonray.editor.pipeline import ReasonEditPipeline
+from reasonray.editor.sampling import denoise, three_passes
 from reasonray.models.pixels import to_images
 
 MIN_STEPS = 100
@@ -114,19 +115,16 @@ class Artist:
                 padded([[self.samples.null]]),
             )
         )  # fmt: skip
-        conditions: tuple[Tensor, Tensor | None]
         if editor.connector is None:
-            conditions = (torch.cat([reasoning[0], *[null[0]] * (2 * len(samples))]), None)
+            instructed, uninstructed = (reasoning[0], None), (null[0], None)
         else:
-            conditions = three_passes(
-                editor.connector(*reasoning), editor.connector(*null), torch.float32
-            )
+            instructed, uninstructed = editor.connector(*reasoning), editor.connector(*null)
         noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(0))
         return denoise(
             editor.unet,
             load_scheduler(self.config),
             source.to(device),
-            conditions,
+            three_passes(instructed, uninstructed, torch.float32),
             noise.to(device),
             num_inference_steps=drawn.num_inference_steps,
             guidance_scale=drawn.guidance_scale,

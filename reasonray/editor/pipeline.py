@@ -5,8 +5,7 @@ on CLIP's text encoder (InstructPix2Pix itself). Shapes: B samples, C latent cha
 """
 
 import copy
-import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,13 +16,18 @@ from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin
 from PIL import Image
 from torch import Tensor
 
-from reasonray.editor.conditioning import Tokens, multimodal_states, null_states, text_states
+from reasonray.editor.conditioning import multimodal_states, null_states, text_states
 from reasonray.editor.connector import Connector
+from reasonray.editor.sampling import (
+    Condition,
+    Generators,
+    denoise,
+    initial_noise,
+    three_passes,
+)
 
 LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
 """The name under which diffusers looks for adapters."""
-
-Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 class ReasonEditPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -176,16 +180,16 @@ class ReasonEditPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         size = len(images)
         if isinstance(generator, Sequence) and len(generator) != size:
             raise ValueError(f"{len(generator)} generators for {size} pictures")
-        states_3BLD, mask_3BL = self.conditions(images, instructions)
+        conditions = self.conditions(images, instructions)
         device, dtype = self._execution_device, self.unet.dtype
         source = self.encode_source(images)
         if latents is None:
-            latents = _noise(source.shape, generator, device, dtype)
+            latents = initial_noise(source.shape, generator, device, dtype)
         latents = denoise(
             self.unet,
             self.scheduler,
             source,
-            (states_3BLD, mask_3BL),
+            conditions,
             latents.to(device, dtype),
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
@@ -193,28 +197,43 @@ class ReasonEditPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             generator=generator,
             progress=self.progress_bar,
         )
-        latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
-        decoded = self.vae.decode(latents, return_dict=False)[0]
-        edited = self.image_processor.postprocess(decoded, output_type=output_type)
+        edited = self.decode(latents, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=edited) if return_dict else (edited,)
 
-    def conditions(
-        self, images: Sequence[Image.Image], instructions: Sequence[str]
-    ) -> tuple[Tensor, Tensor | None]:
+    def conditions(self, images: Sequence[Image.Image], instructions: Sequence[str]) -> Condition:
         """States 3B,L,D for the three passes (instruction, none, none), and their mask or None."""
-        device = self._execution_device
         if self.mllm is None:
             texts = [*instructions, *[""] * (2 * len(images))]
-            states, _ = text_states(self.text_encoder, self.tokenizer, texts, device)
-            return states.to(self.unet.dtype), None
-        tokens: Tokens = self.config.tokens
-        parts = self.mllm, self.processor
-        instructed = self.connector(
+            return self._text_condition(texts)
+        instructed = self.instructed_condition(images, instructions)
+        return three_passes(instructed, self.null_condition(), self.unet.dtype)
+
+    def instructed_condition(
+        self, images: Sequence[Image.Image], instructions: Sequence[str]
+    ) -> Condition:
+        """States BLD of the first pass alone, and their mask or None."""
+        if self.mllm is None:
+            return self._text_condition(instructions)
+        parts, tokens = (self.mllm, self.processor), self.config.tokens
+        device = self._execution_device
+        instructed: Condition = self.connector(
             *multimodal_states(*parts, images, instructions, tokens, device)
         )
-        null = self.connector(*null_states(*parts, tokens, device))
-        return three_passes(instructed, null, self.unet.dtype)
+        return instructed
+
+    def null_condition(self) -> Condition:
+        """States 1LD of the passes without an instruction: the same for every picture."""
+        if self.mllm is None:
+            return self._text_condition([""])
+        parts, tokens = (self.mllm, self.processor), self.config.tokens
+        null: Condition = self.connector(*null_states(*parts, tokens, self._execution_device))
+        return null
+
+    def _text_condition(self, texts: Sequence[str]) -> Condition:
+        parts = self.text_encoder, self.tokenizer
+        states, _ = text_states(*parts, texts, self._execution_device)
+        return states.to(self.unet.dtype), None
 
     def encode_source(self, images: Sequence[Image.Image]) -> Tensor:
         """The pictures' latents BCHW: the distribution's mode, unscaled, as InstructPix2Pix's."""
@@ -223,76 +242,11 @@ class ReasonEditPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         latents: Tensor = self.vae.encode(pixels).latent_dist.mode()
         return latents.to(self.unet.dtype)
 
-
-def denoise(
-    unet: Any,
-    scheduler: Any,
-    source: Tensor,
-    conditions: tuple[Tensor, Tensor | None],
-    noise: Tensor,
-    *,
-    num_inference_steps: int,
-    guidance_scale: float,
-    image_guidance_scale: float,
-    generator: Generators = None,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> Tensor:
-    """InstructPix2Pix's sampling with both guidances, the three UNet passes in one batch.
-
-    Args:
-        unet, scheduler: of the pipeline.
-        source: BCHW, the source's latents, unscaled.
-        conditions: states 3B,L,D (instruction, none, none) and their mask, or None.
-        noise: BCHW, unit variance.
-        num_inference_steps, guidance_scale, image_guidance_scale: as the pipeline's.
-        generator: for schedulers that draw.
-        progress: shows the steps.
-
-    Returns:
-        Latents BCHW, scaled.
-    """
-    states, mask = conditions
-    sources = torch.cat([source, source, torch.zeros_like(source)])
-    scheduler.set_timesteps(num_inference_steps, device=noise.device)
-    # Only now: some schedulers' sigma is that of their first timestep.
-    latents: Tensor = noise * scheduler.init_noise_sigma
-    takes = inspect.signature(scheduler.step).parameters
-    drawing = {"generator": generator} if "generator" in takes else {}
-    for time in progress(scheduler.timesteps):
-        noisy = scheduler.scale_model_input(torch.cat([latents] * 3), time)
-        predicted = unet(
-            torch.cat([noisy, sources], dim=1),
-            time,
-            encoder_hidden_states=states,
-            encoder_attention_mask=mask,
-            return_dict=False,
-        )[0]
-        with_both, with_image, with_neither = predicted.chunk(3)
-        guided = (
-            with_neither
-            + guidance_scale * (with_both - with_image)
-            + image_guidance_scale * (with_image - with_neither)
-        )
-        latents = scheduler.step(guided, time, latents, **drawing, return_dict=False)[0]
-    return latents
-
-
-def three_passes(
-    instructed: tuple[Tensor, Tensor], null: tuple[Tensor, Tensor], dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """The states of B instructions and the null's (one), in one length: instructed, null, null."""
-    (states, mask), (null_state, null_mask) = instructed, null
-    length = max(states.shape[1], null_state.shape[1])
-    size = len(states)
-    both = torch.cat([_padded(states, length)] + [_padded(null_state, length)] * (2 * size))
-    masks = torch.cat([_padded(mask, length)] + [_padded(null_mask, length)] * (2 * size))
-    return both.to(dtype), masks
-
-
-def _padded(values: Tensor, length: int) -> Tensor:
-    """Zeros (False) appended along dimension 1."""
-    filler = values.new_zeros(values.shape[0], length - values.shape[1], *values.shape[2:])
-    return torch.cat([values, filler], dim=1)
+    def decode(self, latents: Tensor, output_type: str = "pil") -> Any:
+        """Pictures of scaled latents BCHW, as `output_type` of the pipeline's call has them."""
+        latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        decoded = self.vae.decode(latents, return_dict=False)[0]
+        return self.image_processor.postprocess(decoded, output_type=output_type)
 
 
 def _paired(
@@ -310,13 +264,3 @@ def _paired(
     if len(sizes) > 1:
         raise ValueError(f"the pictures of a batch must have one size, these have {sorted(sizes)}")
     return [picture.convert("RGB") for picture in images], instructions
-
-
-def _noise(
-    shape: torch.Size, generator: Generators, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    # Drawn on the CPU, so that a seed means the same on every device.
-    if isinstance(generator, Sequence):
-        return torch.cat([_noise(torch.Size((1, *shape[1:])), g, device, dtype) for g in generator])
-    on = generator.device if generator is not None else torch.device("cpu")
-    return torch.randn(shape, generator=generator, device=on, dtype=dtype).to(device)

@@ -5,14 +5,13 @@ a row that raises is rejected alone and its batch-mates are done again without i
 not fit into the memory is halved, and later ones are cut to the size that fitted.
 """
 
-import gc
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from reasonray.core.errors import RowError, RunError
+from reasonray.core.memory import free_memory, is_out_of_memory
 from reasonray.core.record import PARTS, Model, Part, Prompt, Row, is_rejected, reject
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ class Stage:
             batch = rows[len(done) :][: self.max_rows]
             outcome = self._attempt(batch)
             if isinstance(outcome, _OutOfMemory):
-                _free_memory()
+                free_memory()
                 self.max_rows = len(batch) // 2
                 if not self.max_rows:
                     raise RunError(
@@ -119,7 +118,7 @@ class Stage:
         except RowError as error:
             return _Failure(error.reason, error.detail)
         except Exception as error:  # noqa: BLE001  the row is rejected with it
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 return _OutOfMemory((str(error) or type(error).__name__).splitlines()[0])
             return _Failure("error", f"{type(error).__name__}: {error}")
         for row in copies:
@@ -148,24 +147,3 @@ class _Failure:
 
     reason: str
     detail: str
-
-
-_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "_STATUS_ALLOC_FAILED")
-"""What torch's CPU allocator, cuBLAS and cuDNN say of it, all in a plain RuntimeError."""
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # not imported for a stage that does without
-    if isinstance(error, MemoryError):
-        return True
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
-
-
-def _free_memory() -> None:
-    """Give back what the failed batch held: objects in cycles, then torch's own reserve."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.cuda.empty_cache()  # without a GPU it does nothing

@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -371,8 +371,8 @@ def training(scale: Scale, device: str) -> dict[str, Any]:
     return results
 
 
-def inference(scale: Scale, device: str) -> dict[str, Any]:
-    """An edit through the pipeline, LLaVA included, by the picture's side."""
+def edit_pipeline(scale: Scale, device: str) -> Any:
+    """The recipe's editor before any training."""
     config = _editor(scale, device)
     frozen = Frozen(config)
     editor, scheduler = load_editor(config, _width(frozen), 0)
@@ -383,6 +383,12 @@ def inference(scale: Scale, device: str) -> dict[str, Any]:
         connector=editor.connector.to(device, dtype), tokens=config.tokens,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def inference(scale: Scale, device: str) -> dict[str, Any]:
+    """An edit through the pipeline, LLaVA included, by the picture's side."""
+    pipe = edit_pipeline(scale, device)
     return {
         f"{side} px, 20 steps": measured(
             partial(
@@ -417,26 +423,43 @@ def _release() -> None:
         torch.cuda.empty_cache()
 
 
-GROUPS = {
+Groups = dict[str, Callable[[Scale, str], dict[str, Any]]]
+
+GROUPS: Groups = {
     each.__name__: each for each in (captioner, detector, painter, features, training, inference)
 }
 
 
-def run(scale: Scale, device: str, names: Sequence[str]) -> dict[str, Any]:
+def run(groups: Groups, scale: Scale, device: str) -> dict[str, Any]:
     """Figures by group; one that fails says how, and the others go on."""
     results: dict[str, Any] = {"device": device, "torch": torch.__version__}
     if device == "cuda":
         results["device"] = torch.cuda.get_device_name()
-    for name in names:
+    for name, group in groups.items():
         started = time.perf_counter()
         try:
-            results[name] = GROUPS[name](scale, device)
+            results[name] = group(scale, device)
         except Exception as error:  # noqa: BLE001  of one model; the others are measured
             results[name] = {"error": f"{type(error).__name__}: {error}"}
             traceback.print_exc()
         _release()
         print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return results
+
+
+@contextlib.contextmanager
+def models(scale: str) -> Iterator[None]:
+    """Within, a scale's models are loaded; libraries' warnings are ignored."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        if scale == "full":
+            for name in ("models.weights", "models.captioner", "models.detector",
+                         "models.painter", "editor.model", "editor.frozen"):  # fmt: skip
+                stack.enter_context(patch(f"reasonray.{name}.load_part", random_part))
+            for name in ("models.painter", "editor.model"):
+                stack.enter_context(patch(f"reasonray.{name}.load_config", _config))
+        yield
 
 
 def main() -> None:
@@ -446,21 +469,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", nargs="*", choices=GROUPS, default=list(GROUPS))
     words = parser.parse_args()
-    warnings.simplefilter("ignore")
-    if words.scale == "tiny":
-        results = run(SCALES["tiny"], words.device, words.only)
-    else:
-        with (
-            patch("reasonray.models.weights.load_part", random_part),
-            patch("reasonray.models.captioner.load_part", random_part),
-            patch("reasonray.models.detector.load_part", random_part),
-            patch("reasonray.models.painter.load_part", random_part),
-            patch("reasonray.editor.model.load_part", random_part),
-            patch("reasonray.editor.frozen.load_part", random_part),
-            patch("reasonray.models.painter.load_config", _config),
-            patch("reasonray.editor.model.load_config", _config),
-        ):
-            results = run(SCALES["full"], words.device, words.only)
+    groups = {name: GROUPS[name] for name in words.only}
+    with models(words.scale):
+        results = run(groups, SCALES[words.scale], words.device)
     print(json.dumps(results, indent=2))
 
 

@@ -79,6 +79,8 @@ def started() -> Iterator[Cluster]:
                 "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(NUM_GPUS))),
                 "PYTHONPATH": os.pathsep.join([str(HELPERS), str(ROOT)]),
                 "PYTHONUNBUFFERED": "1",
+                # As docs/serving.md has it for a cluster.
+                "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "reasonray.serving.guard:middlewares",
             },
             start_new_session=True,
             stdout=subprocess.PIPE,
