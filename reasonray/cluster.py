@@ -120,16 +120,23 @@ def own(num_cpus: float) -> Iterator[float]:
 
     Yields:
         The machine's GPUs.
+
+    Raises:
+        RunError: Ray does not start here.
     """
-    with silent():
-        ray.init(
-            address="local",
-            num_cpus=math.ceil(num_cpus),
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    try:
+        with silent():
+            ray.init(
+                address="local",
+                num_cpus=math.ceil(num_cpus),
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except Exception as error:  # it raises that very class
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise RunError(f"Ray does not start on this machine: {lines[0]}", again=False) from error
     try:
         yield ray.cluster_resources().get("GPU", 0.0)
     finally:

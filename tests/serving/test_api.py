@@ -345,7 +345,6 @@ def test_an_error_before_the_stream_s_first_event_has_its_status(folder: Path) -
         assert httpx.get(f"{client.base_url}../readyz").status_code == 503
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_bug_is_told_without_a_word_of_it(folder: Path) -> None:
     options: Any = {"image": picture(), "prompt": PROMPT}
     with failing(folder) as client:
