@@ -42,7 +42,7 @@ class Samples(Protocol):
     origins: list[str]
     groups: list[int]
     left_out: list[str]
-    shapes: Sequence[tuple[int, ...]]
+    shapes: list[tuple[int, ...]]
     null: Array
 
     def take(self, variants: Sequence[Variant]) -> list[Sample]:

@@ -82,7 +82,9 @@ class Features:
         records = self._table.select(["id", "origin", "latent_shape"])[:: self._num_crops]
         self.ids: list[str] = records["id"].to_pylist()
         self.origins: list[str] = records["origin"].to_pylist()
-        self.shapes = [tuple(shape) for shape in records["latent_shape"].to_pylist()]
+        self.shapes: list[tuple[int, ...]] = [
+            tuple(shape) for shape in records["latent_shape"].to_pylist()
+        ]
         self.groups = [
             number for number, table in enumerate(tables)
             for _ in range(table.num_rows // self._num_crops)
