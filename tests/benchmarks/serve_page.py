@@ -1,0 +1,87 @@
+"""The page's pictures: its examples, and the README's screenshot of it.
+
+    python tests/benchmarks/serve_page.py examples
+    python tests/benchmarks/serve_page.py screenshot out/editor/editor
+
+The first draws `reasonray/serving/page/*.png`. The second serves an editor, edits an example in
+Chromium and writes docs/serving.png.
+"""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests" / "helpers"))
+
+from browser import chromium
+from local_editors import LocalEditors, api
+
+from reasonray.serving.api import PAGE
+from reasonray.serving.config import ServedModel, ServingConfig
+from reasonray.serving.editor import LocalEditor
+from reasonray.sources.mini.scene import Scene, SceneObject, scaled
+from reasonray.sources.mini.world import COLOURS, render
+
+SCENES = {
+    "bee": ("green", None, (("bee", 8, 16, 40), ("teapot", 56, 40, 32))),
+    "cow": ("blue", 0.7, (("cow", 8, 40, 40), ("tree", 56, 24, 40))),
+    "caterpillar": ("pink", None, (("caterpillar", 32, 32, 40),)),
+    "candle": ("purple", None, (("candle", 8, 32, 40), ("key", 56, 24, 32))),
+}
+"""File -> background, horizon, objects with left, top and side in a picture of 96 pixels."""
+
+SCALE = 4
+
+SEED = 3
+
+
+def draw_examples() -> None:
+    """Paint the scenes, four times as large as the tiny editor works at."""
+    for name, (colour, horizon, objects) in SCENES.items():
+        rgb = COLOURS[colour]
+        red, green, blue = (round(0.9 * value) for value in rgb)
+        items = tuple(SceneObject(*item) for item in objects)
+        scene = scaled(Scene(colour, rgb, (red, green, blue), horizon, items), SCALE)
+        # Few colours: the bands of the shading are not to be seen.
+        picture = PIL.Image.fromarray(render(scene)).quantize(128, dither=PIL.Image.Dither.NONE)
+        picture.save(PAGE / f"{name}.png", optimize=True)
+
+
+def take_screenshot(editor: str) -> None:
+    """Serve the editor, and look at the page after two edits."""
+    config = ServingConfig(models={"mini": ServedModel(editor=editor)}, anonymous=True)
+    editors = LocalEditors({"mini": LocalEditor(config.models["mini"], config)})
+    with api(editors, config) as port, chromium() as browser:
+        page = browser.new_page(
+            viewport={"width": 1240, "height": 900}, device_scale_factor=1.5, color_scheme="light"
+        )
+        page.goto(f"http://127.0.0.1:{port}")
+        for example in ("cow", "bee"):
+            edit(page, example)
+        page.mouse.move(0, 0)
+        shot = PIL.Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    shot.quantize(256).save(ROOT / "docs" / "serving.png", optimize=True)
+
+
+def edit(page: Any, example: str) -> None:
+    """Choose an example and wait for what comes of its instruction."""
+    page.locator(f"#examples img[src='{example}.png']").click()
+    page.wait_for_function("document.querySelector('#prompt').value")
+    if not page.locator("#settings").get_attribute("open"):
+        page.locator("#seed").evaluate(f"(input) => input.value = '{SEED}'")
+    page.get_by_role("button", name="Edit", exact=True).click()
+    page.locator("#result-tools").wait_for(timeout=120_000)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["examples"]:
+            draw_examples()
+        case ["screenshot", editor]:
+            take_screenshot(editor)
+        case _:
+            sys.exit(__doc__)
