@@ -3,7 +3,7 @@
     python tests/benchmarks/serve_page.py examples
     python tests/benchmarks/serve_page.py screenshot out/editor/editor
 
-The first draws `reasonray/serving/page/*.png`. The second serves an editor, edits an example in
+The first draws `reasonray/serving/page/*.webp`. The second serves an editor, edits an example in
 Chromium and writes docs/serving.png.
 """
 
@@ -29,6 +29,7 @@ from reasonray.sources.mini.world import COLOURS, render
 SCENES = {
     "bee": ("green", None, (("bee", 8, 16, 40), ("teapot", 56, 40, 32))),
     "cow": ("blue", 0.7, (("cow", 8, 40, 40), ("tree", 56, 24, 40))),
+    "mouse": ("yellow", None, (("mouse", 8, 32, 40), ("key", 56, 40, 32))),
     "caterpillar": ("pink", None, (("caterpillar", 32, 32, 40),)),
     "candle": ("purple", None, (("candle", 8, 32, 40), ("key", 56, 24, 32))),
 }
@@ -46,9 +47,8 @@ def draw_examples() -> None:
         red, green, blue = (round(0.9 * value) for value in rgb)
         items = tuple(SceneObject(*item) for item in objects)
         scene = scaled(Scene(colour, rgb, (red, green, blue), horizon, items), SCALE)
-        # Few colours: the bands of the shading are not to be seen.
-        picture = PIL.Image.fromarray(render(scene)).quantize(128, dither=PIL.Image.Dither.NONE)
-        picture.save(PAGE / f"{name}.png", optimize=True)
+        picture = PIL.Image.fromarray(render(scene))
+        picture.save(PAGE / f"{name}.webp", lossless=True, quality=100, method=6)
 
 
 def take_screenshot(editor: str) -> None:
@@ -69,7 +69,7 @@ def take_screenshot(editor: str) -> None:
 
 def edit(page: Any, example: str) -> None:
     """Choose an example and wait for what comes of its instruction."""
-    page.locator(f"#examples img[src='{example}.png']").click()
+    page.locator(f"#examples img[src='{example}.webp']").click()
     page.wait_for_function("document.querySelector('#prompt').value")
     if not page.locator("#settings").get_attribute("open"):
         page.locator("#seed").evaluate(f"(input) => input.value = '{SEED}'")

@@ -2,28 +2,34 @@
 
 export const EXAMPLES = [
   {
-    file: "bee.png",
+    file: "bee.webp",
     alt: "A bee and a teapot on a green background",
-    reasoning: ["Show what it makes instead."],
-    direct: ["Turn the teapot into a car."],
+    reasoning: ["Show what the striped insect makes instead."],
+    direct: ["Put a banana where the teapot is."],
   },
   {
-    file: "cow.png",
-    alt: "A cow and a tree on a blue background",
-    reasoning: ["Show what it makes instead."],
-    direct: ["Replace the cow with a horse."],
+    file: "cow.webp",
+    alt: "A cow beside a tree on a blue background",
+    reasoning: ["Show what the slow grass eater makes instead."],
+    direct: ["Put a candle where the tree is."],
   },
   {
-    file: "caterpillar.png",
+    file: "mouse.webp",
+    alt: "A mouse and a key on a yellow background",
+    reasoning: ["Show what the mouse loves to eat instead."],
+    direct: ["Put a banana where the mouse is."],
+  },
+  {
+    file: "caterpillar.webp",
     alt: "A caterpillar on a pink background",
     reasoning: ["Show what becomes of it when time passes."],
-    direct: ["Replace the caterpillar with a mouse."],
+    direct: ["Turn the caterpillar into a car."],
   },
   {
-    file: "candle.png",
+    file: "candle.webp",
     alt: "A candle and a key on a purple background",
-    reasoning: ["Show what people use today in place of it."],
-    direct: ["Replace the key with a lock."],
+    reasoning: ["Bring the candle into the modern age."],
+    direct: ["Put a banana where the key is."],
   },
 ];
 

@@ -69,8 +69,8 @@ function show(entry) {
   $("after").alt = `Edited: ${entry.request.fields.prompt}`;
   $("download").href = entry.url;
   $("download").download = `edited-${entry.seed}.png`;
-  $("made").textContent = `Seed ${entry.seed}, ${entry.seconds.toFixed(1)} s.`;
-  slide(50);
+  $("made").textContent = `Seed ${entry.seed}.`;
+  slide(20); // most of the result, and that there is a slider
 }
 
 function slide(percent) {
@@ -130,11 +130,11 @@ async function run() {
   const unread = SETTINGS.find((name) => $(name).validity.badInput);
   if (unread) return fail(unread, "This is no number.", $(unread));
   const controller = (running = new AbortController());
-  const asked = await request();
   const begin = performance.now();
-  working(true);
   const seconds = () => (performance.now() - begin) / 1000;
   try {
+    const asked = await request();
+    working(true);
     for await (const event of edit(asked, PARTIALS, key(), controller.signal)) {
       if (running !== controller) return;
       if (event.partial) await sketch(event.partial, event.index);
@@ -162,7 +162,7 @@ async function sketch(blob, index) {
 }
 
 function keep(asked, { picture, seed }, seconds) {
-  const entry = { request: asked, blob: picture, url: URL.createObjectURL(picture), seed, seconds };
+  const entry = { request: asked, blob: picture, url: URL.createObjectURL(picture), seed };
   entries.push(entry);
   remember(entry);
   working(false);
@@ -172,15 +172,16 @@ function keep(asked, { picture, seed }, seconds) {
 
 function working(on) {
   if (!on) running = null;
-  slide(on ? 0 : 50);
+  slide(0);
   show(null);
   $("frame").classList.toggle("working", on);
-  $("edit").hidden = on;
-  $("stop").hidden = $("progress").hidden = !on;
+  $("edit").disabled = on;
+  $("working-tools").hidden = !on;
   $("progress").removeAttribute("value");
   if (on) {
     say("Editing");
-    $("stop").focus();
+    $("stop").focus({ preventScroll: true });
+    $("frame").scrollIntoView({ block: "nearest", behavior: "smooth" });
   } else if (document.activeElement === document.body || document.activeElement === $("stop")) {
     $("edit").focus({ preventScroll: true });
   }
@@ -247,11 +248,11 @@ function fail(field = null, message = "", focused = null) {
   if (!message) return;
   if ($("settings").contains($(`${field}-error`))) $("settings").open = true;
   focused?.focus();
-  say(message);
+  say("");
 }
 
 function complain(error) {
-  if (!(error instanceof ApiError)) throw error;
+  if (!(error instanceof ApiError)) console.error(error);
   if (error.status === 401) return askForKey(error.message);
   const name = error.param === "image[]" ? "image" : error.param;
   const field = name && $(`${name}-error`) ? name : "other";
@@ -260,7 +261,6 @@ function complain(error) {
 }
 
 function say(text) {
-  // Beside its field an error is read as well; here it would only be there twice.
   $("status").textContent = text;
 }
 
@@ -284,8 +284,10 @@ async function readModels() {
     served = await models(key());
   } catch (error) {
     complain(error);
+    if (error.status === 503) setTimeout(readModels, 1000 * (error.retryAfter ?? 1)); // it starts
     return;
   }
+  fail("other");
   $("key-field").hidden = true;
   $("model").replaceChildren(...served.map(({ id }) => new Option(id)));
   $("models").hidden = served.length < 2;
@@ -386,6 +388,8 @@ $("image").addEventListener("change", ({ target }) => {
   target.value = ""; // the same file may be chosen again
 });
 addEventListener("paste", (event) => {
+  // A word processor puts a picture of the words beside them.
+  if (event.target.matches("input, textarea") && event.clipboardData.types.includes("text/plain")) return;
   if (take(event.clipboardData?.files)) event.preventDefault();
 });
 addEventListener("dragover", (event) => {
