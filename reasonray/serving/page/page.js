@@ -35,7 +35,6 @@ async function open(blob, name, { alt = name, from = null } = {}) {
     return;
   }
   use({ blob, name, url, alt, from, width: image.naturalWidth, height: image.naturalHeight });
-  suggest(EXAMPLES.find((each) => from?.endsWith(`/${each.file}`)) ?? ANY);
 }
 
 function use(picture, painting = null) {
@@ -48,6 +47,7 @@ function use(picture, painting = null) {
   $("before").alt = picture.alt;
   $("empty").hidden = true;
   $("frame").hidden = false;
+  suggest(EXAMPLES.find(({ file }) => picture.from?.endsWith(`/${file}`)) ?? ANY);
   paint(false);
   show(null);
 }
@@ -197,7 +197,6 @@ function further() {
     ? { width: $("after").naturalWidth, height: $("after").naturalHeight }
     : asked.source;
   use({ blob, name: "picture.png", url, alt: `Edited: ${asked.fields.prompt}`, from: null, width, height });
-  suggest(ANY);
   $("prompt").value = "";
   $("prompt").focus();
 }
@@ -312,6 +311,10 @@ async function readLimits() {
 // ---- Instructions and pictures to begin with
 
 function suggest({ direct, reasoning }) {
+  // What was suggested for another picture makes no sense of this one.
+  const old = [...document.querySelectorAll(".suggestions button")].map((each) => each.textContent);
+  const { value } = $("prompt");
+  if (old.includes(value) && ![...direct, ...reasoning].includes(value)) $("prompt").value = "";
   for (const [id, texts] of Object.entries({ direct, reasoning })) {
     $(id).replaceChildren(...texts.map((text) => listed(text, () => {
       $("prompt").value = text;
