@@ -14,17 +14,19 @@ from typing import Any
 
 import PIL.Image
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "tests" / "helpers"))
-
-from browser import chromium
-from local_editors import LocalEditors, api
-
 from reasonray.serving.api import PAGE
 from reasonray.serving.config import ServedModel, ServingConfig
 from reasonray.serving.editor import LocalEditor
 from reasonray.sources.mini.scene import Scene, SceneObject, scaled
 from reasonray.sources.mini.world import COLOURS, render
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests" / "helpers"))
+
+from browser import chromium  # noqa: E402
+from local_editors import LocalEditors, api  # noqa: E402
+
+SCREENSHOT = ROOT / "docs" / "serving.png"
 
 SCENES = {
     "bee": ("green", None, (("bee", 8, 16, 40), ("teapot", 56, 40, 32))),
@@ -52,29 +54,28 @@ def draw_examples() -> None:
 
 
 def take_screenshot(editor: str) -> None:
-    """Serve the editor, and look at the page after two edits."""
+    """Serve the editor, and look at the page after four edits."""
     config = ServingConfig(models={"mini": ServedModel(editor=editor)}, anonymous=True)
     editors = LocalEditors({"mini": LocalEditor(config.models["mini"], config)})
     with api(editors, config) as port, chromium() as browser:
-        page = browser.new_page(
-            viewport={"width": 1240, "height": 900}, device_scale_factor=1.5, color_scheme="light"
-        )
+        page = browser.new_page(viewport={"width": 1240, "height": 860}, device_scale_factor=1.5)
         page.goto(f"http://127.0.0.1:{port}")
-        for example in ("cow", "bee"):
+        for example in ("candle", "mouse", "cow", "bee"):
             edit(page, example)
+        page.get_by_label("Before and after").fill("30")
         page.mouse.move(0, 0)
-        shot = PIL.Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    shot.quantize(256).save(ROOT / "docs" / "serving.png", optimize=True)
+        shot = PIL.Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    shot.quantize(256, dither=PIL.Image.Dither.NONE).save(SCREENSHOT, optimize=True)
 
 
 def edit(page: Any, example: str) -> None:
     """Choose an example and wait for what comes of its instruction."""
+    count = page.locator("#history li").count()
     page.locator(f"#examples img[src='{example}.webp']").click()
-    page.wait_for_function("document.querySelector('#prompt').value")
-    if not page.locator("#settings").get_attribute("open"):
-        page.locator("#seed").evaluate(f"(input) => input.value = '{SEED}'")
+    page.locator(f"#before[src][alt*='{example}']").wait_for()
+    page.locator("#seed").evaluate(f"(input) => (input.value = '{SEED}')")
     page.get_by_role("button", name="Edit", exact=True).click()
-    page.locator("#result-tools").wait_for(timeout=120_000)
+    page.locator("#history li").nth(count).wait_for(timeout=120_000)
 
 
 if __name__ == "__main__":
