@@ -65,6 +65,7 @@ def connected(
 
     Raises:
         UserError: no connection, or the cluster is too small for the pools.
+        RunError: our own did not start.
     """
     _quieten()
     started = not ray.is_initialized()
@@ -76,23 +77,31 @@ def connected(
                 # Ray itself waits for minutes where nothing answers.
                 host, _, port = address.rpartition(":")
                 socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
-            with silent():
+            with _silent():
                 ray.init(address="auto", **quiet)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"RAY_ADDRESS={address}: no cluster answers there; expected HOST:PORT of its head "
                 "node, which `ray start --head` prints, or auto for one on this machine"
             ) from error
+        except RuntimeError as error:  # another version of Ray or Python
+            raise UserError(f"RAY_ADDRESS={address}: {' '.join(str(error).split())}") from error
     elif started:
         cpus = sum(pool.max_actors * pool.num_cpus for pool in pools)
-        with silent():
-            ray.init(
-                address="local",
-                num_cpus=math.ceil(cpus) + SPARE_CPUS,
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                **quiet,
-            )
+        try:
+            with _silent():
+                ray.init(
+                    address="local",
+                    num_cpus=math.ceil(cpus) + SPARE_CPUS,
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    **quiet,
+                )
+        except Exception as error:  # Ray raises nearly anything, and plain Exception on time-out
+            raise RunError(
+                f"Ray did not start on this machine ({' '.join(str(error).split())}); is it short "
+                "of memory, of room for temporary files (RAY_TMPDIR), or very busy?"
+            ) from error
     try:
         _check_resources(pools, keys)
         with _stopped_by_sigterm():
@@ -103,28 +112,37 @@ def connected(
 
 
 @contextlib.contextmanager
-def own(num_cpus: float) -> Iterator[float]:
+def own(num_cpus: float, at_end: Callable[[], None]) -> Iterator[float]:
     """A Ray of this process's own, whatever clusters there are; it ends with the block.
 
     Args:
         num_cpus: in name; on a laptop they share the real ones.
+        at_end: called before it ends.
 
     Yields:
         The machine's GPUs.
+
+    Raises:
+        RunError: Ray does not start here.
     """
-    with silent():
-        ray.init(
-            address="local",
-            num_cpus=math.ceil(num_cpus),
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    try:
+        with _silent():
+            ray.init(
+                address="local",
+                num_cpus=math.ceil(num_cpus),
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except Exception as error:  # it raises that very class
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise RunError(f"Ray does not start on this machine: {lines[0]}", again=False) from error
     try:
         yield ray.cluster_resources().get("GPU", 0.0)
     finally:
-        with silent():
+        with _silent():
+            at_end()
             ray.shutdown()
 
 
@@ -257,7 +275,7 @@ def _quieten() -> None:
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[None]:
+def _silent() -> Iterator[None]:
     """Nothing reaches descriptor 2, where Ray writes past all settings; failures are exceptions."""
     sys.stderr.flush()
     stderr = os.dup(2)

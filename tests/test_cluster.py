@@ -95,3 +95,12 @@ def test_an_address_without_a_cluster_is_named_with_the_right_form(
     said = [f"connecting to Ray at {address}", f"RAY_ADDRESS={address}: no cluster answers there"]
     assert [line[: len(each)] for line, each in zip(errors.splitlines(), said, strict=True)] == said
     assert "expected HOST:PORT" in errors
+
+
+def test_a_ray_that_does_not_start_is_one_line(tmp_path: Path) -> None:
+    driver = start(tmp_path / "out", 1, 0.0, RAY_ADDRESS="", RAY_TMPDIR="/dev/null/ray")
+    _, errors = driver.communicate(timeout=120)
+    assert driver.returncode == 1, errors
+    [line] = errors.splitlines()
+    assert line.startswith("Ray did not start on this machine (")
+    assert "/dev/null" in line

@@ -38,10 +38,15 @@ def approve(recipe: Recipe, rows: dict[str, int], *, may_ask: bool) -> None:
         if ahead.dollars is None
         else f": ${ahead.dollars:,.2f}"
     )
+    rounds = (
+        f"; so do the inputs after these, told anew, until {recipe.accepted:,} samples are made"
+        if recipe.accepted is not None
+        else ""
+    )
     say(
         f"{recipe.language_model.model.name} at {url}: about {ahead.requests:,} requests, "
         f"{_millions(ahead.prompt_tokens)} tokens read, {_millions(ahead.completion_tokens)} "
-        f"written{cost}. Thoughts, and replies that are asked for again, come on top"
+        f"written{cost}. Thoughts, and replies that are asked for again, come on top{rounds}"
     )
     if may_ask and sys.stdin.isatty() and (ahead.dollars or not _is_private(url)):
         click.confirm("Go on?", abort=True, err=True)

@@ -34,6 +34,7 @@ _CACHES = ("blockcache", "cached", "filecache", "simplecache")
 
 # No picture fits into fewer characters, no path has more, no name in it.
 _MIN_BASE64, _MAX_PATH, _MAX_NAME = 64, 1024, 255
+_URL_SAFE = str.maketrans("-_", "+/")
 _DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
 _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
@@ -130,7 +131,7 @@ def _follow(text: str, file: str) -> bytes:
 def _base64(text: str) -> bytes | None:
     try:
         # Folded after 76 characters by some, without the padding by others.
-        joined = "".join(text.split())
+        joined = "".join(text.split()).translate(_URL_SAFE)
         return base64.b64decode(joined + "=" * (-len(joined) % 4), validate=True)
     except (binascii.Error, ValueError):
         return None

@@ -114,6 +114,8 @@ class Row(TypedDict, total=False):
     edited_uri: str | None
     root: str | None
     """The source's folder or file, where it is a local path."""
+    source_categories: list[str] | None
+    """What the source says is in the input image, where the recipe asks for that."""
     license: str | None
 
     input_image: Image | None
@@ -186,6 +188,7 @@ _PLAN = [
     ("input_uri", pa.string()),
     ("edited_uri", pa.string()),
     ("root", pa.string()),
+    ("source_categories", _STRINGS),
 ]
 _SAMPLE = [
     ("input_image", IMAGE),

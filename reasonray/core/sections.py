@@ -40,6 +40,11 @@ class SourceConfig(Config):
         "(also several and held ones), MEGAPIXELS the most of a picture that is not plain (1)"
     )
     split: str = Field("train", description="v3det: train, val or test; no effect elsewhere")
+    categories: bool = Field(
+        False,
+        description="v3det: what its annotations say is in a picture can be replaced, too, beside "
+        "what the caption names: captioners say dog where they say Lhasa apso; no effect elsewhere",
+    )
     license: str | None = Field(None, description="Written into every row of this source")
 
 

@@ -13,11 +13,11 @@ from reasonray.costs.hardware import GIB, KINDS, Hardware
 from reasonray.costs.measured import Measured, restricted
 from reasonray.costs.reach import reach
 from reasonray.costs.work import (
-    CPU_SECONDS,
-    PICTURE,
     WORKSPACE_BYTES,
     Work,
+    cpu_seconds,
     model_of,
+    picture_size,
     stage_work,
     visits,
 )
@@ -233,7 +233,7 @@ def _stage(
     timing = measured.timings.get(name) if measured else None
     if timing is not None and has_model and bool(timing.num_gpus) != machine.is_gpu:
         timing = None
-    beside = CPU_SECONDS[name]
+    beside = cpu_seconds(name, recipe)
     if timing is not None:
         device = timing.seconds * (timing.num_gpus if machine.is_gpu else 1)
         seconds = device / share
@@ -325,7 +325,7 @@ def _shares(pools: Sequence[PoolPlan], actors: Sequence[int]) -> list[float]:
 def _row_bytes(recipe: Recipe, shares: Mapping[str, float], measured: Measured | None) -> float:
     if measured is not None and measured.row_bytes is not None:
         return measured.row_bytes
-    pixels = PICTURE[0] * PICTURE[1]
+    pixels = math.prod(picture_size(recipe))
     painted = visits("paint", shares)
     # Part I keeps both pictures of its pair, as they came.
     painting = EDITED_BYTES_A_PIXEL[recipe.output.edited_format]

@@ -18,7 +18,7 @@ from reasonray.costs.generation import LATENCY_S, GenerationPlan, PoolPlan
 from reasonray.costs.hardware import GIB
 from reasonray.costs.reach import ASSUMED, CARD, MEASURED
 from reasonray.costs.training import DISK_PRICE, INSTRUCTION_TOKENS, TrainingPlan
-from reasonray.costs.work import CAPTION_TOKENS, PICTURE, Work
+from reasonray.costs.work import CAPTION_TOKENS, Work, picture_size
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -87,7 +87,7 @@ def _text(plan: Plan) -> str:
         GIB=GIB,
         INSTRUCTION_TOKENS=INSTRUCTION_TOKENS,
         LATENCY_S=LATENCY_S,
-        PICTURE=PICTURE,
+        picture=picture_size(plan.recipe),
         SPARE_CPUS=SPARE_CPUS,
     )
 

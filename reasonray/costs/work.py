@@ -24,8 +24,9 @@ from reasonray.models.detector import MAX_PASS
 from reasonray.models.painter import MAX_OBJECTS, SLICE, Painter
 from reasonray.stages import stage_class
 
-PICTURE = (640, 480)
-"""Width and height of the pictures that come in, assumed."""
+PICTURE = (1024, 768)
+"""Width and height of the pictures that come in, assumed: photographs of the web, or larger ones
+made so small by `images.max_side`."""
 
 CAPTION_TOKENS = 12
 """Of a generated caption, assumed; BLIP-2 says one short sentence."""
@@ -50,6 +51,23 @@ CPU_SECONDS = {
 }
 """Of one core beside the model, for pictures of `PICTURE`: assumed, from decoding, resizing and
 encoding as timed one by one."""
+
+_WORDS = {*ASKING, "categories"}
+"""Stages that look at no picture."""
+
+
+def picture_size(recipe: Recipe) -> tuple[int, int]:
+    """Width and height of the pictures that a run works on: `PICTURE`, within `images.max_side`."""
+    longest = recipe.images.max_side or max(PICTURE)
+    scale = min(1.0, longest / max(PICTURE))
+    return round(PICTURE[0] * scale), round(PICTURE[1] * scale)
+
+
+def cpu_seconds(name: str, recipe: Recipe) -> float:
+    """What a stage takes of one core beside its model, for a row."""
+    if name in _WORDS:
+        return CPU_SECONDS[name]
+    return CPU_SECONDS[name] * math.prod(picture_size(recipe)) / math.prod(PICTURE)
 
 
 @dataclass(frozen=True)
@@ -111,14 +129,14 @@ def stage_work(name: str, recipe: Recipe, pool: PoolConfig, machine: Hardware) -
             case "caption":
                 return _caption(recipe, size, machine)
             case "ground":
-                return _detect(stages.ground.model, size, machine)
+                return _detect(stages.ground.model, picture_size(recipe), size, machine)
             case "paint":
                 return _paint(recipe, size, machine)
             case "quality":
                 if not stages.quality.asks_detector:
                     return Work()
                 # CLIP's pass over the box is a hundredth of that.
-                return _detect(stages.quality.model, size, machine)
+                return _detect(stages.quality.model, picture_size(recipe), size, machine)
             case _ if name in ASKING:
                 return _ask(name, recipe, size, machine)
     except architectures.UnknownModelError as error:
@@ -175,8 +193,8 @@ def _looking(config: ModelConfig) -> tuple[Any, Forward]:
     return model, count(look)
 
 
-def _detect(config: ModelConfig, size: int, machine: Hardware) -> Work:
-    parameters, forward = _detection(config)
+def _detect(config: ModelConfig, picture: tuple[int, int], size: int, machine: Hardware) -> Work:
+    parameters, forward = _detection(config, picture)
     numbers = parameters + min(size, MAX_PASS) * forward.peak
     return Work(
         model=config.name,
@@ -191,12 +209,12 @@ def _detect(config: ModelConfig, size: int, machine: Hardware) -> Work:
 
 
 @functools.cache
-def _detection(config: ModelConfig) -> tuple[int, Forward]:
+def _detection(config: ModelConfig, picture: tuple[int, int]) -> tuple[int, Forward]:
     """A detector's parameters, and its pass over one picture; two stages ask for it."""
     model = architectures.detector(config)
     shortest, longest = architectures.detector_size(config)
-    scale = min(shortest / min(PICTURE), longest / max(PICTURE))
-    width, height = (round(scale * side) for side in PICTURE)
+    scale = min(shortest / min(picture), longest / max(picture))
+    width, height = (round(scale * side) for side in picture)
     forward = count(
         lambda: model(
             pixel_values=torch.empty(1, 3, height, width),

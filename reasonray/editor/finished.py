@@ -21,6 +21,9 @@ from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.editor.sampling import denoise, three_passes
 from reasonray.models.pixels import to_images
 
+MIN_STEPS = 100
+"""InstructPix2Pix took ten thousand; fewer than this many mean that the recipe is for more data."""
+
 CARD = """\
 ---
 library_name: diffusers
@@ -179,6 +182,16 @@ def describe(counts: Mapping[str, float]) -> str:
     return (
         f"trains on {counts['trained_on']} samples, holds out {counts['held_out']}{lost}; "
         f"{counts['editing_steps']} steps, {counts['epochs']:g} epochs"
+    )
+
+
+def few_steps(counts: Mapping[str, float]) -> str | None:
+    """A sentence where few samples make few steps of a large batch; else None."""
+    if counts["editing_steps"] >= MIN_STEPS:
+        return None
+    return (
+        f"{counts['editing_steps']} steps teach an editor little: with so few samples lower "
+        "editor.batch_size, or raise editor.num_epochs"
     )
 
 

@@ -33,7 +33,7 @@ from reasonray.dataset.manifest import selected
 from reasonray.editor import features as cache
 from reasonray.editor import loggers, metrics_log, model
 from reasonray.editor.features_job import LOCK, connected_for, make_features, spread
-from reasonray.editor.finished import describe
+from reasonray.editor.finished import describe, few_steps
 from reasonray.editor.worker import COUNTS, FAILURE, train_loop
 
 SETTINGS = "training.json"
@@ -199,6 +199,8 @@ def _progress(output: Path) -> Iterator[None]:
             if not counts and (output / COUNTS).exists():
                 counts = json.loads((output / COUNTS).read_text())
                 say(describe(counts))
+                if warning := few_steps(counts):
+                    say(f"warning: {warning}")
             lines = metrics_log.read_metrics(output / metrics_log.METRICS)[-2:]
             latest = next((line for line in reversed(lines) if "loss" in line), None)
             if counts and latest and latest != printed:

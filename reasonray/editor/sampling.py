@@ -4,6 +4,7 @@ Shapes: B samples, C latent channels, H x W cells, L tokens, D their width.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -128,7 +129,7 @@ def predicted_original(scheduler: Any, noisy: Tensor, prediction: Tensor, time: 
     below = min(int(place), len(alphas) - 1)
     above = min(below + 1, len(alphas) - 1)
     alpha = float(alphas[below].lerp(alphas[above], place - below))
-    signal, noise = alpha**0.5, (1 - alpha) ** 0.5
+    signal, noise = math.sqrt(alpha), math.sqrt(1 - alpha)
     kind = scheduler.config.prediction_type
     if kind == "sample":
         return prediction

@@ -28,6 +28,7 @@ class StageCounts:
         seconds: of work, summed over processes.
         begun: rows with work that a process has taken in hand.
         finished: of these, those that the stage is done with, be their batch still in work.
+        max_rows: that fitted into the memory together, where a batch did not; 0: all did.
     """
 
     passed: int = 0
@@ -36,11 +37,14 @@ class StageCounts:
     seconds: float = 0.0
     begun: int = 0
     finished: int = 0
+    max_rows: int = 0
 
     def add(self, other: "StageCounts") -> None:
-        """Add what another process or run counted."""
+        """Add what another process or run counted; of `max_rows` the least counts."""
+        least = min(filter(None, (self.max_rows, other.max_rows)), default=0)
         for name, amount in vars(other).items():
             setattr(self, name, getattr(self, name) + amount)
+        self.max_rows = least
 
 
 class Counts:
@@ -95,15 +99,35 @@ def read_timings(folder: Path) -> tuple[dict[str, StageTiming], float]:
     Args:
         folder: `.run/progress`.
     """
-    totals: dict[str, StageCounts] = {}
     seconds = 0.0
+    for session in folder.glob("*"):
+        with contextlib.suppress(OSError, ValueError):
+            seconds += json.loads((session / WALL).read_text())
+    totals = _of_all_runs(folder)
+    timings = {stage: StageTiming.of(n.worked, n.seconds) for stage, n in totals.items()}
+    return timings, seconds
+
+
+def memory_warnings(folder: Path) -> list[str]:
+    """A sentence for each stage whose batches did not fit into the memory whole.
+
+    Args:
+        folder: `.run/progress`.
+    """
+    return [
+        f"stage {name}: there was not enough memory for a whole batch, {counts.max_rows} rows at "
+        "once were worked on; a smaller batch_size of its pool does not try in vain first"
+        for name, counts in _of_all_runs(folder).items()
+        if counts.max_rows
+    ]
+
+
+def _of_all_runs(folder: Path) -> dict[str, StageCounts]:
+    totals: dict[str, StageCounts] = {}
     for session in folder.glob("*"):
         for stage, counts in read_counts(session).items():
             totals.setdefault(stage, StageCounts()).add(counts)
-        with contextlib.suppress(OSError, ValueError):
-            seconds += json.loads((session / WALL).read_text())
-    timings = {stage: StageTiming.of(n.worked, n.seconds) for stage, n in totals.items()}
-    return timings, seconds
+    return totals
 
 
 def _read(path: Path) -> dict[str, StageCounts]:

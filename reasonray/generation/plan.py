@@ -106,9 +106,12 @@ def planned_ids(workspace: Workspace) -> pa.Array:
     return ids.take(pc.sort_indices(ids))
 
 
-def planned_parts(workspace: Workspace) -> dict[str, int]:
-    """How many rows each part has in the plan."""
-    counts = pc.value_counts(pq.read_table(workspace.plan_folder, columns=["part"])["part"])
+def planned_parts(workspace: Workspace, done: pa.Array | None = None) -> dict[str, int]:
+    """How many rows each part has in the plan, those of the ids `done` left out."""
+    table = pq.read_table(workspace.plan_folder, columns=["id", "part"])
+    if done is not None:
+        table = table.filter(pc.invert(pc.is_in(table["id"], value_set=done)))
+    counts = pc.value_counts(table["part"])
     return {str(c["values"]): int(c["counts"]) for c in counts.to_pylist()}
 
 

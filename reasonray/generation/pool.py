@@ -259,6 +259,7 @@ class Pool:
                 worked=num_concerned,
                 rejected=sum(map(is_rejected, rows)) - num_rejected,
                 seconds=seconds,
+                max_rows=stage.max_rows or 0,
             ),
         )
         return rows

@@ -176,6 +176,12 @@ class Work:
         """Rows finished and committed."""
         return sum(pq.read_metadata(path).num_rows for path in self.committed().values())
 
+    def committed_ids(self) -> pa.Array:
+        """The ids of the rows that are finished and committed."""
+        tables = [pq.ParquetFile(path).read(columns=["id"]) for path in self.committed().values()]
+        ids = [table["id"].combine_chunks() for table in tables]
+        return pa.concat_arrays(ids) if ids else pa.array([], pa.string())
+
     def num_accepted(self) -> int:
         """Finished rows that are samples."""
         files = [p for p in self.committed_files() if p.parent.name == "status=accepted"]

@@ -16,6 +16,13 @@ from typing import Any
 MAX_WORDS = 300
 """Characters of a fault that a person is shown."""
 
+_DELAY = re.compile(
+    r"(?:(?:try again|retry)\W+(?:after|in)\W+(?:about )?|retryDelay\W+|estimated_time\W+)"
+    r"((?:\d+(?:\.\d+)? ?(?:ms|[smhd])?)+)",
+    re.IGNORECASE,
+)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
 MAX_TEXT = 4000
 """Characters of a fault that are searched."""
 
@@ -37,6 +44,8 @@ class Answer:
         refusal: the model's own words where it refuses, else empty.
         has_thoughts: whether there are thoughts beside the text.
         num_tokens: of question and reply; None where the server does not say.
+        num_written: those of the reply, thoughts included.
+        model: the server's name for what has answered; empty where it does not say.
     """
 
     text: str
@@ -44,6 +53,8 @@ class Answer:
     refusal: str = ""
     has_thoughts: bool = False
     num_tokens: int | None = None
+    num_written: int | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,8 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer 
         words=words[:MAX_WORDS].rstrip(". ") or f"status {status} without a word",
         text=line,
         code=_field(error, "code") or _field(error, "type"),
-        param=_field(error, "param"),
+        # Of "body.response_format.type", as pydantic's words have it, the parameter.
+        param=_field(error, "param").removeprefix("body.").partition(".")[0],
         wait=_wait(headers, line),
     )
 
@@ -178,15 +190,24 @@ def _answer(choice: dict[str, Any], content: Any) -> Answer:
     if not text.strip() and finish_reason not in CUT_OFF:
         # Some servers take the whole reply of a thinking model for its thoughts.
         text = _text(thoughts)
-    usage = content.get("usage") if isinstance(content, dict) else None
-    num_tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    num_tokens, num_read = _count(content, "total_tokens"), _count(content, "prompt_tokens")
     return Answer(
         text=text,
         finish_reason=finish_reason,
         refusal=_text(message.get("refusal")),
         has_thoughts=bool(thoughts),
-        num_tokens=num_tokens if isinstance(num_tokens, int) else None,
+        num_tokens=num_tokens,
+        # Some servers leave thoughts out of completion_tokens, none out of the total.
+        num_written=None if num_tokens is None or num_read is None else num_tokens - num_read,
+        model=_field(content, "model"),
     )
+
+
+def _count(content: Any, key: str) -> int | None:
+    """A number of tokens in the answer's usage."""
+    usage = content.get("usage") if isinstance(content, dict) else None
+    count = usage.get(key) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) else None
 
 
 def _text(content: Any) -> str:
@@ -259,15 +280,12 @@ def _wait(headers: Mapping[str, str], text: str) -> float | None:
                 return max(0.0, date.timestamp() - time.time())
             except ValueError:
                 pass
-    for pattern in (
-        r"(?:try again|retry)\W+(?:after|in)\W+(?:about )?(\d+(?:\.\d+)?) ?(ms|s|m|h)?\w*",
-        r"retryDelay\W+(\d+(?:\.\d+)?)(s)",
-        r"estimated_time\W+(\d+(?:\.\d+)?)()",
-    ):
-        if match := re.search(pattern, text, re.IGNORECASE):
-            unit = (match[2] or "s").lower()
-            return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[unit]
-    return None
+    match = _DELAY.search(text)
+    if match is None:
+        return None
+    # "1m2.5s", "20 seconds", "33"
+    amounts = re.findall(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)?", match[1].lower())
+    return sum(float(amount) * _UNITS[unit or "s"] for amount, unit in amounts)
 
 
 def _line(text: str) -> str:

@@ -31,7 +31,10 @@ class Request:
     max_tokens: int
 
 
-FailureReason = Literal["lm_failed", "content_filter", "cut_off"]
+_FULL = 0.9
+"""Part of its limit from which on a reply that was cut off has reached it."""
+
+FailureReason = Literal["lm_failed", "content_filter", "cut_off", "context_full"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class ReplyFailure:
     Attributes:
         detail: one sentence.
         reason: content_filter: the server's filter stood in the way, another try is in vain;
-            cut_off: the reply reached the request's `max_tokens`.
-        text: what there was of a reply that was cut off.
+            cut_off: the reply reached the request's `max_tokens`; context_full: there was no
+            room for so many, a larger limit is in vain.
+        text: what there was of a reply that was cut off, by whichever of the two.
     """
 
     detail: str
@@ -50,9 +54,22 @@ class ReplyFailure:
     text: str = ""
 
 
-def reached_limit(text: str, max_tokens: int, *, has_thoughts: bool = False) -> ReplyFailure:
-    """The failure of a reply that reached its limit; thoughts count, too."""
+def reached_limit(
+    text: str, max_tokens: int, num_written: int | None = None, *, has_thoughts: bool = False
+) -> ReplyFailure:
+    """The failure of a reply that reached its limit, or filled the model's context before that.
+
+    Args:
+        text: of the reply.
+        max_tokens: of the request.
+        num_written: tokens of the reply, thoughts included; None: not known.
+        has_thoughts: whether there were thoughts beside the text.
+    """
     what = "thoughts alone" if has_thoughts and not text.strip() else "the reply"
+    # Not by a few tokens: servers count the ones that end a turn or not.
+    if num_written is not None and num_written < _FULL * max_tokens:
+        where = f"after {num_written} of {max_tokens} tokens"
+        return ReplyFailure(f"{what} filled the model's context {where}", "context_full", text)
     return ReplyFailure(f"{what} filled all {max_tokens} tokens", "cut_off", text)
 
 

@@ -32,6 +32,9 @@ FIRST_WAIT_S = 0.5
 FIRST_OUTAGE_WAIT_S = 2.0
 """Where the whole server is unavailable: it loads its model, or is started again."""
 
+FEW_LATE = 3
+"""So many requests without a reply in time, and more than were answered, are too many at once."""
+
 LONGEST_WAIT_S = 30.0
 """Of our own backoff, doubled each time; a server's Retry-After is honoured beyond it."""
 
@@ -57,6 +60,8 @@ class OpenAIServer:
         self.num_tokens_used = 0
         self._changes: frozenset[str] = frozenset()
         self._not_before = 0.0
+        self._num_answered = self._num_late = 0
+        self._other_model = ""
         self._limit = asyncio.Semaphore(server.max_concurrency)
         self._client = openai.AsyncOpenAI(
             # Servers that need no key still want the header.
@@ -108,7 +113,7 @@ class OpenAIServer:
     async def _answer(self, request: Request) -> str | ReplyFailure:
         waits = random.Random(request.seed)
         changes, max_tokens = set(self._changes), request.max_tokens
-        num_failures = 0
+        num_failures, is_late = 0, False
         while True:
             while (left := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(left)
@@ -117,8 +122,9 @@ class OpenAIServer:
             match outcome:
                 case Answer():
                     self._remember(changes)
+                    self._note_model(outcome.model)
                     self._count(outcome, request)
-                    return _text(outcome, max_tokens)
+                    return _text(outcome, request.max_tokens, max_tokens)
                 case ReplyFailure():
                     return outcome
                 case Change("limit"):
@@ -129,6 +135,8 @@ class OpenAIServer:
                     changes.add(name)
                 case Later(_, wait, blames_server):
                     num_failures += 1
+                    self._num_late += outcome.is_late and not is_late
+                    is_late |= outcome.is_late
                     if num_failures >= self.config.server.max_attempts:
                         return self._given_up(outcome)
                     if blames_server and wait is not None:
@@ -158,7 +166,8 @@ class OpenAIServer:
         except (TimeoutError, openai.APITimeoutError) as error:
             cause = type(error.__cause__).__name__
             detail = f"no reply within language_model.server.timeout_s ({server.timeout_s:g} s)"
-            return Later(detail, blames_server=cause in ("ConnectTimeout", "PoolTimeout"))
+            blames_server = cause in ("ConnectTimeout", "PoolTimeout")
+            return Later(detail, blames_server=blames_server, is_late=not blames_server)
         except openai.APIConnectionError as error:
             cause = type(error.__cause__).__name__
             if cause in ("RemoteProtocolError", "ReadError", "WriteError", "DecodingError"):
@@ -181,7 +190,18 @@ class OpenAIServer:
             say(f"language model: {address(self.config)}: requests are {what} {name}")
         self._changes |= changes
 
+    def _note_model(self, name: str) -> None:
+        """Say once that the server has answered to a name that is not its model's."""
+        expected, actual = self.config.model.name.lower(), name.lower()
+        # Some add a date or a variant to the name, some leave it out.
+        if self._other_model or expected.startswith(actual) or actual.startswith(expected):
+            return
+        self._other_model = name
+        asked = self.config.model.name
+        say(f"language model: {address(self.config)}: it answers as {name}; {asked} was asked for")
+
     def _count(self, answer: Answer, request: Request) -> None:
+        self._num_answered += 1
         num_letters = sum(len(str(turn["content"])) for turn in request.messages)
         guess = (num_letters + len(answer.text)) // 4
         self.num_tokens_used += guess if answer.num_tokens is None else answer.num_tokens
@@ -192,6 +212,12 @@ class OpenAIServer:
             raise RunError(
                 f"language model: {address(self.config)}: {last.detail}, {num_tries} times. Check "
                 "the server and language_model.server.base_url and max_concurrency"
+            )
+        if last.is_late and self._num_late >= max(FEW_LATE, self._num_answered + 1):
+            raise RunError(
+                f"language model: {address(self.config)}: {last.detail}, {num_tries} times, and "
+                f"so for {self._num_late} requests while {self._num_answered} were answered. Lower "
+                "language_model.server.max_concurrency to what it bears, or raise timeout_s"
             )
         return ReplyFailure(f"After {num_tries} tries: {last.detail}.")
 
@@ -239,13 +265,17 @@ def _without(node: Any, keywords: set[str]) -> Any:
     return [_without(each, keywords) for each in node] if isinstance(node, list) else node
 
 
-def _text(answer: Answer, max_tokens: int) -> str | ReplyFailure:
+def _text(answer: Answer, max_tokens: int, room: int) -> str | ReplyFailure:
+    """The reply to a request of `max_tokens`, for which the server had so much room at most."""
     if answer.refusal:
         return ReplyFailure(f"The model refused: {answer.refusal}")
-    if answer.finish_reason in FILTERED:
+    if any(word in answer.finish_reason for word in FILTERED):
         return ReplyFailure("Refused by the content filter.", "content_filter")
     if answer.finish_reason in CUT_OFF:
-        return reached_limit(answer.text, max_tokens, has_thoughts=answer.has_thoughts)
+        num_written = answer.num_written
+        if num_written is None and room < max_tokens:
+            num_written = room
+        return reached_limit(answer.text, max_tokens, num_written, has_thoughts=answer.has_thoughts)
     return answer.text
 
 

@@ -39,11 +39,13 @@ class Later:
         wait: seconds until then, as the server asks; None: our own backoff.
         blames_server: every prompt would meet this now, so all wait, and the last try stops the
             run; otherwise the prompt fails alone.
+        is_late: no reply came in time, which may be this prompt's or that of too many at once.
     """
 
     detail: str
     wait: float | None = None
     blames_server: bool = False
+    is_late: bool = False
 
 
 SCHEMA_KEYWORDS = ("minItems", "maxItems", "additionalProperties", "enum", "strict")
@@ -54,33 +56,49 @@ _PARAMETERS = ("max_completion_tokens", "max_tokens", "temperature", "seed")
 _UNAVAILABLE = (502, 503, 504, 520, 521, 522, 523, 524, 529, 530)
 """Of gateways and of servers that are overloaded, loading or in maintenance."""
 
+_NO_SUCH_PLACE = (404, 405, 410)
+"""Of what is at another path, or is not any more."""
+
+_PROMPTS = (400, 413, 422, 451)
+"""What may lie in the prompt; the others below 500 never do."""
+
 _MIN_LIMIT = 64
 """Tokens; below it no reply has room, so that the limit is not halved any more."""
 
 _FILTERED = re.compile(
     r"content[ _-]?(filter|policy|management|moderation)|moderation|flagged|safety (system|polic)"
-    r"|inappropriate content|responsible ?ai|sensitive (content|information|words)",
+    r"|inappropriate content|content exists risk|responsible ?ai"
+    r"|sensitive (content|information|words)|new_sensitive|\u654f\u611f",
     re.IGNORECASE,
 )
 _SPENT = re.compile(
     r"insufficient[ _](quota|balance|credit|funds)|(credit|account) balance|out of credits"
     r"|billing[ _](hard[ _])?limit|payment[ _]required|spending limit|arrear"
-    r"|exceeded your .{0,20}quota|quota .{0,20}(exceeded|exhausted|used up)",
+    r"|exceeded your .{0,20}quota|quota .{0,20}(exceeded|exhausted|used up)"
+    r"|billing[ _]not[ _]active|account is not active",
+    re.IGNORECASE,
+)
+_BARRED = re.compile(
+    r"api[ _-]?key\b.{0,30}\b(not valid|invalid|incorrect|expired|missing|revoked|disabled)"
+    r"|(invalid|incorrect|expired|missing|no) api[ _-]?key"
+    r"|(country|region|location|territory)\b.{0,40}\bnot (supported|available|allowed)",
     re.IGNORECASE,
 )
 _PERIOD = re.compile(r"\b(per[ _-](day|week|month)|daily|weekly|monthly)\b", re.IGNORECASE)
 _NO_MODEL = re.compile(
     r"model\b.{0,80}\b(not found|not exist|not available|unavailable for|no access)"
-    r"|(unknown|no such|invalid|unsupported) model\b|model_not_found|not a valid model",
+    r"|(unknown|no such|invalid|unsupported) model\b|model_not_found|not a valid model"
+    r"|model\b.{0,80}\b(deprecated|decommissioned|retired|discontinued)",
     re.IGNORECASE,
 )
 _LOADING = re.compile(
     r"(model|server) is .{0,20}(loading|starting|overloaded|not ready)|loading model|overloaded"
-    r"|currently loading|(no|at) .{0,10}capacity|(temporarily|currently|service) unavailable",
+    r"|currently loading|(no|at) .{0,10}capacity|capacity exceeded"
+    r"|(temporarily|currently|service) unavailable",
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
-    r"context[ _](length|window|size)|max_model_len"
+    r"context[ _](length|window|size)|max_model_len|request too large"
     r"|max_(completion_)?tokens.{0,80}(too large|exceed|range|at most|greater|(less|larger) than)"
     r"|(range|too large|exceed|maximum value).{0,60}max_(completion_)?tokens",
     re.IGNORECASE,
@@ -96,7 +114,9 @@ _STREAMS = re.compile(
     re.IGNORECASE,
 )
 _FORMAT = re.compile(
-    r"response[ _]?format|json[ _]?(schema|object|mode)|structured output", re.IGNORECASE
+    r"response[ _]?format|json[ _]?(schema|object|mode)|structured (output|generation)"
+    r"|grammar error|(pars|compil)\w*.{0,20}\bgrammar\b|guided[ _](json|decoding)",
+    re.IGNORECASE,
 )
 _FORMS = r"unsupported|unknown|unrecogni[sz]ed|unexpected|invalid|extra|not (support|permit|allow)"
 
@@ -137,22 +157,22 @@ def verdict(
         return Later(detail, fault.wait, blames_server=True)
     if name := _refused(fault, sent):
         return Change(name)
-    if status == 404 or (status < 500 and _says(_NO_MODEL, fault)):
+    if status in _NO_SUCH_PLACE or (status < 500 and _says(_NO_MODEL, fault)):
         raise RunError(
             f"language model: {where} has no model {config.model.name} or is no "
             f"OpenAI-compatible /v1 URL ({words}). Correct language_model in the recipe"
         )
-    if status == 403:
+    if status in _UNAVAILABLE or (status >= 400 and _says(_LOADING, fault)):
+        return Later(f"it answers {status} ({words})", fault.wait, blames_server=True)
+    if status < 400:
+        return Later(words)
+    if status >= 500 or status in (408, 409, 425, 499):
+        return Later(f"the server answered {status} each time ({words})", fault.wait)
+    if status not in _PROMPTS or _says(_BARRED, fault):
         raise RunError(
             f"language model: {where} refuses the request ({words}). Check OPENAI_API_KEY and "
             "what it may be used for"
         )
-    if status in _UNAVAILABLE or (status >= 500 and _says(_LOADING, fault)):
-        return Later(f"it answers {status} ({words})", fault.wait, blames_server=True)
-    if status == 200:
-        return Later(words)
-    if status >= 500 or status in (408, 409, 425):
-        return Later(f"the server answered {status} each time ({words})", fault.wait)
     return ReplyFailure(f"The server refused the prompt: {words}.")
 
 

@@ -80,7 +80,7 @@ class VLLMEngine:
         )
         completions = [output.outputs[0] for output in outputs]
         return [
-            reached_limit(each.text, request.max_tokens)
+            reached_limit(each.text, request.max_tokens, len(each.token_ids))
             if each.finish_reason == "length"
             else each.text
             for request, each in zip(requests, completions, strict=True)

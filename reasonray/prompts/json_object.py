@@ -4,6 +4,7 @@ Thoughts before the answer are cut off, prose and code fences around the object 
 nothing of what the object's values mean.
 """
 
+import ast
 import json
 import re
 from collections.abc import Collection
@@ -15,18 +16,16 @@ MAX_CHARACTERS = 200_000
 MAX_BRACES = 1000
 """Of an answer that is looked through: each is tried, and a model that loops writes thousands."""
 
-_THOUGHTS_END = re.compile(
-    r"</\s*(?:\w+:)?(?:think\w*|thoughts?|reason\w*|reflection|scratchpad|analysis)\s*>"
-    r"|\[/THINK\]|◁/think▷|<\|channel\|>\s*final\s*(?:<\|message\|>)?|<\|end_of_thought\|>",
+_MARK = re.compile(
+    r"(?P<end></\s*(?:\w+:)?(?:think\w*|thoughts?|reason\w*|reflection|scratchpad|analysis)\s*>"
+    r"|\[/THINK\]|◁/think▷|<\|channel\|>\s*final\s*(?:<\|message\|>)?|<\|end_of_thought\|>)"
+    r"|<(?:\w+:)?(?:think\w*|thoughts?|reason\w*|reflection|scratchpad)>"
+    r"|\[THINK\]|◁think▷|<\|channel\|>\s*analysis|<\|begin_of_thought\|>",
     re.IGNORECASE,
 )
-"""What follows the last of these is the answer; the opening mark often stands in the prompt."""
+"""Where thoughts begin or end; the first beginning often stands in the prompt."""
 
-_THOUGHTS_BEGIN = re.compile(
-    r"\s*(?:<(?:\w+:)?(?:think\w*|thoughts?|reason\w*|reflection|scratchpad)>"
-    r"|\[THINK\]|◁think▷|<\|channel\|>\s*analysis|<\|begin_of_thought\|>)",
-    re.IGNORECASE,
-)
+_NOT_JSON = "The reply is not valid JSON."
 
 
 class NotTheFormError(ValueError):
@@ -38,7 +37,7 @@ def json_object(reply: str, keys: Collection[str]) -> dict[str, Any]:
 
     Models repeat the form before they fill it in, put the object into another or into a list, and
     some say it twice. Where no object has the keys it is the last one, for the caller to say what
-    is missing.
+    is missing. Small models also write it as Python does, or leave the list out of its object.
 
     Args:
         reply: a model's text, thoughts included.
@@ -55,7 +54,9 @@ def json_object(reply: str, keys: Collection[str]) -> dict[str, Any]:
             "The reply is empty." if not reply.strip() else "The reply holds thoughts alone."
         )
     fault: str | None = None
-    decoder = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_unique_keys, parse_constant=_no_constant, strict=False
+    )
     complete: dict[str, Any] | None = None
     other: dict[str, Any] | None = None
     other_end = 0
@@ -67,7 +68,7 @@ def json_object(reply: str, keys: Collection[str]) -> dict[str, Any]:
         except NotTheFormError as error:
             fault = str(error)
         except (ValueError, RecursionError):
-            fault = "The reply is not valid JSON."
+            fault = _NOT_JSON
         else:
             if all(key in content for key in keys):
                 complete, end = content, content_end
@@ -75,22 +76,60 @@ def json_object(reply: str, keys: Collection[str]) -> dict[str, Any]:
                 # Looked into as well: the form may stand inside.
                 other, other_end = content, content_end
         start = text.find("{", end)
-    content = complete if complete is not None else other
+    content = complete or _otherwise(text, keys, decoder, fault) or other
     if content is None:
         raise NotTheFormError(fault or "The reply holds no JSON object.")
     return content
 
 
 def answer(reply: str) -> str:
-    """A reply without the thoughts before its answer; empty where it ends within them."""
-    ends = list(_THOUGHTS_END.finditer(reply))
-    if ends:
-        return reply[ends[-1].end() :]
-    return "" if _THOUGHTS_BEGIN.match(reply) else reply
+    """A reply without its thoughts, which stand before the answer, and behind it with some."""
+    pieces: list[str] = []
+    position, is_thought = 0, False
+    for mark in _MARK.finditer(reply):
+        if mark["end"]:
+            if not is_thought:
+                pieces.clear()
+            position, is_thought = mark.end(), False
+        elif not is_thought:
+            pieces.append(reply[position : mark.start()])
+            is_thought = True
+    return "".join(pieces if is_thought else [*pieces, reply[position:]])
+
+
+def _otherwise(
+    text: str, keys: Collection[str], decoder: json.JSONDecoder, fault: str | None
+) -> dict[str, Any] | None:
+    """The form in another notation, as models write it that have read more code than JSON."""
+    content = _of_list(text, *keys, decoder=decoder) if len(keys) == 1 else None
+    return content or (_as_python(text) if fault == _NOT_JSON else None)
+
+
+def _of_list(text: str, key: str, *, decoder: json.JSONDecoder) -> dict[str, Any] | None:
+    """The form whose only key a reply has left out: a list of objects that begins it."""
+    start = text.find("[")
+    if start < 0 or start > text.find("{"):
+        return None
+    try:
+        listed, _ = decoder.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    return {key: listed} if all(isinstance(each, dict) for each in listed) else None
+
+
+def _as_python(text: str) -> dict[str, Any] | None:
+    """The object as Python would write it: in single quotes, with a comma after the last value."""
+    try:
+        content = ast.literal_eval(text[text.find("{") : text.rfind("}") + 1])
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return (
+        content if isinstance(content, dict) and all(isinstance(k, str) for k in content) else None
+    )
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
+    content = {key.strip().lower(): value for key, value in pairs}
     if len(content) < len(pairs):
         raise NotTheFormError("A key stands twice in one JSON object.")
     return content

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from reasonray.core.record import REASONING_TYPES, ReasoningType
 from reasonray.prompts.edits import caption_fault, unfit
+from reasonray.prompts.english import is_english
 from reasonray.prompts.json_object import NotTheFormError, json_object
 from reasonray.prompts.words import introduced, naming, words
 
@@ -89,6 +90,8 @@ def parse_candidates(
     """
     content = _json_object(reply, "candidates")
     listed = content.get("candidates")
+    if isinstance(listed, dict):  # numbered
+        listed = list(listed.values())
     if not isinstance(listed, list):
         raise ReplyError("invalid_reply", 'The key "candidates" must hold a list of objects.')
     telling = introduced(input_caption, edited_caption, direct_instruction)
@@ -97,7 +100,7 @@ def parse_candidates(
     for item in listed:
         try:
             candidate = _candidate(item)
-            _check_indirect(candidate.instruction, telling)
+            _check_instruction(candidate.instruction, telling)
         except ReplyError as fault:
             faults.append(fault)
             continue
@@ -157,7 +160,7 @@ def parse_replacement(
     if (why := unfit(target, selected, caption, categories)) is not None:
         raise ReplyError("unfit_target", why)
     candidate = _candidate(content)
-    _check_indirect(candidate.instruction, [target, selected])
+    _check_instruction(candidate.instruction, [target, selected])
     edited_caption = _text(content, "edited_caption")
     fault = caption_fault(
         edited_caption, caption, selected, target, is_one_of_several=selected in several
@@ -241,12 +244,13 @@ def _text(content: dict[str, Any], key: str) -> str:
 
 
 def _whole_number(value: Any) -> int | None:
-    """A whole number as models write it where no grammar holds them: 1, 1.0 or "1"."""
+    """A whole number as models write it where no grammar holds them: 1, "1.0", "Candidate 1"."""
     # A bool is an int to Python; a model that answers true has not chosen.
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     text = str(value).strip()
-    return int(text.removesuffix(".0")) if re.fullmatch(r"\d{1,3}(\.0)?", text) else None
+    match = re.fullmatch(r"(?:candidate\W*|#)?(\d{1,3})(?:\.0|\.)?", text, re.IGNORECASE)
+    return int(match[1]) if match else None
 
 
 def _candidate(content: Any) -> Candidate:
@@ -260,18 +264,21 @@ def _candidate(content: Any) -> Candidate:
             f"An instruction must have 2 to {MAX_INSTRUCTION_WORDS} words, not {count}.",
         )
     rationale = _text(content, "rationale")
-    kind = _text(content, "reasoning_type").lower()
-    if kind not in REASONING_TYPES:
+    kind = _text(content, "reasoning_type")
+    types = [each for each in REASONING_TYPES if each in words(kind)]  # "Causal reasoning"
+    if len(types) != 1:
         raise ReplyError(
             "invalid_reply",
             f'The reasoning_type "{kind}" is not one of: {", ".join(REASONING_TYPES)}.',
         )
-    return Candidate(instruction, rationale, kind)
+    return Candidate(instruction, rationale, types[0])
 
 
-def _check_indirect(instruction: str, telling: Sequence[str]) -> None:
+def _check_instruction(instruction: str, telling: Sequence[str]) -> None:
     word = naming(instruction, telling)
     if word is not None:
         raise ReplyError(
             "not_indirect", f'The instruction names it directly with the word "{word}".'
         )
+    if not is_english(instruction):  # the check above is
+        raise ReplyError("invalid_reply", "An instruction must be in English.")

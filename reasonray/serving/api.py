@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +62,7 @@ class Editors(Protocol):
     async def facts(self, name: str) -> Facts:
         """What the editor says of itself."""
 
-    def edit(self, name: str, task: EditTask) -> AsyncIterator[Event]:
+    def edit(self, name: str, task: EditTask) -> AsyncGenerator[Event, None]:
         """Partial pictures, then the finished one; closed early, the work on it ends.
 
         Raises:
@@ -89,10 +89,9 @@ def make_app(editors: Editors, doorkeeper: Doorkeeper, config: ServingConfig) ->
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.add_middleware(_Headers)
+    app.add_middleware(_Frame)
     app.add_exception_handler(ApiError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
-    app.add_exception_handler(Exception, _answer_fault)
     api = _Api(editors, doorkeeper, config)
     # Says in /openapi.json that there are keys; the doorkeeper checks them.
     keyed = [] if config.anonymous else [Security(HTTPBearer(auto_error=False))]
@@ -243,9 +242,9 @@ async def _finished(editors: Editors, name: str, job: EditTask) -> bytes:
     raise internal()
 
 
-async def _close(events: AsyncIterator[Event]) -> None:
+async def _close(events: AsyncGenerator[Event, None]) -> None:
     with contextlib.suppress(Exception):
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
 
 
 def _event(event: Event, form: wire.EditForm, size: tuple[int, int]) -> bytes:
@@ -282,23 +281,31 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     return await _answer_error(request, ours)
 
 
-async def _answer_fault(request: Request, error: Exception) -> Response:
-    if isinstance(error, ClientDisconnect):  # nobody reads it
-        return Response(status_code=400)
-    return await _answer_error(request, internal())
-
-
-class _Headers:
-    """Adds to every answer that browsers and caches shall not be clever about it."""
+class _Frame:
+    """Around everything: headers for browsers and caches; a bug is a 500 without a word of it."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def with_headers(message: Any) -> None:
+        is_started = False
+
+        async def framed(message: Any) -> None:
+            nonlocal is_started
             if message["type"] == "http.response.start":
+                is_started = True
                 headers = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
                 message = {**message, "headers": [*message["headers"], *headers]}
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, receive, framed)
+        except ClientDisconnect:
+            return  # nobody reads an answer
+        except Exception:
+            if is_started:
+                raise
+            log.exception("a request failed")
+            error = internal()
+            answer = Response(error.body(), error.status, error.headers, "application/json")
+            await answer(scope, receive, framed)

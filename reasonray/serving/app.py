@@ -19,7 +19,7 @@ def build(args: ServingConfig) -> Application:
     """
     graceful = {"graceful_shutdown_timeout_s": args.deadline_s + _SPARE_S}
     editors = {
-        name: Editor.options(  # type: ignore[attr-defined]  # what `serve.deployment` adds
+        name: Editor.options(
             name=f"editor-{name}",
             # One batch works, the next is at hand: the model never waits for the router.
             max_ongoing_requests=2 * model.largest_batch,

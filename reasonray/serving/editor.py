@@ -191,7 +191,7 @@ class LocalEditor:
 def _facts(pipe: Any, place: ModelConfig, side: int | None) -> Facts:
     """Of an editor that `train` has made, and of another diffusers folder what is usual."""
     source = weights.resolve(place)
-    index = cached_file(source, "model_index.json", revision=place.revision)
+    index: Any = cached_file(source, "model_index.json", revision=place.revision)
     settings = cached_file(
         source,
         "training.json",
@@ -211,7 +211,8 @@ def _facts(pipe: Any, place: ModelConfig, side: int | None) -> Facts:
     )
 
 
-Editor = serve.deployment(
+# Any: what Serve makes of a class is declared in two ways.
+Editor: Any = serve.deployment(
     max_queued_requests=32,
     max_constructor_retry_count=3,
     # A rolling update starts the new one before it ends the old.

@@ -80,7 +80,11 @@ class Engine:
         self.factor: int = pipeline.vae_scale_factor
         """The sides of a picture are multiples of it, in pixels."""
         self._last_steps: deque[float] = deque(maxlen=16)
-        self._max_batch = {math.inf: max_batch} if isinstance(max_batch, int) else dict(max_batch)
+        self._max_batch: dict[float, int] = (
+            {math.inf: max_batch}
+            if isinstance(max_batch, int)
+            else {float(side): count for side, count in max_batch.items()}
+        )
         self._fits: dict[tuple[int, int], int] = {}
         """By size: how many fitted into the memory, once more did not."""
         self._observe = observe
@@ -311,6 +315,8 @@ class Engine:
                 advanced.append((job, sample))
             else:
                 job.tell(EditFailed(failure.reason))
+        if not advanced:
+            return
         # That all are read at once makes this wait for the GPU once, and bounds how far ahead of it
         # this thread can be.
         finite = torch.stack([sample.latents.isfinite().all() for _, sample in advanced]).tolist()
@@ -323,8 +329,7 @@ class Engine:
         if job.is_over():
             return
         started = time.monotonic()
-        latents = sample.latents if sample.is_done else sample.heading
-        image = self._attempt("decoding", lambda: decoded(self.pipeline, sample.edit, latents))
+        image = self._attempt("decoding", lambda: decoded(self.pipeline, sample))
         if isinstance(image, _Failure):
             job.tell(EditFailed(image.reason))
             return
@@ -341,7 +346,7 @@ class Engine:
                 _report(what, error)
         if failure.is_out_of_memory:
             free_memory()
-        elif self.pipeline.device.type == "cuda":
+        elif self.pipeline.unet.device.type == "cuda":
             torch.cuda.synchronize()  # raises if the device is of no use any more
         return failure
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class RemoteEditors:
         """Whether every editor that has to run has answered lately, or does so now."""
         return all([await self._is_ready(each) for each in self._handles if each not in self._idle])
 
-    async def edit(self, name: str, task: EditTask) -> AsyncIterator[Event]:
+    async def edit(self, name: str, task: EditTask) -> AsyncGenerator[Event, None]:
         """As `api.Editors.edit`; if the editor's process dies, another begins anew, once.
 
         The seed being the same, it makes the same partial pictures; those that were shown are not
@@ -93,7 +93,7 @@ class RemoteEditors:
             raise internal()
         raise lost()
 
-    async def _attempt(self, name: str, task: EditTask) -> AsyncIterator[Event]:
+    async def _attempt(self, name: str, task: EditTask) -> AsyncGenerator[Event, None]:
         begin = time.monotonic()
         response: Any = self._handles[name].options(stream=True).edit.remote(task)
         try:
@@ -156,7 +156,9 @@ class Ingress:
         config: of the service.
     """
 
-    async def __init__(self, handles: dict[str, DeploymentHandle], config: ServingConfig) -> None:
+    async def __init__(  # type: ignore[misc]  # as Serve allows
+        self, handles: dict[str, DeploymentHandle], config: ServingConfig
+    ) -> None:
         self.config = config
         # Read here: what the builder knows is kept by Ray.
         keys = None if config.keys is None else read_keys(Path(config.keys))

@@ -107,39 +107,48 @@ def _mask(form: EditForm, size: tuple[int, int]) -> NDArray[np.bool_] | None:
         return None
     name = form.mask_field
     try:
-        _check(form.mask, name, ("PNG",) if name == "mask" else _KINDS)
-        alpha = images.transparency({"bytes": form.mask, "path": None})
-        if name == "mask":
-            if alpha is None:
-                raise invalid(
-                    name,
-                    "has no transparency, and says by it what may change; send a black and white "
-                    "one as mask_image",
-                    "invalid_image",
-                )
-            shape, changes = alpha.size, np.asarray(alpha) == 0
-        else:
-            if alpha is not None and alpha.getextrema()[0] < 255:  # type: ignore[operator]
-                raise invalid(
-                    name,
-                    "is black and white without transparency; send a transparent one as mask",
-                    "invalid_image",
-                )
-            grey = images.read({"bytes": form.mask, "path": None}).pixels.convert("L")
-            # As diffusers' inpainting pipelines make two values of it.
-            shape, changes = grey.size, np.asarray(grey) >= 128
+        changes = _transparent(form.mask) if name == "mask" else _white(form.mask)
     except RowError as error:
         raise _unreadable(name, error) from error
-    if shape != size:
+    height, width = changes.shape
+    if (width, height) != size:
         raise invalid(
             name,
-            f"is {shape[0]}x{shape[1]}, the picture {size[0]}x{size[1]}; they must be equal",
+            f"is {width}x{height}, the picture {size[0]}x{size[1]}; they must be equal",
             "invalid_image",
         )
     if not changes.any():
         where = "fully transparent" if name == "mask" else "white"
         raise invalid(name, f"nothing may change: no pixel is {where}", "invalid_image")
     return changes
+
+
+def _transparent(data: bytes) -> NDArray[np.bool_]:
+    """Of OpenAI's mask, HW: where it is fully transparent."""
+    _check(data, "mask", ("PNG",))
+    alpha = images.transparency({"bytes": data, "path": None})
+    if alpha is None:
+        raise invalid(
+            "mask",
+            "has no transparency, and says by it what may change; send a black and white one as "
+            "mask_image",
+            "invalid_image",
+        )
+    return np.equal(np.asarray(alpha), 0)
+
+
+def _white(data: bytes) -> NDArray[np.bool_]:
+    """Of diffusers' mask, HW: where it is white, as its inpainting pipelines round it."""
+    _check(data, "mask_image", _KINDS)
+    alpha = images.transparency({"bytes": data, "path": None})
+    if alpha is not None and (np.asarray(alpha) < 255).any():
+        raise invalid(
+            "mask_image",
+            "is black and white without transparency; send a transparent one as mask",
+            "invalid_image",
+        )
+    grey = images.read({"bytes": data, "path": None}).pixels.convert("L")
+    return np.greater_equal(np.asarray(grey), 128)
 
 
 def _check(data: bytes, name: str, kinds: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -33,16 +32,13 @@ _BACKSTOP_S = 30.0
 _INGRESS_CPUS = 1.0
 
 
-def run(
-    config: ServingConfig, host: str, port: int, stopped: threading.Event | None = None
-) -> None:
+def run(config: ServingConfig, host: str, port: int) -> None:
     """Serve until Ctrl-C or SIGTERM; say when it is ready and where.
 
     Args:
         config: of the service; a model without `num_gpus` gets its share of this machine's.
         host: an address of this machine; without keys a loopback one.
         port: a free one.
-        stopped: set from elsewhere, it ends the service, too.
 
     Raises:
         UserError: a folder is no editor, the port is taken, or others would be served without key.
@@ -53,33 +49,31 @@ def run(
         check_editor(name, Path(model.editor))
     os.environ[_GUARD_VARIABLE] = guard.IMPORT_PATH
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    stopped = stopped or threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
     cpus = sum(model.max_replicas * model.num_cpus for model in config.models.values())
     say(f"starting with {', '.join(config.models)}")
-    with cluster.own(_INGRESS_CPUS + 2 * cpus) as num_gpus:
+    with cluster.own(_INGRESS_CPUS + 2 * cpus, at_end=serve.shutdown) as num_gpus:
         options = {
             "host": host,
             "port": port,
             "request_timeout_s": config.deadline_s + _BACKSTOP_S,
         }
+        # After Ray has set its own. SIGINT, too: shells have background processes ignore it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
         try:
             serve.start(http_options=options)
             serve.run(build(_with_gpus(config, num_gpus)), name=_NAME)
-            _wait_until_ready(host, port, stopped)
+            _wait_until_ready(host, port)
             address = f"http://{_in_url(host)}:{port}"
             say(f"ready: {address} (page), {address}/v1 for the openai client; Ctrl-C ends it")
-            while not stopped.wait(1.0):
-                pass
+            while True:
+                time.sleep(1)
         except RuntimeError as error:  # Serve's, of a deployment that failed
             raise RunError(f"the service did not start: {_reason(error)}", again=False) from error
         except KeyboardInterrupt:
             pass
         finally:
             say("stopping")
-            with cluster.silent():
-                serve.shutdown()
 
 
 def check_editor(name: str, folder: Path) -> None:
@@ -143,10 +137,10 @@ def _with_gpus(config: ServingConfig, num_gpus: float) -> ServingConfig:
     return config.model_copy(update={"models": models})
 
 
-def _wait_until_ready(host: str, port: int, stopped: threading.Event) -> None:
+def _wait_until_ready(host: str, port: int) -> None:
     own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     url = f"http://{_in_url(own)}:{port}/readyz"
-    while not stopped.is_set():
+    while True:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 if answer.status == 200:

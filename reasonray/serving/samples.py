@@ -153,9 +153,10 @@ def _joined(conditions: Sequence[Condition]) -> Condition:
     return states, torch.cat(masks) if masks else None
 
 
-def decoded(pipeline: ReasonEditPipeline, edit: Edit, latents: Tensor) -> PIL.Image.Image:
-    """The picture of scaled latents 1CHW; outside the mask it is the source's, bit for bit."""
-    [image] = pipeline.decode(latents)
+def decoded(pipeline: ReasonEditPipeline, sample: Sample) -> PIL.Image.Image:
+    """The edit, or what it heads for; outside the mask it is the source's, bit for bit."""
+    edit = sample.edit
+    [image] = pipeline.decode(sample.latents if sample.heading is None else sample.heading)
     if edit.mask is None:
         picture: PIL.Image.Image = image
         return picture

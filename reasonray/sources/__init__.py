@@ -7,7 +7,7 @@ image is opened before the stage `load`, which reads it through `core.reading`.
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reasonray.core.errors import UserError
@@ -89,6 +89,7 @@ class _Input:
             "input_uri": item.input_uri,
             "edited_uri": item.edited_uri if pair else None,
             "root": str(Path(path).expanduser().absolute()) if is_local(path) else None,
+            "source_categories": list(item.categories) or None,
             "input_caption": item.input_caption,
             "edited_caption": item.edited_caption if pair else None,
             "direct_instruction": item.direct_instruction if pair else None,
@@ -152,7 +153,8 @@ def _permitted(items: Iterator[Item], source: SourceConfig) -> Iterator[Item]:
 
 
 def _printable(item: Item) -> Item:
-    return Item(**{name: text and printable(text) for name, text in vars(item).items()})
+    texts = {name: printable(value) for name, value in vars(item).items() if isinstance(value, str)}
+    return replace(item, **texts, categories=tuple(map(printable, item.categories)))
 
 
 def _unique(items: Iterator[Item], name: str) -> Iterator[Item]:

@@ -26,6 +26,9 @@ METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 KEYS = ("text", "caption", "prompt")
 """Where a line's caption stands: the first of these that holds one, in any case."""
 
+_DELIMITERS = ",;\t"
+"""Of CSV; spreadsheets write a semicolon in countries whose numbers have a comma."""
+
 _TEXT_ENDS = (".txt", ".caption")
 _NUM_THREADS = 16
 
@@ -61,7 +64,7 @@ def read_metadata(folder: Folder, files: Names, notices: list[str]) -> Captions:
     captions = Captions()
     for name in sorted(files, key=lambda name: (name.count("/"), name)):
         parent, slash, base = name.rpartition("/")
-        if base in METADATA:
+        if base.lower() in METADATA:
             captions.used.add(name)
             _read_file(folder, files, name, f"{parent}{slash}", captions, notices)
     return captions
@@ -69,17 +72,12 @@ def read_metadata(folder: Folder, files: Names, notices: list[str]) -> Captions:
 
 def add_texts(folder: Folder, files: Names, images: list[str], captions: Captions) -> None:
     """Add the captions that stand in a text beside an image that the metadata have none for."""
-    beside = {
-        name.removesuffix(end): name
-        for end in reversed(_TEXT_ENDS)
-        for name in files
-        if name.endswith(end)
-    }
     texts = {}
     for image in images:
-        text = beside.get(image.rpartition(".")[0]) or beside.get(image)
-        if text and captions.texts.get(image) is None:
-            texts[image] = text
+        stems = (image.rpartition(".")[0], image)
+        beside = [text for stem in stems for end in _TEXT_ENDS if (text := files.find(stem + end))]
+        if beside and captions.texts.get(image) is None:
+            texts[image] = beside[0]
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         contents = threads.map(folder.read, texts.values())
         for (image, text), content in zip(texts.items(), contents, strict=True):
@@ -128,6 +126,8 @@ def _read_file(
             num_captions += 1
             num_several += len(candidates) > 1
         captions.texts[image] = candidates[0] if candidates else None
+    if not num_lines:
+        notices.append(f"{uri}: no image is listed in it")
     expected = f"{', '.join(KEYS[:-1])} or {KEYS[-1]}"
     keys = ", ".join(key for key, _ in other_keys.most_common())
     if num_unfit and not num_captions:
@@ -146,10 +146,11 @@ def _read_file(
 def _lines(folder: Folder, name: str) -> Iterator[tuple[str, Any]]:
     """Each entry of a metadata file, after the words for its place."""
     uri = folder.uri(name)
-    if name.endswith(".jsonl"):
+    kind = name.lower().rpartition(".")[2]
+    if kind == "jsonl":
         for number, line in folder.read_json_lines(name):
             yield f"{uri}: line {number}", line
-    elif name.endswith(".csv"):
+    elif kind == "csv":
         yield from _csv_lines(folder.read(name), uri)
     else:
         try:
@@ -163,14 +164,18 @@ def _lines(folder: Folder, name: str) -> Iterator[tuple[str, Any]]:
 
 def _csv_lines(content: bytes, uri: str) -> Iterator[tuple[str, dict[str, str]]]:
     try:
-        lines = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        text = content.decode("utf-8-sig")
+        delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
+        lines = csv.DictReader(
+            io.StringIO(text, newline=""), strict=True, delimiter=delimiter, skipinitialspace=True
+        )
         header = lines.fieldnames or []
         for line in lines:
             place = f"{uri}: line {lines.line_num}"
             if None in line or None in line.values():
                 raise UserError(
-                    f"{place}: expected {len(header)} cells ({', '.join(header)}); a text with a "
-                    "comma stands in quotes"
+                    f"{place}: expected {len(header)} cells ({', '.join(header)}); a text with "
+                    f"{delimiter!r} in it stands in quotes"
                 )
             yield place, line
     except csv.Error as error:
@@ -180,7 +185,7 @@ def _csv_lines(content: bytes, uri: str) -> Iterator[tuple[str, dict[str, str]]]
 
 
 def _file_name(line: Any, place: str) -> str:
-    name = line.get("file_name") if isinstance(line, dict) else None
+    name = _in_any_case(line).get("file_name") if isinstance(line, dict) else None
     if isinstance(name, str) and name.strip():
         return name
     seen = f" (it has {', '.join(map(str, line))})" if isinstance(line, dict) and line else ""
@@ -189,7 +194,7 @@ def _file_name(line: Any, place: str) -> str:
 
 def _candidates(line: dict[str, Any], listed: str, place: str) -> list[str] | None:
     """The captions under the first key that has one; None: there is no such key."""
-    values = {key.lower(): value for key, value in line.items()}
+    values = _in_any_case(line)
     if values.keys().isdisjoint(KEYS):
         return None
     for key in KEYS:
@@ -204,10 +209,17 @@ def _candidates(line: dict[str, Any], listed: str, place: str) -> list[str] | No
     return []
 
 
+def _in_any_case(line: dict[str, Any]) -> dict[str, Any]:
+    return {key.lower(): value for key, value in line.items()}
+
+
 def _other_texts(line: dict[str, Any]) -> list[str]:
     """Keys under which words stand."""
-    return [
-        key
-        for key, value in line.items()
-        if key != "file_name" and isinstance(value, str) and any(map(str.isalpha, value))
-    ]
+    return [key for key, value in line.items() if key.lower() != "file_name" and _has_words(value)]
+
+
+def _has_words(value: Any) -> bool:
+    """Whether there are letters in a text, or in one of a list's or an object's."""
+    if isinstance(value, dict | list):
+        return any(map(_has_words, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and any(map(str.isalpha, value))

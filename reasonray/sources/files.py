@@ -5,7 +5,8 @@ The URIs that they write into the plan are followed by `core.reading`.
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,12 @@ from fsspec.core import url_to_fs
 
 from reasonray.core.errors import UserError
 from reasonray.core.reading import chain, is_local, protocols
+
+_DATA = re.compile(
+    r"\.(zip|tar|tgz|gz|bz2|xz|zst|7z|rar|arrow|feather|tfrecords?|incomplete|part|crdownload)$"
+    r"|\.parquet\b.|\.(?!parquet$)(?i:parquet)$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,8 @@ class Folder:
         Raises:
             UserError: the name leads out of the folder.
         """
-        parts = PurePosixPath(name).parts
-        if name.startswith("/") or ".." in parts:
+        # By hand: a plan asks for each of some hundred thousand names.
+        if name.startswith("/") or (".." in name and ".." in name.split("/")):
             raise UserError(f"{self.address}: the file name {name} leads out of the folder")
         above = f"{self.root.rstrip('/')}/" if self.root else ""
         return f"{above}{name}" if name else self.root
@@ -142,6 +149,23 @@ def parse_json(content: bytes, name: str, first_line: int = 1) -> Any:
         raise UserError(f"{name}: byte {error.start}: not UTF-8 text") from error
     except (ValueError, RecursionError) as error:  # a number, or brackets, without end
         raise UserError(f"{name}: not JSON that can be read ({error})") from error
+
+
+def passed_over(address: str, files: Iterable[str]) -> Iterator[str]:
+    """A sentence with a count about files that hold data and that are not read as they are.
+
+    Archives that were not unpacked, downloads that broke off, a data set's other format.
+
+    Args:
+        address: of the source, for the sentence.
+        files: names below it; those that end in .parquet are taken for read.
+    """
+    unread = [name for name in files if _DATA.search(name)]
+    if unread:
+        yield (
+            f"source {address}: {len(unread)} files are passed over that are archives, broken-off "
+            f"downloads or of another format (the first: {unread[0]})"
+        )
 
 
 def summary(folder: Folder) -> str:

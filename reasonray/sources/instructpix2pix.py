@@ -17,7 +17,7 @@ from itertools import chain, islice
 from reasonray.core.errors import UserError
 from reasonray.core.record import Part
 from reasonray.core.sections import SourceConfig
-from reasonray.sources.files import Folder, summary
+from reasonray.sources.files import Folder, passed_over, summary
 from reasonray.sources.item import Item
 from reasonray.sources.names import is_picture, slashed
 
@@ -40,7 +40,8 @@ def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:
 
     Args:
         source: its path is a folder.
-        notices: gets a sentence with a count about folders that are passed over.
+        notices: gets a sentence each, with a count, about folders and archives that are passed
+            over.
 
     Raises:
         UserError: the folder is no InstructPix2Pix, or seeds.json is malformed.
@@ -50,7 +51,8 @@ def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:
     num_prompts = 0
     listed_prompts: set[str] = set()
     strange_folders: list[str] = []
-    prompts = _prompts(folder, strange_folders)
+    strange_files: list[str] = []
+    prompts = _prompts(folder, strange_folders, strange_files)
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         while chunk := list(islice(prompts, _CHUNK)):
             num_prompts += len(chunk)
@@ -66,6 +68,7 @@ def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:
             f"source {source.path}: expected InstructPix2Pix's folders (0000000/prompt.json with "
             f"<seed>_0.jpg and <seed>_1.jpg, perhaps inside shard-00/), found {summary(folder)}"
         )
+    notices += passed_over(source.path, strange_files)
     if strange_folders:
         notices.append(
             f"source {source.path}: {len(strange_folders)} folders with images and without "
@@ -74,7 +77,7 @@ def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:
 
 
 def _prompts(
-    folder: Folder, strange_folders: list[str], name: str = ""
+    folder: Folder, strange_folders: list[str], strange_files: list[str], name: str = ""
 ) -> Iterator[tuple[str, list[str]]]:
     """Each prompt's folder and the names of its files, lazily.
 
@@ -87,8 +90,9 @@ def _prompts(
         return
     if any(map(is_picture, files)):
         strange_folders.append(name or ".")
+    strange_files += paths
     for sub in folders:
-        yield from _prompts(folder, strange_folders, sub)
+        yield from _prompts(folder, strange_folders, strange_files, sub)
 
 
 def _items(folder: Folder, prompt: str, files: list[str], seeds: Seeds) -> list[Item]:

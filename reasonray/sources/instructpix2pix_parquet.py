@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from reasonray.core.errors import UserError
 from reasonray.core.record import Part
 from reasonray.core.sections import SourceConfig
-from reasonray.sources.files import Folder, summary
+from reasonray.sources.files import Folder, passed_over, summary
 from reasonray.sources.item import Item
 
 PARTS: tuple[Part, ...] = ("I", "II")
@@ -24,14 +24,14 @@ _REQUIRED = (*_IMAGES, "edit_prompt")
 _TEXTS = ("edit_prompt", "original_prompt", "edited_prompt")
 
 
-def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:  # noqa: ARG001  as all readers
+def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:
     """Every row of every file below, in the order of the file names; ids are `<file>/<row>`.
 
     Rows are padded with zeros: the plan goes by id, and so through one row group after another.
 
     Args:
         source: its path is a folder, or one .parquet file.
-        notices: nothing is passed over here.
+        notices: gets a sentence with a count about files of data that are passed over.
 
     Raises:
         UserError: there is no Parquet file, or one is damaged, lacks a column or has one of
@@ -42,7 +42,9 @@ def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:  # noqa: A
         folder, names = Folder.at(parent or "."), iter([name])
     else:
         folder = Folder.at(source.path)
-        names = (name for name in folder.walk() if name.endswith(".parquet"))
+        files = list(folder.walk())
+        names = (name for name in files if name.endswith(".parquet"))
+        notices += passed_over(source.path, files)
     num_files = 0
     for name in names:
         num_files += 1
@@ -82,8 +84,11 @@ def _is_text(kind: pa.DataType) -> bool:
 def _is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         members = {field.name: field.type for field in kind}
-        fitting = {"bytes": _is_binary, "path": _is_text}
-        return any(name in members and fits(members[name]) for name, fits in fitting.items())
+        return any(name in members and _is_cell(members[name]) for name in ("bytes", "path"))
+    return _is_cell(kind)
+
+
+def _is_cell(kind: pa.DataType) -> bool:
     return _is_binary(kind) or _is_text(kind)
 
 

@@ -12,6 +12,7 @@ class Item:
         input_uri: a path, a URI, or `<parquet>#<row group>/<row>/<column>`.
         edited_uri: likewise; None for what is no pair.
         input_caption, edited_caption, direct_instruction: as the source has them.
+        categories: what the source says is in the input image; names as it has them.
         license: as the source states it for this image.
         reason, detail: of a rejection by the stage `load`, where the source already shows that
             there is nothing to load; the row is in the plan all the same, and is counted.
@@ -23,6 +24,7 @@ class Item:
     input_caption: str | None = None
     edited_caption: str | None = None
     direct_instruction: str | None = None
+    categories: tuple[str, ...] = ()
     license: str | None = None
     reason: str | None = None
     detail: str | None = None

@@ -3,8 +3,9 @@
     annotations/v3det_2023_v1_train.json (or _val)         images/<node>/<name>.jpg
     annotations/v3det_2023_v1_test_image_info.json         test/<name>.jpg
 
-Only the image list (and the licences, where the file has them) is used: Part III captions and
-grounds each photo itself. The file may be far larger than memory; partial copies are welcome.
+The image list is used, the licences where the file has them, and, where the recipe asks for it,
+which categories are annotated in each image; Part III captions and grounds each photo itself. The
+file may be far larger than memory; partial copies are welcome.
 """
 
 import functools
@@ -32,8 +33,8 @@ def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:
 
     Args:
         source: its path is a folder.
-        notices: gets a sentence each, with a count, about file names that are URLs and licences
-            that are none.
+        notices: gets a sentence each, with a count, about file names that are URLs, licences that
+            are none, and categories that are asked for and not there.
 
     Raises:
         UserError: the folder is no V3Det, or its annotation file is malformed.
@@ -45,6 +46,11 @@ def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:
     uri = folder.uri(annotations)
     with _text(folder, annotations) as file:
         licenses = _licenses(stream_array(file, "licenses", uri))
+    annotated = _annotated(folder, annotations) if source.categories else {}
+    if source.categories and not annotated:
+        notices.append(
+            f"{uri}: no image has annotated categories; captions alone name what is there"
+        )
     num_images = 0
     urls: list[str] = []
     unlicensed: list[str] = []
@@ -68,7 +74,8 @@ def read(source: SourceConfig, notices: list[str]) -> Iterator[Item]:
                 problem = f"{uri}: image {source_id}: {name} is a URL, and URLs are not followed"
                 yield Item(source_id, name, license=terms, reason="missing_image", detail=problem)
             else:
-                yield Item(source_id, folder.uri(find(name)), license=terms)
+                known = tuple(annotated.get(str(number), ()))
+                yield Item(source_id, folder.uri(find(name)), categories=known, license=terms)
     if urls:
         notices.append(
             f"{uri}: {len(urls)} file names are URLs, which are not followed: download them first "
@@ -129,6 +136,27 @@ class _Finder:
             return Names(self._folder.list(parent)[1])
         except (FileNotFoundError, NotADirectoryError):
             return Names(())
+
+
+def _annotated(folder: Folder, name: str) -> dict[str, list[str]]:
+    """The names of the categories in each image, by its id as text, each once, as they come."""
+    uri = folder.uri(name)
+    with _text(folder, name) as file:
+        names = {
+            str(each["id"]): each["name"]
+            for each in stream_array(file, "categories", uri)
+            if isinstance(each, dict) and _is_key(each.get("id"))
+            and isinstance(each.get("name"), str)
+        }  # fmt: skip
+    annotated: dict[str, list[str]] = {}
+    with _text(folder, name) as file:
+        for each in stream_array(file, "annotations", uri):
+            category = names.get(str(each.get("category_id"))) if isinstance(each, dict) else None
+            if category is not None:
+                known = annotated.setdefault(str(each.get("image_id")), [])
+                if category not in known:
+                    known.append(category)
+    return annotated
 
 
 def _licenses(entries: Iterable[Any]) -> dict[str, str]:

@@ -141,10 +141,12 @@ class Asks(Stage, Generic[Reply]):
     ) -> Generator[Request, str | ReplyFailure, str | ReplyFailure]:
         """The reply; one that was cut off is asked for once more with twice the room."""
         reply = yield request
-        if not isinstance(reply, ReplyFailure) or reply.reason != "cut_off":
+        if not isinstance(reply, ReplyFailure) or reply.reason not in ("cut_off", "context_full"):
             return reply
         if _is_valid(reply.text, question):
             return reply.text  # small models go on and on after their answer
+        if reply.reason == "context_full":
+            return _without_room(reply)
         key = f"stages.{self.name}.max_tokens ({request.max_tokens})"
         longer = dataclasses.replace(request, max_tokens=2 * request.max_tokens)
         again = yield longer
@@ -152,6 +154,8 @@ class Asks(Stage, Generic[Reply]):
             return again
         if _is_valid(again.text, question):
             return again.text
+        if again.reason == "context_full":
+            return _without_room(again)
         return ReplyFailure(
             f"Cut off at {key}: {reply.detail}; asked again with twice as many: "
             f"{again.detail.rstrip('.')}. Raise {key.partition(' ')[0]}."
@@ -164,6 +168,12 @@ class _Talk:
 
     num_well: int = 0
     failures: list[Failure] = field(default_factory=list)
+
+
+def _without_room(reply: ReplyFailure) -> ReplyFailure:
+    """What a person is told of a reply for which the context was too short."""
+    detail = reply.detail[0].upper() + reply.detail[1:]
+    return ReplyFailure(f"{detail}. Give the model a longer context.")
 
 
 def _is_valid(text: str, question: Question[Any]) -> bool:

@@ -15,6 +15,7 @@ from reasonray.core.errors import UserError
 from reasonray.core.record import Row, reject
 from reasonray.core.sections import CategoriesConfig
 from reasonray.prompts.english import is_english
+from reasonray.prompts.words import equivalent
 from reasonray.stages.not_objects import (
     COLOURS,
     COMPOUNDS,
@@ -52,11 +53,17 @@ class Categories(Stage):
 
     name = "categories"
     parts = ("II", "III")
-    reads = {"input_caption": "one sentence"}
-    writes = {"categories": "singular nouns or compounds, lower case, in the caption's order"}
+    reads = {
+        "input_caption": "one sentence",
+        "source_categories": "what the source says is in the picture, or null",
+    }
+    writes = {
+        "categories": "singular nouns or compounds, lower case, in the caption's order; then what "
+        "the source alone names"
+    }
     rejects = {
         "not_english": "the caption is in another language",
-        "no_category": "the caption names no object that could be replaced",
+        "no_category": "nothing that is named could be replaced",
     }
 
     def __init__(self, config: CategoriesConfig, *, seed: int) -> None:
@@ -65,6 +72,7 @@ class Categories(Stage):
         meta = self.pipeline.meta
         name = f"{meta['lang']}_{meta['name']}"
         self.models = [{"stage": self.name, "name": name, "revision": meta["version"]}]
+        self._objects: dict[str, list[str]] = {}
 
     def process(self, rows: list[Row]) -> None:
         """Write `categories`; reject rows whose caption gives none."""
@@ -74,10 +82,23 @@ class Categories(Stage):
                 reject(row, self.name, "not_english", f"captions must be English: {caption!r}")
                 continue
             # One text at a time: a batch's padding must not decide about a tag.
-            names = categories(caption, self.pipeline)[: self.config.max_categories]
+            names = categories(caption, self.pipeline)
+            for known in row.get("source_categories") or []:
+                names += [
+                    name for name in self._of_source(known)
+                    if not any(equivalent(name, other) for other in names)
+                ]  # fmt: skip
+            names = names[: self.config.max_categories]
             row["categories"] = names
             if not names:
                 reject(row, self.name, "no_category", f"no replaceable object in {caption!r}")
+
+    def _of_source(self, known: str) -> list[str]:
+        """A source's category as a caption would name it; nothing if it is no object."""
+        if known not in self._objects:
+            phrase = f"a {known.replace('_', ' ').lower()}"
+            self._objects[known] = categories(phrase, self.pipeline)[-1:]
+        return self._objects[known]
 
 
 def load_pipeline(name: str | None = None) -> Language:

@@ -6,6 +6,7 @@ from reasonray.prompts.examples import varied
 from reasonray.prompts.objects import listed
 from reasonray.prompts.replies import Replacement, parse_replacement, replacement_schema
 from reasonray.prompts.template import one_line
+from reasonray.prompts.words import mentions
 from reasonray.stages.asks import Asks, Question
 
 
@@ -17,6 +18,7 @@ class Propose(Asks[Replacement]):
     reads = {
         "input_caption": "caption of the input image",
         "detections": "what was found in it; at least one",
+        "source_categories": "what the source says is in it, or null",
     }
     writes = {
         "selected_category": "one of the detected categories",
@@ -54,7 +56,7 @@ class Propose(Asks[Replacement]):
             self.prompt.messages(
                 caption=caption,
                 categories=", ".join(categories),
-                objects=listed({name: each.get("about") for name, each in best.items()}),
+                objects=listed({name: _about(each, row) for name, each in best.items()}),
                 **varied("replace", sample_seed(self.seed, row["id"], "propose.examples")),
             ),
             replacement_schema(),
@@ -82,6 +84,16 @@ class Propose(Asks[Replacement]):
             input_caption=row["input_caption"] or "",
             qualifier=detection.get("qualifier"),
         )
+
+
+def _about(detection: Detection, row: Row) -> str | None:
+    """What is told of a detection; one that only its source names has no place in the caption."""
+    about = detection.get("about")
+    caption = row.get("input_caption") or ""
+    if not row.get("source_categories") or mentions(caption, detection["category"]):
+        return about
+    unnamed = "not in the caption: add the target to that"
+    return f"{about}, {unnamed}" if about else unnamed
 
 
 def _best(row: Row) -> dict[str, Detection]:

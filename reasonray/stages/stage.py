@@ -44,7 +44,7 @@ class Stage:
     models: Sequence[Model] = ()
     prompts: Sequence[Prompt] = ()
     advance: Callable[[int], None] = staticmethod(lambda num_rows: None)
-    _max_rows: int | None = None
+    max_rows: int | None = None
     """Rows that fitted into the memory together, once more did not."""
 
     def process(self, rows: list[Row]) -> None:
@@ -67,27 +67,27 @@ class Stage:
 
     def _in_memory(self, rows: list[Row]) -> list[Row]:
         """All rows, as many at once as fit into the memory."""
-        before = self._max_rows
+        before = self.max_rows
         done: list[Row] = []
         while len(done) < len(rows):
-            batch = rows[len(done) :][: self._max_rows]
+            batch = rows[len(done) :][: self.max_rows]
             outcome = self._attempt(batch)
             if isinstance(outcome, _OutOfMemory):
                 free_memory()
-                self._max_rows = len(batch) // 2
-                if not self._max_rows:
+                self.max_rows = len(batch) // 2
+                if not self.max_rows:
                     raise RunError(
                         f"stage {self.name}: not enough memory for one row ({outcome.detail}); "
                         "give its pool a larger GPU or machine, fewer actors, or a smaller model"
                     )
             else:
                 done += outcome
-        if self._max_rows != before:
+        if self.max_rows != before:
             log.warning(
                 "stage %s: not enough memory for a whole batch; from now on %d rows at once "
                 "(batch_size of its pool asks for more)",
                 self.name,
-                self._max_rows,
+                self.max_rows,
             )
         return done
 

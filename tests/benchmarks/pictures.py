@@ -60,6 +60,21 @@ class NoDetector(Detector):
         return answers
 
 
+class NoClip:
+    """Any picture is half as much like one of two texts as like the other."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def images(self, images: Any) -> torch.Tensor:
+        """The same vector for every picture."""
+        return torch.tensor([[1.0, 0.0]]).expand(len(images), 2)
+
+    def texts(self, texts: Any) -> torch.Tensor:
+        """Of each pair of texts the first is the likelier."""
+        return torch.tensor([[1.0, 0.0], [0.5, 0.75**0.5]]).repeat(len(texts) // 2, 1)
+
+
 class NoPainter:
     """Half of the box becomes grey."""
 
@@ -187,6 +202,7 @@ def main() -> None:
         rows = drawn(folder, asked.pictures)
         stack.enter_context(mock.patch("reasonray.models.detector.Detector", NoDetector))
         stack.enter_context(mock.patch("reasonray.models.painter.Painter", NoPainter))
+        stack.enter_context(mock.patch("reasonray.models.embedders.Clip", NoClip))
         stack.enter_context(clock.around(PIL.WebPImagePlugin.WebPImageFile, "load", "decode"))
         stack.enter_context(clock.around(PIL.ImageFile.ImageFile, "load", "decode"))
         stack.enter_context(clock.around(PIL.Image.Image, "save", "encode"))

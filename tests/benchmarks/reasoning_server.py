@@ -85,6 +85,7 @@ class Server:
         chance = random.Random(question)
         await asyncio.sleep(chance.uniform(*THINKING_S) / self.faster)
         is_first = len(body["messages"]) == 2
+        [caption] = re.findall(r"a cat on a mat, \d+", body["messages"][1]["content"])
         content = json.dumps(
             {
                 "selected_category": "cat",
@@ -92,7 +93,7 @@ class Server:
                 "instruction": "Let something stand there that a tired guest would be glad of.",
                 "rationale": "A tired guest is glad of tea.",
                 "reasoning_type": "causal",
-                "edited_caption": "a teapot on a mat",
+                "edited_caption": caption.replace("cat", "teapot"),
             }
         )
         if is_first and chance.random() < 1 / 6:

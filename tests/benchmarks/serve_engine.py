@@ -93,11 +93,12 @@ def steps(scale: Scale, device: str) -> dict[str, Any]:
         one = edit(0, side, 50)
         sample = Sample.of(pipe, one)
         encoding = _seconds(lambda: Sample.of(pipe, one), device)  # noqa: B023  called at once
-        decoding = _seconds(lambda: decoded(pipe, one, sample.latents), device)  # noqa: B023
-        results[f"{side} px"] = figures = {
+        decoding = _seconds(lambda: decoded(pipe, sample), device)  # noqa: B023
+        figures: dict[str, Any] = {
             "encode_ms": _ms(encoding),
             "decode_ms": _ms(decoding),
         }
+        results[f"{side} px"] = figures
         for batch in sizes.batches:
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()

@@ -36,6 +36,16 @@ def test_a_paid_run_is_told_and_asked_for(
     approve(recipe(), ROWS, may_ask=True)
 
 
+def test_a_run_to_so_many_samples_says_that_more_inputs_may_follow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    approve(recipe(), ROWS, may_ask=True)
+    assert "told anew" not in capsys.readouterr().err
+    approve(recipe("accepted=28058"), ROWS, may_ask=True)
+    assert "told anew, until 28,058 samples are made" in capsys.readouterr().err
+
+
 def test_scripts_are_not_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

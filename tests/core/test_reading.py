@@ -32,6 +32,7 @@ def test_a_colon_in_a_file_s_name_is_no_protocol(tmp_path: Path) -> None:
     [
         TEXT,
         TEXT.rstrip("="),
+        base64.urlsafe_b64encode(CONTENT).decode(),
         "\n".join(TEXT[start : start + 76] for start in range(0, len(TEXT), 76)),
         f"data:image/png;base64,{TEXT}",
         f"DATA:image/jpeg;charset=utf-8;BASE64,{TEXT}",

@@ -12,7 +12,7 @@ from reasonray.core.recipe import RECIPES, Recipe, load
 from reasonray.costs import architectures, plan
 from reasonray.costs.generation import GenerationPlan, plan_generation
 from reasonray.costs.hardware import KINDS
-from reasonray.costs.work import visits
+from reasonray.costs.work import CPU_SECONDS, cpu_seconds, picture_size, visits
 from reasonray.dataset.manifest import Manifest, PartCounts, StageTiming
 
 pytestmark = pytest.mark.slow
@@ -102,6 +102,33 @@ def test_a_mistake_is_one_line(
 def test_what_ships_fits_on_gpus_of_80_gb(recipe: str, gpu: str) -> None:
     pools = plan_generation(load(recipe), 100, KINDS[gpu], 8, 0.2, None).pools
     assert [pool.config.stages for pool in pools if not pool.fits] == []
+
+
+def test_pictures_are_as_large_as_the_recipe_lets_them_be(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sizes, disks = [], []
+    for max_side in ("null", "2048", "1024", "512"):
+        small = load("mini", [f"images.max_side={max_side}"])
+        sizes.append(picture_size(small))
+        disks.append(plan_generation(small, 100, KINDS["cpu"], 8, 0.2, None).disk)
+    assert sizes == [(1024, 768)] * 3 + [(512, 384)]
+    assert disks[0] == disks[1] == disks[2] == pytest.approx(4 * disks[3])
+    assert cpu_seconds("quality", small) == pytest.approx(CPU_SECONDS["quality"] / 4)
+    assert cpu_seconds("propose", small) == CPU_SECONDS["propose"]
+    assert call(["plan", "mini", "--set", "images.max_side=512"]) == 0
+    assert "pictures of 512 x 384" in capsys.readouterr().out
+
+
+def test_what_is_told_of_the_dataset_stands_on_lines_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prices = "language_model.server.prompt_price=1 language_model.server.completion_price=1"
+    for settings in ([], [each for price in prices.split() for each in ("--set", price)]):
+        assert call(["plan", "paper", *settings]) == 0
+        begun = [line.split("  ")[0].strip() for line in capsys.readouterr().out.splitlines()]
+        names = ["speed", "cost", "language model", "samples", "disk", "trained", "frozen", "steps"]
+        assert [name for name in names if name not in begun] == []
 
 
 def test_values_out_of_range_are_told() -> None:

@@ -135,3 +135,12 @@ def test_the_averaged_adapters_are_exported(trained: Trained, tmp_path: Path) ->
     assert len(exported) == len(latest) > 0
     assert all(holds(value, averages) for value in exported)
     assert not any(holds(value, latest) for value in exported)
+
+
+def test_few_steps_of_a_large_batch_are_warned_of() -> None:
+    """500 samples, 25 epochs of them, in the default's batches of 1,024."""
+    few = finished.few_steps({"editing_steps": EditorConfig().steps(500)})
+    assert few is not None
+    assert few.startswith("13 steps teach an editor little")
+    assert "editor.batch_size" in few
+    assert finished.few_steps({"editing_steps": EditorConfig().steps(38_000)}) is None

@@ -209,6 +209,21 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(
     assert told["step"] == 0
 
 
+def test_a_device_is_waited_for_once_a_step_to_see_whether_the_loss_is_a_number(
+    config: EditorConfig, samples: features.Features, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    looks, isfinite = [], torch.isfinite
+
+    def watched(value: torch.Tensor) -> torch.Tensor:
+        looks.append(value)
+        return isfinite(value)
+
+    monkeypatch.setattr(torch, "isfinite", watched)
+    steps, _ = run(tiny_base.with_micro_batches(config, 1), samples, tmp_path / "run")
+    assert len(looks) == len(steps) == 8
+
+
 def test_the_wrapped_module_is_what_is_stepped(
     config: EditorConfig, samples: features.Features, tmp_path: Path
 ) -> None:

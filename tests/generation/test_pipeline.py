@@ -258,6 +258,31 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert made.stages["load"].rows <= total + len(kills) * 32
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "kills",
+    [[20], pytest.param([0, 8, 20, 20], marks=pytest.mark.nightly)],
+    ids=["before more are planned", "four times"],
+)
+def test_a_killed_run_to_so_many_samples_gives_just_those(
+    cluster: Cluster, tmp_path: Path, kills: list[int]
+) -> None:
+    # Ray is what is killed: its driver, whose actors must not commit what is done again.
+    plain, output, num, accepted = tmp_path / "plain", tmp_path / "out", 24, ("--accepted", "20")
+    where = environment("cluster", cluster)
+    for kill in kills:
+        driver = start(output, num, 0.05, *accepted, **where)
+        kill_at(driver, output, kill, 120)
+    for folder in (output, plain):
+        driver = start(folder, num, 0.0, *accepted, **where)
+        _, errors = driver.communicate(timeout=120)
+        assert driver.returncode == 0, errors
+    made = read_manifest(output)
+    assert made is not None
+    assert (made.accepted, made.inputs) == (20, 20 + made.rejected)
+    assert published(output) == published(plain)
+
+
 def test_two_runs_at_once_end_with_the_second_saying_so(cluster: Cluster, tmp_path: Path) -> None:
     first = start(tmp_path / "out", 8, 0.05, RAY_ADDRESS=cluster.address)
     while not (tmp_path / "out/.run/plan").exists():

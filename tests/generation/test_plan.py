@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from toy_stages import Plan, recipe
@@ -24,6 +25,10 @@ def test_a_plan_holds_every_row_with_the_parts_interleaved(tmp_path: Path) -> No
     assert sorted(written["part"].to_pylist()[:3]) == ["I", "II", "III"]
     assert planned_parts(workspace) == {"I": 4, "II": 4, "III": 4}
     assert workspace.recipe() == recipe().model_dump(mode="json")
+    # Of one part nearly all is done: its last row is to do still.
+    done = [row["id"] for row in plan if row["part"] == "I"][:3]
+    assert planned_parts(workspace, pa.array(done)) == {"I": 1, "II": 4, "III": 4}
+    assert planned_parts(workspace, pa.array([], pa.string())) == planned_parts(workspace)
 
 
 def test_a_run_to_so_many_samples_plans_the_next_inputs_of_one_order(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_a_new_start_cuts_off_what_the_last_one_still_writes(tmp_path: Path) -> 
     commit(old, "a", {"accepted": ["1", "2"], "rejected": ["3"]})
     _, new = opened(tmp_path / "out")
     assert new.num_committed() == 3
+    assert sorted(new.committed_ids().to_pylist()) == ["1", "2", "3"]
     assert not old.checkpoint.exists()
     with pytest.raises(FileNotFoundError):
         pq.write_table(pa.table({"id": ["4"]}), old.checkpoint / "b.pending.parquet")

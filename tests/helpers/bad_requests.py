@@ -36,6 +36,8 @@ def form(name: str, code: str, param: str, **fields: Any) -> Bad:
             data.pop(key)
         else:
             data[key] = value
+    if not files:  # httpx would send no multipart form
+        return Bad(name, 400, code, param, {"files": {k: (None, v) for k, v in data.items()}})
     return Bad(name, 400, code, param, {"files": files, "data": data})
 
 

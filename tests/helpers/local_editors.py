@@ -1,7 +1,7 @@
 """The API in front of editors in this process: all but Ray is real."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class LocalEditors:
     async def facts(self, name: str) -> Facts:
         return await self.editors[name].facts()  # type: ignore[no-any-return]
 
-    async def edit(self, name: str, task: EditTask) -> AsyncIterator[Event]:
+    async def edit(self, name: str, task: EditTask) -> AsyncGenerator[Event, None]:
         try:
             async with contextlib.aclosing(self.editors[name].edit(task)) as events:
                 async for event in events:

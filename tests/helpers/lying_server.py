@@ -21,6 +21,8 @@ class Answer:
     body: bytes | None = None
     hangs: bool = False
     drips: bool = False
+    num_written: int | None = None
+    model: str = "liar"
     refusal: str | None = None
     finish_reason: str = "stop"
     usage: bool = True
@@ -99,15 +101,15 @@ class LyingServer:
             if answer.hangs:
                 self._released.wait(30)
                 return
-            self._send(handler, answer)
+            self._send(handler, answer, body)
         finally:
             with self._lock:
                 self._now -= 1
 
-    def _send(self, handler: BaseHTTPRequestHandler, answer: Answer) -> None:
+    def _send(self, handler: BaseHTTPRequestHandler, answer: Answer, body: dict[str, Any]) -> None:
         raw = answer.body
         if raw is None:
-            content = {"error": answer.error} if answer.error else _completion(answer)
+            content = {"error": answer.error} if answer.error else _completion(answer, body)
             raw = json.dumps(content).encode()
         handler.send_response(answer.status)
         handler.send_header("content-type", "application/json")
@@ -124,15 +126,23 @@ class LyingServer:
         handler.wfile.write(raw)
 
 
-def _completion(answer: Answer) -> dict[str, Any]:
+def _completion(answer: Answer, body: dict[str, Any]) -> dict[str, Any]:
     message = {"role": "assistant", "content": answer.content, "refusal": answer.refusal}
     content: dict[str, Any] = {
         "id": "x",
         "object": "chat.completion",
         "created": 0,
-        "model": "liar",
+        "model": answer.model,
         "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason}],
     }
     if answer.usage:
-        content["usage"] = {"prompt_tokens": 60, "completion_tokens": 40, "total_tokens": 100}
+        num_written = answer.num_written
+        if num_written is None:
+            is_whole = answer.finish_reason != "length"
+            num_written = 40 if is_whole else body.get("max_tokens", 40)
+        content["usage"] = {
+            "prompt_tokens": 60,
+            "completion_tokens": num_written,
+            "total_tokens": 60 + num_written,
+        }
     return content

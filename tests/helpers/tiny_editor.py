@@ -91,7 +91,7 @@ def text_parts() -> dict[str, Any]:
 
 
 @cache
-def _multimodal() -> tuple[Any, Any]:
+def multimodal(image_size: int = IMAGE_SIZE, patch: int = PATCH) -> tuple[Any, Any]:
     """A LLaVA that was never trained, and its processor."""
     special = ["<pad>", "<s>", "</s>", "<image>"]
     vocabulary = {token: number for number, token in enumerate([*special, *LETTERS])}
@@ -105,17 +105,17 @@ def _multimodal() -> tuple[Any, Any]:
         eos_token="</s>",
         extra_special_tokens={"image_token": "<image>"},
         padding_side="left",
-        model_max_length=512,
+        model_max_length=1024,
     )
     processor = LlavaProcessor(
         CLIPImageProcessor(
-            size={"shortest_edge": IMAGE_SIZE},
-            crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+            size={"shortest_edge": image_size},
+            crop_size={"height": image_size, "width": image_size},
             image_mean=[0.5] * 3,
             image_std=[0.5] * 3,
         ),
         tokenizer,
-        patch_size=PATCH,
+        patch_size=patch,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
@@ -127,8 +127,8 @@ def _multimodal() -> tuple[Any, Any]:
         projection_dim=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        image_size=IMAGE_SIZE,
-        patch_size=PATCH,
+        image_size=image_size,
+        patch_size=patch,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -137,7 +137,7 @@ def _multimodal() -> tuple[Any, Any]:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=512,
+        max_position_embeddings=1024,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -147,13 +147,13 @@ def _multimodal() -> tuple[Any, Any]:
         text_config=text,
         image_token_index=special.index("<image>"),
         vision_feature_layer=-1,
-        image_seq_length=(IMAGE_SIZE // PATCH) ** 2,
+        image_seq_length=(image_size // patch) ** 2,
     )
     return LlavaForConditionalGeneration(config).eval(), processor
 
 
 def multimodal_parts(kind: str = "mlp") -> dict[str, Any]:
-    mllm, processor = _multimodal()
+    mllm, processor = multimodal()
     torch.manual_seed(4)
     connector = Connector(
         input_dim=mllm.config.text_config.hidden_size,

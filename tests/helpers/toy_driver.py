@@ -1,4 +1,4 @@
-"""A driver to be killed: toy_driver.py OUTPUT ROWS DELAY [--actors N] [CAPTION@NUMBER…]"""
+"""A driver to be killed: toy_driver.py OUTPUT ROWS DELAY [--actors N] [--accepted N] [TEXT@N…]"""
 
 import argparse
 import sys
@@ -14,6 +14,7 @@ parser.add_argument("rows", type=int)
 parser.add_argument("delay", type=float)
 parser.add_argument("marked", nargs="*", help="CAPTION@NUMBER")
 parser.add_argument("--actors", type=int, default=1)
+parser.add_argument("--accepted", type=int)
 given = parser.parse_args()
 
 pools = recipe().model_dump()["pools"]
@@ -22,7 +23,7 @@ for pool in pools:
 captions = tuple((int(m.split("@")[1]), m.split("@")[0]) for m in given.marked)
 try:
     run(
-        recipe(pools=pools),
+        recipe(pools=pools, accepted=given.accepted),
         given.output,
         build=Build(given.delay),
         plan=Plan(given.rows, captions),

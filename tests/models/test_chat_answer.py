@@ -195,6 +195,7 @@ def test_an_answer_that_is_neither_is_quoted(body: bytes) -> None:
         ({"error": {"message": "Please try again in 1.2s."}}, {}, 1.2),
         ({"error": {"message": "Please try again in 500ms"}}, {}, 0.5),
         ({"error": {"message": "Try again in 20 minutes"}}, {}, 1200.0),
+        ({"error": {"message": "Please try again in 1m2.5s. Visit us"}}, {}, 62.5),
         ({"error": {"message": "Please retry in 33.5s"}}, {"retry_after": "2"}, 2.0),
         ({"error": {"details": [{"retryDelay": "33s"}]}}, {}, 33.0),
         ({"error": "Model x is currently loading", "estimated_time": 20.5}, {}, 20.5),

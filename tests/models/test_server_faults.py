@@ -70,6 +70,9 @@ def fault(status: int, error: Any = "no", **headers: str) -> Fault:
         (400, "This model's maximum context length is 512 tokens, you requested 1900", "limit"),
         (400, "'max_tokens' is too large: 1024. At most 300", "limit"),
         (400, "Range of max_tokens should be [1, 512]", "limit"),
+        (413, "Request too large for model `x`: Limit 6000, Requested 7012", "limit"),
+        (400, "failed to parse grammar", "response_format"),
+        (400, "Guided decoding is not enabled", "response_format"),
     ],
 )
 def test_what_the_server_names_is_changed_whatever_the_status_and_form(
@@ -106,6 +109,9 @@ def test_what_has_been_changed_already_is_the_prompt_s_fault(error: str, sent: d
         (403, "Your chosen model requires moderation and your input was flagged"),
         (451, "Blocked by the upstream moderation."),
         (400, "Input data may contain inappropriate content."),
+        (400, "Content Exists Risk"),
+        (200, {"base_resp": {"status_msg": "output new_sensitive"}, "choices": None}),
+        (400, "\u53ef\u80fd\u5305\u542b\u654f\u611f\u5185\u5bb9"),
     ],
 )
 def test_a_filter_s_refusal_is_of_its_own_kind(status: int, error: Any) -> None:
@@ -133,6 +139,8 @@ def test_a_refusal_that_names_nothing_is_the_prompt_s(status: int) -> None:
         (504, "no", {}, None),
         (529, "Overloaded", {}, None),
         (500, "The model is currently loading", {}, None),
+        (400, "Our servers are currently overloaded.", {}, None),
+        (498, "Flex tier capacity exceeded", {}, None),
         (503, {"error": "Model x is currently loading", "estimated_time": 20.0}, {}, 20.0),
         (200, {"error": {"code": 502, "message": "Provider returned error"}}, {}, None),
     ],
@@ -145,7 +153,13 @@ def test_what_every_prompt_would_meet_now_is_waited_for_by_all(
     assert (outcome.blames_server, outcome.wait) == (True, wait)
 
 
-@pytest.mark.parametrize("status", [408, 409, 500])
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_a_success_without_a_reply_is_tried_again(status: int) -> None:
+    outcome = verdict(fault(status, {"status": "pending"}), SENT, CONFIG)
+    assert outcome == Later('its answer is no chat completion: {"status": "pending"}')
+
+
+@pytest.mark.parametrize("status", [408, 409, 499, 500])
 def test_what_may_lie_in_the_prompt_is_tried_again_for_it_alone(status: int) -> None:
     expected = Later(f"the server answered {status} each time (no)")
     assert verdict(fault(status), SENT, CONFIG) == expected
@@ -157,7 +171,14 @@ def test_what_may_lie_in_the_prompt_is_tried_again_for_it_alone(status: int) -> 
         (401, "no", r"liar/v1 refuses the key \(no\)\. Set OPENAI_API_KEY to a valid one$"),
         (403, "Blocked by WAF", r"refuses the request \(Blocked by WAF\)\. Check OPENAI_API_KEY"),
         (404, "no", r"liar/v1 has no model liar or is no .* Correct language_model"),
+        (405, "Method Not Allowed", "has no model liar or is no OpenAI-compatible /v1 URL"),
+        (410, "Gone", "has no model liar"),
         (400, "model 'liar' not found, try pulling it first", "has no model liar"),
+        (400, "The model `liar` has been decommissioned", "has no model liar"),
+        (400, "API key not valid. Please pass a valid API key.", "Check OPENAI_API_KEY"),
+        (400, "User location is not supported for the API use.", "refuses the request"),
+        (407, "Proxy Authentication Required", "refuses the request"),
+        (429, {"error": {"message": "x", "code": "billing_not_active"}}, "credit is spent"),
         (402, "Insufficient Balance", r"credit is spent \(Insufficient Balance\)\. Raise it"),
         (400, "Your credit balance is too low to access the API", "credit is spent"),
         (400, {"error": {"message": "x", "code": "billing_hard_limit_reached"}}, "credit is spent"),

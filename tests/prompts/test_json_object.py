@@ -36,6 +36,10 @@ OBJECT = json.dumps(FORM)
         "<|message|>{}",
         "<answer>{}</answer>",
         "<think></think><answer>\n{}\n</answer>",
+        "<think>a</think>{}<think>Is {that} right?</think>",
+        "{}\n\nI have used no <think> tags, and no </think>.",
+        "{}<think>Is that right?",
+        "<think>He writes <think>a</think> {b}</think>{}",
     ],
 )
 def test_the_object_is_taken_out_of_what_stands_around_it(reply: str) -> None:
@@ -45,6 +49,30 @@ def test_the_object_is_taken_out_of_what_stands_around_it(reply: str) -> None:
 def test_of_several_whole_ones_the_last_that_has_the_keys_counts() -> None:
     reply = '{"choice": 1, "reason": "a"} No, rather {"choice": 2, "reason": "b"} {"choice": 3}'
     assert json_object(reply, KEYS) == {"choice": 2, "reason": "b"}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "{'choice': 2, 'reason': 'It is {clear}.'}",
+        "Here: {'choice': 2, 'reason': 'It is {clear}.'} As asked.",
+        '{"choice": 2, "reason": "It is {clear}.",}',
+        '{"Choice": 2, "REASON ": "It is {clear}."}',
+    ],
+)
+def test_it_is_taken_as_models_write_it_that_have_read_more_code_than_json(reply: str) -> None:
+    assert json_object(reply, KEYS) == FORM
+
+
+def test_a_line_break_in_a_text_is_let_pass() -> None:
+    reply = '{"choice": 2, "reason": "It is\nclear."}'
+    assert json_object(reply, KEYS) == {"choice": 2, "reason": "It is\nclear."}
+
+
+def test_a_list_of_objects_is_the_form_whose_only_key_is_left_out() -> None:
+    assert json_object(f"Here: [{OBJECT}, {OBJECT}]", ["all"]) == {"all": [FORM, FORM]}
+    assert json_object(f'{{"all": [{OBJECT}]}}', ["all"]) == {"all": [FORM]}
+    assert json_object(f"[{OBJECT}]", KEYS) == FORM
 
 
 def test_one_without_the_keys_comes_back_for_the_caller_to_say_what_is_missing() -> None:
@@ -59,8 +87,9 @@ def test_one_without_the_keys_comes_back_for_the_caller_to_say_what_is_missing()
         ("I cannot do that.", "no JSON object"),
         ("[1, 2]", "no JSON object"),
         (OBJECT[:-3], "not valid JSON"),
-        ("{'choice': 1}", "not valid JSON"),
-        ('{"choice": 1, "reason": {"a": "b"},}', "not valid JSON"),
+        ("{'choice': 1", "not valid JSON"),
+        ("{'choice'}", "not valid JSON"),
+        ("{1: 'choice'}", "not valid JSON"),
         ('{"choice": NaN, "reason": "a"}', "NaN is not valid JSON"),
         ('{"choice": 1, "choice": 2}', "stands twice"),
         (f"<think>Perhaps {OBJECT}", "thoughts alone"),

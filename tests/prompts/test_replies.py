@@ -91,6 +91,9 @@ def test_a_fence_or_leading_prose_around_the_object_passes(wrapped: str) -> None
         with_(rationale="a \ud800 b"),
         with_(rationale="a \u0007 b"),
         with_(reasoning_type="vibes"),
+        with_(reasoning_type="causal or temporal"),
+        with_(instruction="让时间慢慢改变那里的东西 吧"),
+        with_(instruction="Lass die Zeit vergehen und sieh, was dann dort steht."),
         with_(edited_caption=" "),
         with_(edited_caption="a wasp on a pink flower"),
         '{"a":' * 100_000,
@@ -236,6 +239,26 @@ def test_malformed_candidates_are_left_out_and_surplus_ones_too() -> None:
     assert [item.instruction[12] for item in parsed] == ["1", "2"]
 
 
+def test_numbered_candidates_and_a_list_without_its_object_are_candidates() -> None:
+    listed = [
+        {
+            "instruction": f"Idea {i} of wax.",
+            "rationale": "So.",
+            "reasoning_type": "Causal reasoning",
+        }
+        for i in range(2)
+    ]
+    for content in (listed, {"candidates": dict(enumerate(listed))}):
+        parsed = parse_candidates(
+            json.dumps(content),
+            num_candidates=2,
+            input_caption=CAPTION,
+            edited_caption="a bee on a pink flower",
+            direct_instruction="turn the butterfly into a bee",
+        )
+        assert [item.reasoning_type for item in parsed] == ["causal"] * 2
+
+
 def test_a_single_candidate_is_enough_where_one_was_asked_for() -> None:
     assert len(candidates("A maker of wax.", count=1)) == 1
 
@@ -246,7 +269,7 @@ def test_only_a_candidate_s_number_is_a_choice(choice: object) -> None:
     assert code_of(parse_choice, reply, num_candidates=3) == "invalid_reply"
 
 
-@pytest.mark.parametrize("choice", [2, 2.0, "2", " 2 "])
+@pytest.mark.parametrize("choice", [2, 2.0, "2", " 2 ", "2.", "#2", "Candidate 2", "candidate #2"])
 def test_a_number_counts_however_a_model_without_a_grammar_writes_it(choice: object) -> None:
     reply = json.dumps({"choice": choice, "reason": "Good."})
     assert parse_choice(reply, num_candidates=3).index == 1

@@ -16,7 +16,6 @@ from serving_editor import Paced, alone, edit, paced, pixels
 from tiny_editor import picture
 
 from reasonray.core.errors import UserError
-from reasonray.serving import editor as module
 from reasonray.serving.config import ServedModel, ServingConfig
 from reasonray.serving.editor import LocalEditor
 from reasonray.serving.errors import ApiError
@@ -177,8 +176,10 @@ def test_a_process_whose_model_is_lost_is_unhealthy_and_ends_when_it_is_asked(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ended, its requests are another's; its own answers would all be errors."""
-    signals = []
-    monkeypatch.setattr(module.os, "kill", lambda process, signal: signals.append(signal))
+    signals: list[int] = []
+    monkeypatch.setattr(
+        "reasonray.serving.editor.os.kill", lambda process, signal: signals.append(signal)
+    )
     editor = opened(folder)
     monkeypatch.setattr(editor.metrics, "observe", _raise)
     editor.engine._observe = _raise  # noqa: SLF001  stands for a fault outside all edits

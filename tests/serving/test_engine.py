@@ -21,7 +21,6 @@ from diffusers import (
 from serving_editor import Paced, alone, edit, paced, pipeline, pixels
 from tiny_editor import picture
 
-from reasonray.editor import pipeline as editor_pipeline
 from reasonray.serving.engine import (
     Cancelled,
     DeadlineExceeded,
@@ -30,6 +29,7 @@ from reasonray.serving.engine import (
     Finished,
     Partial,
 )
+from reasonray.serving.samples import Sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 """Of diffusers' schedulers."""
@@ -92,12 +92,15 @@ def test_so_it_is_with_every_kind_of_editor(condition: str, options: Any, start:
 def test_an_edit_without_instruction_is_computed_once(
     start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
-    real = editor_pipeline.null_states
-    monkeypatch.setattr(
-        editor_pipeline, "null_states", lambda *words: calls.append(1) or real(*words)
-    )
-    engine = start(pipeline("mlp"))
+    pipe, calls = pipeline("mlp"), []
+    real = pipe.null_condition
+
+    def counted() -> Any:
+        calls.append(1)
+        return real()
+
+    monkeypatch.setattr(pipe, "null_condition", counted)
+    engine = start(pipe)
     for job in [engine.submit(edit(number)) for number in range(3)]:
         job.result(60)
     assert len(calls) == 1
@@ -150,6 +153,25 @@ def test_a_step_that_fails_with_one_of_a_batch_goes_on_with_the_others(
         assert np.abs(pixels(jobs[number].result(60)) - expected[number]).max() <= 1
     assert "in fail" in caplog.text
     assert SECRET not in caplog.text
+
+
+def test_a_scheduler_that_fails_ends_its_own_edit(start: Any, monkeypatch: Any) -> None:
+    real = Sample.advance
+
+    def fail(sample: Sample, *inputs: Any) -> None:
+        if sample.edit.seed == edit(1).seed:
+            raise IndexError("index out of bounds")
+        real(sample, *inputs)
+
+    monkeypatch.setattr(Sample, "advance", fail)
+    engine = start(pipeline())
+    for numbers in ([0, 1], [1]):
+        jobs = [engine.submit(edit(number)) for number in numbers]
+        with pytest.raises(EditFailed, match="IndexError"):
+            jobs[-1].result(60)
+        for job in jobs[:-1]:
+            job.result(60)
+    assert engine.silent_seconds < 60
 
 
 def test_what_does_not_fit_is_halved_and_that_is_said_once(
@@ -246,10 +268,13 @@ def test_none_joins_past_an_older_one_of_another_size_and_a_new_batch_is_full(st
 def test_a_burst_does_not_stop_those_that_run(start: Any, monkeypatch: Any) -> None:
     """Encoding takes longer than a step here: one edit is encoded between two of them."""
     pipe = pipeline()
-    encode = type(pipe).encode_source
-    monkeypatch.setattr(
-        type(pipe), "encode_source", lambda *words: time.sleep(0.3) or encode(*words)
-    )
+    encode = pipe.encode_source
+
+    def slowly(images: Any) -> Any:
+        time.sleep(0.3)
+        return encode(images)
+
+    monkeypatch.setattr(pipe, "encode_source", slowly)
     unet = paced(pipe, 1000)
     engine = start(pipe)
     for job in [engine.submit(edit(0, num_inference_steps=8)) for _ in range(4)]:

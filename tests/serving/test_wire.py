@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from reasonray.serving import wire
 from reasonray.serving.errors import ApiError
-from reasonray.serving.schema import FIELDS
+from reasonray.serving.schema import FIELDS, SCALARS
 from reasonray.serving.wire import EditForm
 
 IMAGE = ("image", picture())
@@ -65,7 +65,7 @@ def test_every_field_is_read() -> None:
 
 
 def test_the_fields_are_those_of_the_description() -> None:
-    read_fields = {*wire.SCALARS, *wire.FILES} - {"image[]"}
+    read_fields = {*SCALARS, *wire.FILES} - {"image[]"}
     assert read_fields == set(FIELDS)
 
 
@@ -154,7 +154,7 @@ def test_what_has_no_meaning_is_refused_by_name(name: str) -> None:
         assert (error.param, error.code) == (name[:100], "unsupported_parameter")
 
 
-@pytest.mark.parametrize("name", [*sorted(wire.SCALARS - {"prompt"}), "mask", "mask_image"])
+@pytest.mark.parametrize("name", [*sorted(SCALARS - {"prompt"}), "mask", "mask_image"])
 def test_nothing_is_said_twice(name: str) -> None:
     value = b"mask" if name.startswith("mask") else "1"
     assert refused((name, value), (name, value)).code == "duplicate_parameter"

@@ -148,10 +148,13 @@ def test_folders_that_are_passed_over_are_counted(tmp_path: Path) -> None:
     for folder in ("thumbs", "more"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.jpg").write_bytes(b"")
+    (tmp_path / "shard-01.zip").write_bytes(b"")
     notices: list[str] = []
     source = SourceConfig(format="instructpix2pix", path=str(tmp_path))
     assert len(list(read(source, notices))) == 1
-    [notice] = notices
+    archives, notice = notices
+    assert "1 files are passed over that are archives" in archives
+    assert "the first: shard-01.zip" in archives
     assert "2 folders with images and without prompt.json are passed over" in notice
     assert "the first: more" in notice
 

@@ -1,3 +1,4 @@
+import base64
 from pathlib import Path
 
 import pyarrow as pa
@@ -75,6 +76,27 @@ def test_a_null_cell_is_a_missing_image(tmp_path: Path) -> None:
         read_bytes(item.input_uri)
 
 
+def test_base64_may_stand_where_bytes_should(tmp_path: Path) -> None:
+    content = bytes(range(256))
+    cells = [{"bytes": base64.b64encode(content).decode()}]
+    columns = {"original_image": cells, "edited_image": cells, "edit_prompt": ["x"]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert read_bytes(items(tmp_path)[0].input_uri) == content
+
+
+def test_files_of_data_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", 1)
+    for name in ("b.parquet.incomplete", "c.arrow", "d.tar", "README.md", "imgs/x.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    notices: list[str] = []
+    source = SourceConfig(format="instructpix2pix-parquet", path=str(tmp_path))
+    assert len(list(read(source, notices))) == 1
+    [notice] = notices
+    assert "3 files are passed over" in notice
+    assert "the first: b.parquet.incomplete" in notice
+
+
 def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expected .parquet files.*found an empty folder"):
         items(tmp_path)
@@ -102,7 +124,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         ("edited_image", [[{"bytes": b"1"}]], "list<.*>, expected images"),
         ("original_image", [3.5], "double, expected images"),
         ("original_image", [{"array": [1]}], "struct<array: list<.*>>, expected images"),
-        ("original_image", [{"bytes": "text"}], "struct<bytes: string>, expected images"),
+        ("original_image", [{"bytes": 3}], "struct<bytes: int64>, expected images"),
     ],
 )
 def test_a_column_of_another_type_is_said_before_the_start(

@@ -3,6 +3,7 @@ import json
 import os
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from reasonray.core.reading import read_bytes
 from reasonray.core.record import PLAN_SCHEMA, Row, to_rows, to_table
 from reasonray.sources import plan
 from reasonray.sources.mini.formats import LICENSE, write_instructpix2pix, write_v3det
+from reasonray.sources.mini.world import HELD_OUT_SEED, REAL, sample_scene
 
 
 def recipe(*sources: dict[str, Any], **changes: Any) -> recipes.Recipe:
@@ -114,6 +116,18 @@ def test_splits_of_v3det_are_different_sources(tmp_path: Path) -> None:
         "v3det-train",
         "v3det-test",
     }
+
+
+def test_annotated_categories_are_in_the_plan_where_the_recipe_asks(tmp_path: Path) -> None:
+    write_v3det(tmp_path / "v", 5, scenery=replace(REAL, megapixels=(0.02, 0.05)))
+    source = {"format": "v3det", "path": str(tmp_path / "v")}
+    assert all(row["source_categories"] is None for row in rows(recipe(source), tmp_path))
+    asked = rows(recipe({**source, "categories": True}), tmp_path)
+    table = to_table(asked, PLAN_SCHEMA)
+    for row in to_rows(table):
+        seed = HELD_OUT_SEED + int(row["source_id"]) - 1
+        scene = sample_scene(seed, scenery=replace(REAL, megapixels=(0.02, 0.05)))
+        assert row["source_categories"] == list(dict.fromkeys(scene.categories))
 
 
 def test_an_id_that_occurs_twice_in_a_source_is_the_user_s_mistake(tmp_path: Path) -> None:

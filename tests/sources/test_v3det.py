@@ -177,3 +177,36 @@ def test_names_are_understood_as_others_write_them(
         fsspec.filesystem("memory").put(f"{tmp_path}/", f"{tmp_path}/", recursive=True)
     [item] = items(address)
     assert item.input_uri == f"{address}/{file}"
+
+
+CATEGORIES = [{"id": 1, "name": "Lhasa_apso"}, {"id": 2, "name": "sofa"}, {"id": 3}]
+
+
+def test_the_annotated_categories_come_along_where_the_recipe_asks(tmp_path: Path) -> None:
+    pairs = [(3, 2), (1, 2), (3, 1), (3, 2), (3, 9), (9, 1)]
+    annotate(
+        tmp_path,
+        "v3det_2023_v1_train.json",
+        images=[*IMAGES, {"id": 7, "file_name": "images/n2/c.jpg"}],
+        # V3Det's stand behind the images, and the names behind all.
+        annotations=[{"image_id": i, "category_id": k, "bbox": [0, 0, 1, 1]} for i, k in pairs],
+        categories=CATEGORIES,
+        licenses=[{"id": 1, "name": "CC BY 2.0"}],
+    )
+    plain = SourceConfig(format="v3det", path=str(tmp_path))
+    asked = plain.model_copy(update={"categories": True})
+    notices: list[str] = []
+    assert [each.categories for each in read(plain, notices)] == [(), (), ()]
+    known = [each.categories for each in read(asked, notices)]
+    assert known == [("sofa", "Lhasa_apso"), ("sofa",), ()]
+    assert notices == []
+
+
+def test_categories_that_are_asked_for_and_not_there_are_said(tmp_path: Path) -> None:
+    images = IMAGES[1:]
+    annotate(tmp_path, "v3det_2023_v1_test_image_info.json", images=images, categories=CATEGORIES)
+    source = SourceConfig(format="v3det", path=str(tmp_path), split="test", categories=True)
+    notices: list[str] = []
+    assert [each.categories for each in read(source, notices)] == [()]
+    [notice] = notices
+    assert "no image has annotated categories" in notice

@@ -79,6 +79,28 @@ def test_a_reply_that_stays_cut_off_costs_two_tries_and_names_the_key(
     assert sum("bad" in prompt for prompt in lying_server.prompts()) == 2
 
 
+@pytest.mark.parametrize("num_written", [70, 150])
+def test_a_reply_that_filled_the_context_is_not_asked_for_in_vain(
+    lying_server: LyingServer, num_written: int
+) -> None:
+    """At once where the first limit of 100 was not reached, else at the doubled one."""
+
+    def answer(body: dict[str, Any], count: int) -> Answer:
+        if "bad" not in body["messages"][1]["content"]:
+            return Answer(GOOD, delay=0.3)
+        limit = min(num_written, body["max_tokens"])
+        return Answer("Let me think", finish_reason="length", num_written=limit)
+
+    lying_server.answer = answer
+    _, done = stage(lying_server)(rows("a cat", "a bad dog"))
+    assert done["reason"] == "lm_failed"
+    assert (done["detail"] or "").endswith("Give the model a longer context.")
+    assert f"after {num_written} of {200 if num_written > 100 else 100} tokens" in (
+        done["detail"] or ""
+    )
+    assert len(lying_server.seen) == (3 if num_written > 100 else 2)
+
+
 def test_a_model_that_goes_on_after_its_answer_has_answered(lying_server: LyingServer) -> None:
     lying_server.answer = lambda body, count: Answer(f"{GOOD}\nUser: and", finish_reason="length")
     [done] = stage(lying_server)(rows("a cat"))

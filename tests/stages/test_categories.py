@@ -116,6 +116,21 @@ def test_the_first_so_many_are_kept(stage: Categories) -> None:
     assert row["categories"] == ["cat", "dog", "bird", "cow"]
 
 
+def test_what_the_source_names_comes_behind_what_the_caption_names(stage: Categories) -> None:
+    (row,) = stage([{
+        "id": "x", "part": "III", "input_caption": "a dog on a couch",
+        "source_categories": ["Lhasa_apso", "sofa", "woman", "sky", "tennis racket"],
+    }])  # fmt: skip
+    # A sofa is a couch; people and the sky are no objects.
+    assert row["categories"] == ["dog", "couch", "lhasa apso", "tennis racket"]
+    (unnamed,) = stage([{
+        "id": "y", "part": "III", "input_caption": "two women smiling",
+        "source_categories": ["tennis racket"],
+    }])  # fmt: skip
+    assert unnamed["categories"] == ["tennis racket"]
+    assert unnamed.get("stage") is None
+
+
 def test_the_pipeline_is_in_the_provenance(stage: Categories) -> None:
     (row,) = stage(rows("a cat"))
     (model,) = row["provenance"]["models"]

@@ -230,3 +230,23 @@ def test_examples_and_the_wanted_kind_of_reasoning_vary_from_row_to_row(
     assert all(system.startswith(rules) for system in systems), "what servers can cache"
     stage(lying_server)([row("row 3")])
     assert lying_server.seen[-1].body["messages"][0]["content"] in systems
+
+
+def test_what_the_source_alone_names_has_its_place_in_the_caption_told(
+    lying_server: LyingServer,
+) -> None:
+    edited = "a butterfly on a flower with a bee"
+    answer = good(selected_category="flower pot", edited_caption=edited)
+    lying_server.answer = lambda body, count: answer
+    boxes = [
+        {"category": "butterfly", "box": [1.0, 2.0, 30.0, 40.0], "score": 0.5, "about": "tall"},
+        {"category": "flower pot", "box": [1.0, 2.0, 30.0, 40.0], "score": 0.5, "about": "wide"},
+    ]
+    caption, known = "a butterfly on a flower", ["flower pot"]
+    told = row("told", input_caption=caption, detections=boxes, source_categories=known)
+    done = stage(lying_server)([told, row("plain", input_caption=caption, detections=boxes)])
+    assert (done[0]["selected_category"], done[0]["edited_caption"]) == ("flower pot", edited)
+    with_place, without = sorted(lying_server.prompts(), key=len, reverse=True)
+    place = "flower pot (wide, not in the caption: add the target to that)"
+    assert f"Objects: butterfly (tall), {place}\n" in with_place
+    assert "Objects: butterfly (tall), flower pot (wide)\n" in without

@@ -19,6 +19,7 @@ from reasonray.core.record import ACCEPTED_SCHEMA, PARTS, Image, Part, Row, samp
 from reasonray.core.sections import EditedFormat, OutputConfig, SourceConfig
 from reasonray.core.writing import write_file
 from reasonray.dataset.export import Format, instructpix2pix, parquet
+from reasonray.dataset.export.squares import squared
 from reasonray.dataset.manifest import MANIFEST, Summary, make_manifest
 from reasonray.dataset.reading import read_rows
 from reasonray.dataset.shards import Shards, with_image_features
@@ -427,6 +428,46 @@ def test_trainers_that_make_squares_get_some_that_keep_the_edit(
         assert PIL.Image.open(io.BytesIO(before)).size == (30, 30)
         changed = np.abs(pixels(before).astype(int) - pixels(after)).max(2) > 30
         assert 0.8 * 400 < changed.sum() < 1.3 * 400
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((90, 30), (70, 5, 90, 25)),
+        ((30, 90), (5, 0, 25, 20)),
+        ((30, 90), (5, 70, 25, 90)),
+        ((90, 30), (0, 0, 32, 30)),
+        ((30, 90), (0, 58, 30, 90)),
+    ],
+)
+@pytest.mark.parametrize("has_box", [True, False])
+def test_a_square_keeps_an_edit_at_any_border(
+    size: tuple[int, int], box: tuple[int, int, int, int], has_box: bool
+) -> None:
+    before = noise(0, (size[0] // 10, size[1] // 10)).resize(size, PIL.Image.Resampling.BICUBIC)
+    after = before.copy()
+    after.paste((255, 0, 255), box)
+    row = sample(
+        "III" if has_box else "I", 0, box=[float(v) for v in box] if has_box else None,
+        input_image=encoded(before, "PNG"), edited_image=encoded(after, "PNG"),
+    )  # fmt: skip
+    square = squared(row, jpeg=False)
+    assert square is not None
+    assert square["input_image"] is not None
+    assert square["edited_image"] is not None
+    pair = [
+        pixels(image["bytes"]).astype(int)
+        for image in (square["input_image"], square["edited_image"])
+    ]
+    assert pair[0].shape == pair[1].shape == (30, 30, 3)
+    changed = np.abs(pair[0] - pair[1]).max(2) > 8
+    assert changed.sum() >= 0.85 * (box[2] - box[0]) * (box[3] - box[1])
+
+
+def test_a_box_that_is_longer_than_the_square_is_left_out_at_any_border() -> None:
+    for size, box in (((90, 30), (50, 0, 90, 30)), ((30, 90), (0, 0, 30, 40))):
+        row = long_sample(0, [float(v) for v in box], size)
+        assert squared(row, jpeg=False) is None
 
 
 def test_pictures_stay_whole_where_asked_and_where_no_trainer_makes_squares(
