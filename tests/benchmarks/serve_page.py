@@ -58,14 +58,14 @@ def take_screenshot(editor: str) -> None:
     config = ServingConfig(models={"mini": ServedModel(editor=editor)}, anonymous=True)
     editors = LocalEditors({"mini": LocalEditor(config.models["mini"], config)})
     with api(editors, config) as port, chromium() as browser:
-        page = browser.new_page(viewport={"width": 1240, "height": 860}, device_scale_factor=1.5)
+        page = browser.new_page(viewport={"width": 1240, "height": 860}, device_scale_factor=1.25)
         page.goto(f"http://127.0.0.1:{port}")
         for example in ("candle", "mouse", "cow", "bee"):
             edit(page, example)
         page.get_by_label("Before and after").fill("30")
         page.mouse.move(0, 0)
         shot = PIL.Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-    shot.quantize(256, dither=PIL.Image.Dither.NONE).save(SCREENSHOT, optimize=True)
+    shot.save(SCREENSHOT, optimize=True)
 
 
 def edit(page: Any, example: str) -> None:

@@ -1,6 +1,7 @@
 // The service's API as the page uses it. Nothing here knows of the page.
 
-const address = (path) => new URL(path, document.baseURI).href;
+/** Of a path of the service. */
+export const address = (path) => new URL(path, document.baseURI).href;
 
 /** What the service answers in place of a picture, in its words; `param` names the field. */
 export class ApiError extends Error {
@@ -50,21 +51,6 @@ export async function* edit(request, partials, key, signal) {
     }
   }
   throw new ApiError(response.status, { message: "The answer ended before the picture was finished." });
-}
-
-/** A shell command that makes the same edit, of files with these names. */
-export function curl(request, keyed) {
-  const lines = [`curl -s ${quoted(address("v1/images/edits"))}`];
-  if (keyed) lines.push('-H "Authorization: Bearer $KEY"');
-  lines.push(`-F ${quoted(`image=@${fileName(request.name)}`)}`);
-  if (request.mask) lines.push("-F mask=@mask.png");
-  for (const [name, value] of Object.entries(request.fields)) {
-    // Unlike -F, it takes a leading @ or < as it is.
-    lines.push(`--form-string ${quoted(`${name}=${value}`)}`);
-  }
-  const decoded = "| jq -r '.data[0].b64_json' | base64 -d > edited.png";
-  const fetched = request.url ? `curl -s ${quoted(request.url)} -o ${quoted(request.name)}\n` : "";
-  return `${fetched}${lines.join(" \\\n  ")} \\\n  ${decoded}`;
 }
 
 const authorization = (key) => (key ? { Authorization: `Bearer ${key}` } : {});
@@ -119,8 +105,3 @@ function blob(event) {
   const bytes = Uint8Array.from(atob(event.b64_json), (letter) => letter.charCodeAt(0));
   return new Blob([bytes], { type: `image/${event.output_format}` });
 }
-
-const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
-
-/** As curl reads it after @: without quotes a comma or semicolon would end it. */
-const fileName = (name) => (/[,;"\\ ]/.test(name) ? `"${name.replace(/["\\]/g, "\\$&")}"` : name);

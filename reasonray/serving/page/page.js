@@ -1,6 +1,8 @@
-// The page: what is shown and when. The service's API is in edit.js, the mask in mask.js.
+// The page: what is shown and when. The service's API is in edit.js.
 
-import { ApiError, curl, edit, fields, models } from "./edit.js";
+import { slide } from "./compare.js";
+import { showCurl } from "./curl.js";
+import { ApiError, edit, fields, models } from "./edit.js";
 import { ANY, EXAMPLES } from "./examples.js";
 import { Mask } from "./mask.js";
 
@@ -71,12 +73,6 @@ function show(entry) {
   $("download").download = `edited-${entry.seed}.png`;
   $("made").textContent = `Seed ${entry.seed}.`;
   slide(20); // most of the result, and that there is a slider
-}
-
-function slide(percent) {
-  $("slider").value = percent;
-  $("slider").setAttribute("aria-valuetext", `${Math.round(percent)} % before`);
-  $("frame").style.setProperty("--cut", `${percent}%`);
 }
 
 // ---- The mask
@@ -348,36 +344,6 @@ function offer() {
   }));
 }
 
-// ---- curl
-
-async function showCurl() {
-  const { request: asked, seed } = shown;
-  const whole = { ...asked, fields: { ...asked.fields, seed } };
-  $("curl-text").textContent = curl(whole, Boolean(key()));
-  const files = [];
-  if (!asked.url) files.push([asked.name, asked.source.url]);
-  if (asked.mask) files.push(["mask.png", URL.createObjectURL(asked.mask)]);
-  $("curl-files").replaceChildren(...(files.length ? ["It reads "] : []));
-  for (const [index, [name, url]] of files.entries()) {
-    const link = Object.assign(document.createElement("a"), { href: url, download: name, textContent: name });
-    $("curl-files").append(...(index ? [" and "] : []), link);
-  }
-  $("curl-status").textContent = "";
-  $("curl-dialog").showModal();
-  await copyCurl();
-}
-
-async function copyCurl() {
-  try {
-    await navigator.clipboard.writeText($("curl-text").textContent);
-    $("curl-status").textContent = "Copied.";
-  } catch {
-    // Browsers have a clipboard for secure pages only, which http is on this machine alone.
-    getSelection().selectAllChildren($("curl-text"));
-    $("curl-status").textContent = "Selected; copy it with the keyboard.";
-  }
-}
-
 // ---- Events
 
 function take(list) {
@@ -448,27 +414,7 @@ $("erase").addEventListener("click", () => erase(!mask.erases));
 $("clear").addEventListener("click", () => mask.clear());
 $("brush-size").addEventListener("input", ({ target }) => (mask.size = target.value / 100));
 
-// A range's thumb alone can be hard to catch with a finger: the whole picture drags it.
-$("slider").addEventListener("input", ({ target }) => slide(Number(target.value)));
-$("frame").addEventListener("pointerdown", (event) => {
-  if (!shown || event.button) return;
-  $("frame").setPointerCapture(event.pointerId);
-  drag(event);
-  $("slider").focus({ preventScroll: true });
-});
-$("frame").addEventListener("pointermove", (event) => {
-  if (shown && $("frame").hasPointerCapture(event.pointerId)) drag(event);
-});
-
-function drag(event) {
-  event.preventDefault();
-  const box = $("frame").getBoundingClientRect();
-  slide(Math.min(100, Math.max(0, ((event.clientX - box.left) / box.width) * 100)));
-}
-
-$("curl").addEventListener("click", showCurl);
-$("curl-copy").addEventListener("click", copyCurl);
-$("curl-close").addEventListener("click", () => $("curl-dialog").close());
+$("curl").addEventListener("click", () => showCurl(shown.request, shown.seed, Boolean(key())));
 
 suggest(ANY);
 offer();
