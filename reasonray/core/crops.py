@@ -1,7 +1,9 @@
-"""The square of a pair that a trainer of editors sees: over what was edited.
+"""The part of a pair that a trainer of editors sees: over what was edited.
 
-Such trainers take squares. The middle one of a photograph often lacks the object that was
+Many trainers take squares. The middle one of a photograph often lacks the object that was
 replaced: then source and target are equal, and "do nothing" is taught for a plain instruction.
+One that holds it often lacks all others, so that which is meant is not learnt: our own training
+takes nearly the whole of a picture, in a few shapes (`training_size`), as "buckets" do elsewhere.
 """
 
 from collections.abc import Sequence
@@ -15,13 +17,13 @@ from reasonray.core.boxes import Box, area, clipped, whole
 from reasonray.core.record import sample_seed
 
 LEAST_KEPT = 0.9
-"""A square that holds less of its box is not trained on: half an object is a wrong answer."""
+"""A crop that holds less of its box is not trained on: half an object is a wrong answer."""
 
 MAX_ZOOM = 288 / 256
 """InstructPix2Pix resizes to 256 to 288 pixels at random, and cuts 256 out of that."""
 
 GRID = 8
-"""Pixels: where it may, a square starts on a multiple, as JPEG's blocks and a VAE's cells do."""
+"""Pixels: where it may, a crop starts on a multiple, as JPEG's blocks and a VAE's cells do."""
 
 _CHANGED = 25 / 255
 """A pixel that changes less, in the mean of its colours, shows an encoder's noise."""
@@ -31,47 +33,80 @@ _COMPARED = 256
 """Pixels of the longer side at which a pair's difference is sought: enough for its place."""
 
 
+MAX_ASPECT = 2
+"""Longer side by the shorter, of what is trained on; of longer pictures a part."""
+
+_STEPS = 4
+"""Shapes from one aspect to the next whole one: 256 pixels go in steps of 64, which is what a UNet
+of three halvings takes of a VAE of three."""
+
+
 @dataclass(frozen=True)
 class Crop:
-    """A square of a picture.
+    """A rectangle of a picture.
 
     Attributes:
-        left, top, side: pixels; it lies within the picture.
+        left, top, width, height: pixels; it lies within the picture.
     """
 
     left: int
     top: int
-    side: int
+    width: int
+    height: int
 
     def of(self, image: PIL.Image.Image) -> PIL.Image.Image:
-        """The square of a picture, at its own size."""
-        if image.size == (self.side, self.side):
+        """The rectangle of a picture, at its own size."""
+        if image.size == (self.width, self.height):
             return image
-        return image.crop((self.left, self.top, self.left + self.side, self.top + self.side))
+        return image.crop((self.left, self.top, self.left + self.width, self.top + self.height))
 
 
-def keeps(size: tuple[int, int], box: Sequence[float] | None) -> bool:
-    """Whether a square holds enough of what was edited.
+def training_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """Width and height that a picture is trained on, one of nine for all pictures.
+
+    The shorter side is given, the longer is 1, 1 1/4, 1 1/2, 1 3/4 or 2 times as long: a training
+    has many pictures of each shape, which make a batch, and little is cut off of most.
+
+    Args:
+        size: width and height of the picture, pixels.
+        shorter: pixels.
+    """
+    aspect = min(max(size) / min(size), MAX_ASPECT)
+    longer = shorter * round(aspect * _STEPS) // _STEPS
+    return (longer, shorter) if size[0] >= size[1] else (shorter, longer)
+
+
+def keeps(
+    size: tuple[int, int], box: Sequence[float] | None, shape: tuple[int, int] = (1, 1)
+) -> bool:
+    """Whether a crop of a shape holds enough of what was edited.
 
     Args:
         size: width and height of the picture.
         box: of the record, xyxy; None: the whole picture may have changed, and a season or a style
-            is whole in any square.
+            is whole in any crop.
+        shape: the crop's width and height, or what is in proportion to them.
     """
     edited = clipped(box or (0, 0, 0, 0), size)
     if not area(edited):
         return True
-    crop = square_over(size, edited, (0.5, 0.5))
+    crop = crop_over(size, edited, (0.5, 0.5), shape)
     left, top, right, bottom = edited
     inside = (
         max(left, crop.left), max(top, crop.top),
-        min(right, crop.left + crop.side), min(bottom, crop.top + crop.side),
+        min(right, crop.left + crop.width), min(bottom, crop.top + crop.height),
     )  # fmt: skip
     return area(inside) >= LEAST_KEPT * area(edited)
 
 
-def drawn(size: tuple[int, int], box: Sequence[float], row_id: str, number: int = 0) -> Crop:
-    """One of a record's squares, by its id: the box lies anywhere in them.
+def drawn(
+    size: tuple[int, int],
+    box: Sequence[float],
+    row_id: str,
+    number: int = 0,
+    shape: tuple[int, int] = (1, 1),
+) -> Crop:
+    """One of a record's crops, by its id: the box lies anywhere in them.
 
     Were it always in the middle, an editor would learn to edit there.
 
@@ -80,31 +115,45 @@ def drawn(size: tuple[int, int], box: Sequence[float], row_id: str, number: int 
         box: that is kept, xyxy.
         row_id: of the record.
         number: 0 is as large as the picture allows, the others up to `MAX_ZOOM` smaller.
+        shape: the crop's width and height, or what is in proportion to them.
     """
     rng = np.random.default_rng(sample_seed(0, row_id, "crop", number))
     across, down, zoom = (float(value) for value in rng.random(3))
-    return square_over(size, box, (across, down), 1 + zoom * (MAX_ZOOM - 1) if number else 1.0)
+    zoom = 1 + zoom * (MAX_ZOOM - 1) if number else 1.0
+    return crop_over(size, box, (across, down), shape, zoom)
 
 
-def square_over(
-    size: tuple[int, int], box: Sequence[float], place: tuple[float, float], zoom: float = 1.0
+def crop_over(
+    size: tuple[int, int],
+    box: Sequence[float],
+    place: tuple[float, float],
+    shape: tuple[int, int] = (1, 1),
+    zoom: float = 1.0,
 ) -> Crop:
-    """A square that keeps a box as far as it can; of a longer one, its middle.
+    """A crop that keeps a box as far as it can; of a longer one, its middle.
 
     Args:
         size: width and height of the picture.
         box: xyxy in its pixels.
         place: 0..1 each, from left to right and top to bottom of the places that keep the box.
-        zoom: the picture's shorter side over the square's, 1 or more; less is taken where the box
+        shape: the crop's width and height, or what is in proportion to them.
+        zoom: the largest such crop's sides over this one's, 1 or more; less is taken where the box
             would not fit.
     """
     left, top, right, bottom = whole(box, size)
-    shorter = min(size)
-    side = min(shorter, max(round(shorter / zoom), right - left, bottom - top))
+    # Pixels of the picture for each of the shape.
+    most = min(available / side for available, side in zip(size, shape, strict=True))
+    least = max((right - left) / shape[0], (bottom - top) / shape[1])
+    scale = min(most, max(most / zoom, least))
+    width, height = (
+        min(available, max(round(scale * side), 1))
+        for available, side in zip(size, shape, strict=True)
+    )
     return Crop(
-        _start(left, right, side, size[0], place[0]),
-        _start(top, bottom, side, size[1], place[1]),
-        side,
+        _start(left, right, width, size[0], place[0]),
+        _start(top, bottom, height, size[1], place[1]),
+        width,
+        height,
     )
 
 
@@ -133,7 +182,7 @@ def edited_box(before: PIL.Image.Image, after: PIL.Image.Image, box: Sequence[fl
 
 
 def _start(low: int, high: int, side: int, available: int, place: float) -> int:
-    """Where a square starts along one side of its picture."""
+    """Where a crop starts along one side of its picture."""
     first, last = max(0, high - side), min(low, available - side)
     if first >= last:
         # It fits at one place, or not at all: then its middle is kept.

@@ -42,7 +42,7 @@ class MachinesConfig(Config):
         None, ge=1, description="Processes that compute the features; null: as many as the cluster "
         "has GPUs for, one without num_gpus"
     )  # fmt: skip
-    feature_batch_size: int = Field(8, ge=1, description="Squares a call of the frozen models")
+    feature_batch_size: int = Field(8, ge=1, description="Crops a call of the frozen models")
     num_cpus: float = Field(1, gt=0, description="Of one process")
     num_gpus: float = Field(0, ge=0, description="Of one process, of a feature actor too")
     num_threads: int = Field(1, ge=1, description="CPU threads of torch in one process")
@@ -112,17 +112,20 @@ class EditorConfig(Config):
     lora_rank: int | None = Field(
         None, ge=1, description="Train adapters of this rank on the UNet's attention; null: all"
     )
-    image_size: int = Field(256, gt=0, description="Side of the square pictures trained on, pixels")
+    image_size: int = Field(
+        256, gt=0, description="Shorter side of the pictures trained on, pixels; the longer is 1, "
+        "1 1/4, 1 1/2, 1 3/4 or 2 times as long, as comes nearest to the picture"
+    )  # fmt: skip
     num_crops: int = Field(
         4,
         ge=1,
-        description="Squares of each pair, one an epoch in turn, all of which hold what was "
+        description="Crops of each pair, one an epoch in turn, all of which hold what was "
         "edited: one as large as the picture allows, the others up to 1.125 times smaller, as "
         "InstructPix2Pix cuts 256 out of 256 to 288 pixels; each is kept in the cache",
     )
     flip: bool = Field(
         True,
-        description="Every second square is mirrored, unless an instruction or caption says left "
+        description="Every second crop is mirrored, unless an instruction or caption says left "
         "or right; no effect where num_crops is 1",
     )
     features: Literal["cached", "online"] = Field(

@@ -63,7 +63,7 @@ class Schedule:
 def schedule(
     config: EditorConfig,
     num_steps: int,
-    num_squares: float,
+    num_crops: float,
     paces: Paces,
     workers: int,
     feature_actors: int,
@@ -73,7 +73,7 @@ def schedule(
     Args:
         config: sizes, and the steps of the alignment.
         num_steps: of the main stage.
-        num_squares: of all samples.
+        num_crops: of all samples.
         paces: of one process.
         workers, feature_actors: how many.
     """
@@ -85,7 +85,7 @@ def schedule(
         feature_actors = workers
         features = (num_steps + aligned) * paces.features.seconds(part, size)
     else:
-        features = paces.features.seconds(num_squares, cached_batch(config)) / feature_actors
+        features = paces.features.seconds(num_crops, cached_batch(config)) / feature_actors
     return Schedule(workers, feature_actors, step, steps / 3600, features / 3600)
 
 

@@ -1,11 +1,13 @@
 """The plan of a training: FLOPs of its steps, memory of a worker, features cached or online."""
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from reasonray.core.crops import training_size
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
@@ -15,6 +17,7 @@ from reasonray.costs.hardware import Hardware
 from reasonray.costs.memory import Memory, memory_plan
 from reasonray.costs.reach import reach
 from reasonray.costs.schedule import Pace, Paces, Schedule, cached_batch, processes, schedule
+from reasonray.costs.work import PICTURE
 from reasonray.editor.connector import Connector
 
 INSTRUCTION_TOKENS = 20
@@ -27,14 +30,14 @@ DISK_PRICE = 0.08
 
 @dataclass(frozen=True)
 class Features:
-    """What the frozen models give, for one square of a sample.
+    """What the frozen models give, for one crop of a sample.
 
     Attributes:
         flops: of all frozen models.
         calls: their forward passes for a batch, one after another.
-        bytes: of what is cached of a sample, all its squares.
+        bytes: of what is cached of a sample, all its crops.
         tokens, width: of the states before the connector.
-        cells: side of the latents.
+        cells: height and width of the latents.
         frozen: parameters.
         frozen_bytes: of their weights.
     """
@@ -44,7 +47,7 @@ class Features:
     bytes: float
     tokens: int
     width: int
-    cells: int
+    cells: tuple[int, int]
     frozen: int
     frozen_bytes: float
 
@@ -179,7 +182,7 @@ def plan_training(
     own = spread.processes((number or 0) if machine.is_gpu else 0, config.batch_size)
     workers, actors = own if number is None else processes(config, machine, number)
     starts = number is None or max(own) <= actors
-    num_squares, trained_on = samples * config.num_crops, samples * (1 - config.validation_fraction)
+    num_crops, trained_on = samples * config.num_crops, samples * (1 - config.validation_fraction)
     num_steps = config.steps(trained_on)
     share = spread.num_gpus if machine.is_gpu else spread.num_cpus
     batches = cached_batch(config), min(spread.micro_batch_size, config.batch_size // workers)
@@ -198,11 +201,11 @@ def plan_training(
         alignment_flops=alignment,
         features=features,
         memory=memory_plan(config, unet, connector, features.frozen_bytes, passing.saved, workers),
-        schedule=schedule(config, num_steps, num_squares, paces, workers, actors),
-        own=schedule(config, num_steps, num_squares, paces, *own) if starts else None,
+        schedule=schedule(config, num_steps, num_crops, paces, workers, actors),
+        own=schedule(config, num_steps, num_crops, paces, *own) if starts else None,
         comparison=compare(
             num_samples=samples,
-            num_squares=num_squares,
+            num_crops=num_crops,
             num_trained=config.batch_size * (num_steps + alignment_steps),
             held_out=config.validation_fraction,
             bytes_each=features.bytes,
@@ -215,7 +218,7 @@ def plan_training(
 def compare(
     *,
     num_samples: float,
-    num_squares: float,
+    num_crops: float,
     num_trained: float,
     held_out: float,
     bytes_each: float,
@@ -225,15 +228,15 @@ def compare(
     """Cached features beside those computed at each access.
 
     Args:
-        num_samples, num_squares: all of which a cache holds.
-        num_trained: samples that all steps take, one square of each.
+        num_samples, num_crops: all of which a cache holds.
+        num_trained: samples that all steps take, one crop of each.
         held_out: the part of them that is not trained on.
         bytes_each: of a sample, in the cache.
-        cached_each, online_each: dollars to compute a square, in a batch of its own or in a step.
+        cached_each, online_each: dollars to compute a crop, in a batch of its own or in a step.
     """
     trained_on = num_samples * (1 - held_out)
     disk = num_samples * bytes_each / 1e9 * DISK_PRICE
-    compute = num_squares * cached_each
+    compute = num_crops * cached_each
     return Comparison(
         epochs=num_trained / trained_on,
         cache_bytes=num_samples * bytes_each,
@@ -245,7 +248,7 @@ def compare(
 
 
 def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
-    """One square of a sample through the frozen models.
+    """One crop of a sample, of a photograph of `PICTURE`, through the frozen models.
 
     Args:
         config: which models and tokens.
@@ -256,12 +259,13 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
     """
     vae = architectures.vae(config.vae, "") if config.vae else architectures.vae(config.base)
     side = config.image_size
+    width, height = training_size(PICTURE, side)
     cell = 2 ** (len(vae.config.block_out_channels) - 1)
-    cells = side // cell
-    if not cells:
+    cells = height // cell, width // cell
+    if not all(cells):
         raise UserError(f"editor.image_size {side}: the VAE takes pictures of {cell} or more")
-    flops: float = 2 * count(lambda: vae.encode(torch.empty(1, 3, side, side))).flops
-    size = config.num_crops * 2 * 2 * vae.config.latent_channels * cells**2
+    flops: float = 2 * count(lambda: vae.encode(torch.empty(1, 3, height, width))).flops
+    size = config.num_crops * 2 * 2 * vae.config.latent_channels * math.prod(cells)
     models, calls = [vae], 2
     is_text = config.condition == "text"
     if is_text or config.alignment_steps:
@@ -272,7 +276,7 @@ def frozen_features(config: EditorConfig, machine: Hardware) -> Features:
         texts = 2 if is_text else 1
         flops += texts * encoding.flops
         calls += texts
-        # What alignment imitates is stored once for all squares.
+        # What alignment imitates is stored once for all crops.
         copies = 2 * config.num_crops if is_text else 1
         size += copies * 2 * length * encoder.config.hidden_size
         models.append(encoder)
@@ -346,5 +350,5 @@ def _pass(unet: Any, connector: Any, features: Features) -> Any:
         states = _connect(connector, features)
     else:
         states = torch.empty(1, features.tokens, features.width)
-    noisy = torch.empty(1, unet.conv_in.in_channels, features.cells, features.cells)
+    noisy = torch.empty(1, unet.conv_in.in_channels, *features.cells)
     return unet(noisy, torch.empty(1), encoder_hidden_states=states)

@@ -4,6 +4,7 @@ So a run that was killed goes on with the batches it would have had, and the num
 changes nothing. Shapes: B samples of a step, C latent channels, H x W cells, T tokens, D width.
 """
 
+import math
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reasonray.core.editor_sections import EditorConfig
-from reasonray.editor.frozen import Array, Sample
+from reasonray.editor.frozen import Array, Sample, alike
 
 Variant = tuple[int, int]
-"""A record's position among the samples, and the number of one of its squares."""
+"""A record's position among the samples, and the number of one of its crops."""
 
 WINDOW = 32
 """Row groups of the dataset that are drawn from at a time: some thousand records, and some
@@ -41,7 +42,7 @@ class Samples(Protocol):
     origins: list[str]
     groups: list[int]
     left_out: list[str]
-    latent_shape: tuple[int, ...]
+    shapes: list[tuple[int, ...]]
     null: Array
 
     def take(self, variants: Sequence[Variant]) -> list[Sample]:
@@ -97,12 +98,12 @@ def split(origins: Sequence[str], fraction: float) -> tuple[list[int], list[int]
 
 
 class Batches:
-    """The batches of a run.
+    """The batches of a run, each of one shape.
 
     Args:
         samples: what is trained on.
         indices: which of them.
-        config: sizes, ratios, dropout and how many squares there are of a record.
+        config: sizes, ratios, dropout and how many crops there are of a record.
         seed: of the run.
         pinned: in memory that a GPU reads by itself.
     """
@@ -117,22 +118,36 @@ class Batches:
     ) -> None:
         self.samples, self.indices = samples, np.array(indices)
         self.config, self.seed, self.pinned = config, seed, pinned
-        self._groups = np.array(samples.groups)[self.indices]
+        shapes = [samples.shapes[index] for index in indices]
+        parts = sorted(alike(shapes), key=lambda places: shapes[places[0]])
+        self._of_shape = [self.indices[places] for places in parts]
+        self._groups = [np.array([samples.groups[i] for i in part]) for part in self._of_shape]
         self._drawn: tuple[int, tuple[Any, Any, Tensor, Tensor]] | None = None
-        self._ordered: tuple[int, NDArray[np.int64]] | None = None
+        self._ordered: tuple[tuple[int, int], NDArray[np.int64]] | None = None
         self._chosen: tuple[int, list[Variant]] | None = None
 
     def variants(self, step: int) -> list[Variant]:
-        """The records of a step: epoch by epoch, each epoch another square of each.
+        """The records of a step: epoch by epoch of one shape, each epoch another crop of each.
 
         Those of a row group stand together, so that a worker reads few.
         """
-        size, count = self.config.batch_size, len(self.indices)
-        places = (divmod(place, count) for place in range(step * size, (step + 1) * size))
-        drawn = [(epoch, self._order(epoch)[offset]) for epoch, offset in places]
-        drawn.sort(key=lambda each: int(self._groups[each[1]]))
-        indices = [(epoch, int(self.indices[each])) for epoch, each in drawn]
-        return [(index, (epoch + index) % self.config.num_crops) for epoch, index in indices]
+        shape, turn = self._turn(step)
+        own, size = self._of_shape[shape], self.config.batch_size
+        places = (divmod(place, len(own)) for place in range(turn * size, (turn + 1) * size))
+        drawn = [(epoch, int(self._order(shape, epoch)[offset])) for epoch, offset in places]
+        drawn.sort(key=lambda each: self.samples.groups[each[1]])
+        return [(index, (epoch + index) % self.config.num_crops) for epoch, index in drawn]
+
+    def _turn(self, step: int) -> tuple[int, int]:
+        """Which shape a step has, and how many steps before it had the same one.
+
+        Multiples of the golden section spread evenly: each shape has its part of any steps.
+        """
+        first = np.random.default_rng((self.seed, 0x5A9E)).random()
+        places = (first + (math.sqrt(5) - 1) / 2 * np.arange(step + 1)) % 1
+        ends = np.cumsum([len(own) for own in self._of_shape[:-1]]) / len(self.indices)
+        shapes = np.searchsorted(ends, places, side="right")
+        return int(shapes[-1]), int((shapes[:-1] == shapes[-1]).sum())
 
     def part(self, step: int, places: range) -> Batch:
         """Some samples of a step.
@@ -168,7 +183,8 @@ class Batches:
             drop = rng.random(size) / max(self.config.dropout, 1e-9)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             times = torch.rand(size, generator=generator)
-            noise = torch.randn(size, *self.samples.latent_shape, generator=generator)
+            shape = self.samples.shapes[self._of_shape[self._turn(step)[0]][0]]
+            noise = torch.randn(size, *shape, generator=generator)
             self._drawn = (step, (reasoning, drop, times, noise))
         return self._drawn[1]
 
@@ -177,14 +193,28 @@ class Batches:
             self._chosen = (step, self.variants(step))
         return self._chosen[1]
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
+    def _order(self, shape: int, epoch: int) -> NDArray[np.int64]:
         """Row groups in an order of the epoch's, and within each `WINDOW` of them all records."""
-        if self._ordered is None or self._ordered[0] != epoch:
+        if self._ordered is None or self._ordered[0] != (shape, epoch):
             rng = np.random.default_rng((self.seed, epoch, 0x0EB0))
-            names, numbers = np.unique(self._groups, return_inverse=True)
+            names, numbers = np.unique(self._groups[shape], return_inverse=True)
             windows = rng.permutation(len(names))[numbers] // WINDOW
-            self._ordered = (epoch, np.lexsort((rng.random(len(numbers)), windows)))
+            order = np.lexsort((rng.random(len(numbers)), windows))
+            self._ordered = ((shape, epoch), self._of_shape[shape][order])
         return self._ordered[1]
+
+
+def of_all(
+    samples: Samples, indices: Sequence[int], config: EditorConfig, seed: int, pinned: bool = False
+) -> list[Batches]:
+    """Batches whose first steps together have each of some samples once: one for each shape."""
+    parts = [[indices[place] for place in places]
+             for places in alike([samples.shapes[index] for index in indices])]  # fmt: skip
+    sizes = [config.model_copy(update={"batch_size": len(part)}) for part in parts]
+    return [
+        Batches(samples, part, sized, seed, pinned)
+        for part, sized in zip(parts, sizes, strict=True)
+    ]
 
 
 def ahead(makers: Iterable[Callable[[], _T]], num_threads: int = 1) -> Iterator[_T]:
@@ -210,7 +240,7 @@ def assemble(
     times: Tensor,
     pinned: bool = False,
 ) -> Batch:
-    """Read and stack samples, with the conditions chosen and dropped."""
+    """Read and stack samples of one shape, with the conditions chosen and dropped."""
     taken = samples.take(variants)
     states, sources = [], []
     for i, sample in enumerate(taken):

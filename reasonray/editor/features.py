@@ -17,6 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,20 @@ from reasonray.core.writing import replaced, write_file
 from reasonray.dataset.manifest import MANIFEST
 from reasonray.editor.batches import Variant, ahead
 from reasonray.editor.frozen import Array, Frozen, Sample
-from reasonray.editor.pairs import COLUMNS, Pair, is_kept, origin, pairs
+from reasonray.editor.pairs import COLUMNS, Pair, origin, pairs, size_kept
 from reasonray.models import weights
 
-PREPROCESSING = 2
+PREPROCESSING = 3
 """Raised when what is computed from the same picture and text changes."""
 
 INFO = "features.json"
 LEFT_OUT = b"left_out"
-"""In a file's metadata: ids of the row group's records whose edit no square keeps."""
+"""In a file's metadata: ids of the row group's records whose edit no crop keeps."""
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("origin", pa.string()), ("source", pa.large_binary()),
      ("target", pa.large_binary()), ("picture", pa.large_binary()),
+     ("latent_shape", pa.list_(pa.int32(), 3)),
      ("reasoning", pa.large_binary()), ("direct", pa.large_binary()),
      ("taught", pa.large_binary()), ("taught_tokens", pa.int32())]
 )  # fmt: skip
@@ -55,9 +57,9 @@ class Features:
         folder: that `finish` has described.
 
     Attributes:
-        ids, origins, groups: of each record: its id, what it was made of (`pairs.origin`), the
-            row group that it stands in.
-        left_out: ids of the records whose edit no square keeps.
+        ids, origins, groups, shapes: of each record: its id, what it was made of
+            (`pairs.origin`), the row group that it stands in, the shape CHW of its latents.
+        left_out: ids of the records whose edit no crop keeps.
 
     Raises:
         UserError: it is not finished, or damaged.
@@ -65,7 +67,6 @@ class Features:
 
     def __init__(self, folder: Path) -> None:
         content = _info(folder)
-        self.latent_shape: tuple[int, ...] = tuple(content["latent_shape"])
         self.width: int = content["width"]
         self.null = np.array(content["null"], np.float16)
         self.left_out: list[str] = content["left_out"]
@@ -78,9 +79,12 @@ class Features:
         except (OSError, pa.ArrowInvalid) as error:
             raise _damaged(folder, error) from error
         self._table = pa.concat_tables(tables)
-        records = self._table.select(["id", "origin"])[:: self._num_crops]
+        records = self._table.select(["id", "origin", "latent_shape"])[:: self._num_crops]
         self.ids: list[str] = records["id"].to_pylist()
         self.origins: list[str] = records["origin"].to_pylist()
+        self.shapes: list[tuple[int, ...]] = [
+            tuple(shape) for shape in records["latent_shape"].to_pylist()
+        ]
         self.groups = [
             number for number, table in enumerate(tables)
             for _ in range(table.num_rows // self._num_crops)
@@ -99,8 +103,8 @@ class Features:
         taught = self._table["taught"][first].as_buffer()
         return Sample(
             self.ids[index],
-            self._array("source", row, self.latent_shape),
-            self._array("target", row, self.latent_shape),
+            self._array("source", row, self.shapes[index]),
+            self._array("target", row, self.shapes[index]),
             self._array("picture", row, (-1, self.width)),
             self._array("reasoning", row, (-1, self.width)),
             self._array("direct", row, (-1, self.width)),
@@ -145,18 +149,19 @@ def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> tuple[int, int
     Args:
         chunk: which records, and the file.
         frozen: the models.
-        batch_size: squares a call of them, but at least those of one record.
+        batch_size: crops a call of them, but at least those of one record.
 
     Returns:
-        Records written, and records left out because no square keeps their edit.
+        Records written, and records left out because no crop keeps their edit.
 
     Raises:
         UserError: a record's picture cannot be read.
     """
     table = pq.ParquetFile(chunk.shard).read_row_group(chunk.row_group, columns=list(COLUMNS))
     rows = [row for row in table.to_pylist() if row["part"] in chunk.parts]
-    kept = [row for row in rows if is_kept(row)]
-    left_out = [row["id"] for row in rows if not is_kept(row)]
+    is_kept = [size_kept(row, frozen.config) is not None for row in rows]
+    kept = list(compress(rows, is_kept))
+    left_out = [row["id"] for row, stays in zip(rows, is_kept, strict=True) if not stays]
     schema = SCHEMA.with_metadata({LEFT_OUT: json.dumps(left_out)})
     step = max(1, batch_size // frozen.config.num_crops)
     batches = [kept[start : start + step] for start in range(0, len(kept), step)]
@@ -185,6 +190,7 @@ def as_row(sample: Sample, made_of: str, number: int, schema: pa.Schema) -> pa.T
         name: [value.tobytes() if isinstance(value, np.ndarray) else value]
         for name, value in vars(sample).items()
     }
+    values["latent_shape"] = [sample.source.shape]
     count = None if sample.taught is None else len(sample.taught)
     if number:
         values["taught"], count = [None], None
@@ -200,7 +206,6 @@ def finish(folder: Path, files: Sequence[str], frozen: Frozen) -> None:
             left_out += json.loads(pa.ipc.open_file(file).schema.metadata[LEFT_OUT])
     content = {
         "files": [Path(name).name for name in files],
-        "latent_shape": frozen.latent_shape,
         "width": null.shape[1],
         "null": null.tolist(),
         "num_crops": frozen.config.num_crops,

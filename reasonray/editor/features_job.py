@@ -63,7 +63,7 @@ def _make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Pat
         done = left_out = 0
         for row in written.iter_rows():
             done, left_out = done + row["samples"], left_out + row["left_out"]
-            lost = f", {left_out} left out: no square keeps their edit" if left_out else ""
+            lost = f", {left_out} left out: no crop keeps their edit" if left_out else ""
             say(f"features: {done} samples{lost}")
 
     def describe() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.writing import publish
 from reasonray.editor.batches import Samples, padded
-from reasonray.editor.frozen import Frozen
+from reasonray.editor.frozen import Frozen, Sample, alike
 from reasonray.editor.metrics_log import METRICS, read_metrics
 from reasonray.editor.model import Editor, load_scheduler, load_text_parts, load_vae
 from reasonray.editor.pipeline import ReasonEditPipeline
@@ -85,14 +85,33 @@ class Artist:
             RGB, a row for each sample; None without a folder.
         """
         held_out = self.samples.take([(index, 0) for index in self.indices])
+        edited: dict[int, Tensor] = {}
+        for places in alike([each.source.shape for each in held_out]):
+            latents = self._edited(editor, [held_out[place] for place in places])
+            edited.update(zip(places, latents, strict=True))
+        if self.folder is None:
+            return None
+        if not self._unchanging:
+            arrays = [[each.source for each in held_out], [each.target for each in held_out]]
+            self._unchanging = [
+                self._pictures([torch.from_numpy(array).float() for array in column])
+                for column in arrays
+            ]
+        shown = [edited[place] / self.scaling_factor for place in range(len(held_out))]
+        self.folder.mkdir(exist_ok=True)
+        sheet = _sheet([*self._unchanging, self._pictures(shown)])
+        sheet.save(self.folder / f"step-{step:06d}.png")
+        return sheet
+
+    def _edited(self, editor: Editor, samples: Sequence[Sample]) -> Tensor:
+        """Latents BCHW, scaled, of samples of one shape."""
         drawn = self.config.validation
         device = next(editor.parameters()).device
-        source = torch.from_numpy(np.stack([each.source for each in held_out])).float()
-        target = torch.from_numpy(np.stack([each.target for each in held_out])).float()
+        source = torch.from_numpy(np.stack([each.source for each in samples])).float()
         reasoning, null = (
             (states.to(device).float(), mask.to(device))
             for states, mask in (
-                padded([each.condition(reasoning=True) for each in held_out]),
+                padded([each.condition(reasoning=True) for each in samples]),
                 padded([[self.samples.null]]),
             )
         )  # fmt: skip
@@ -101,7 +120,7 @@ class Artist:
         else:
             instructed, uninstructed = editor.connector(*reasoning), editor.connector(*null)
         noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(0))
-        edited = denoise(
+        return denoise(
             editor.unet,
             load_scheduler(self.config),
             source.to(device),
@@ -111,20 +130,11 @@ class Artist:
             guidance_scale=drawn.guidance_scale,
             image_guidance_scale=drawn.image_guidance_scale,
         )
-        if self.folder is None:
-            return None
-        if not self._unchanging:
-            self._unchanging = [self._pictures(source), self._pictures(target)]
-        columns = [*self._unchanging, self._pictures(edited / self.scaling_factor)]
-        self.folder.mkdir(exist_ok=True)
-        sheet = _sheet(columns, [each.id for each in held_out])
-        sheet.save(self.folder / f"step-{step:06d}.png")
-        return sheet
 
-    def _pictures(self, latents: Tensor) -> list[Image.Image]:
+    def _pictures(self, latents: Sequence[Tensor]) -> list[Image.Image]:
         # One by one: beside a training there may be little memory.
-        decoded = [self.vae.decode(each[None]).sample.cpu() for each in latents.to(self.vae.device)]
-        return to_images(torch.cat(decoded))
+        decode, device = self.vae.decode, self.vae.device
+        return [to_images(decode(each[None].to(device)).sample.cpu())[0] for each in latents]
 
 
 def write_editor(
@@ -178,7 +188,7 @@ def write_editor(
 def describe(counts: Mapping[str, float]) -> str:
     """What a training is on, as it is said in the log and on the card; see `worker.count`."""
     left_out = counts["left_out"]
-    lost = f", leaves out {left_out}, whose edit no square keeps" if left_out else ""
+    lost = f", leaves out {left_out}, whose edit no crop keeps" if left_out else ""
     return (
         f"trains on {counts['trained_on']} samples, holds out {counts['held_out']}{lost}; "
         f"{counts['editing_steps']} steps, {counts['epochs']:g} epochs"
@@ -209,13 +219,14 @@ def _figures(path: Path) -> str:
     )
 
 
-def _sheet(columns: list[list[Image.Image]], names: list[str]) -> Image.Image:
+def _sheet(columns: list[list[Image.Image]]) -> Image.Image:
     """Rows of pictures under the head source, truth, edit."""
-    width, height = columns[0][0].size
-    sheet = Image.new("RGB", (len(columns) * (width + 4), len(names) * (height + 4) + 14), "white")
+    width = max(picture.width for column in columns for picture in column) + 4
+    heights = [picture.height + 4 for picture in columns[0]]
+    sheet = Image.new("RGB", (len(columns) * width, sum(heights) + 14), "white")
     pen = ImageDraw.Draw(sheet)
     for place, (head, column) in enumerate(zip(("source", "truth", "edit"), columns, strict=True)):
-        pen.text((place * (width + 4) + 2, 1), head, fill="black")
+        pen.text((place * width + 2, 1), head, fill="black")
         for row, picture in enumerate(column):
-            sheet.paste(picture, (place * (width + 4), row * (height + 4) + 14))
+            sheet.paste(picture, (place * width, sum(heights[:row]) + 14))
     return sheet

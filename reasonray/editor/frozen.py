@@ -3,7 +3,8 @@
 Shapes: C latent channels, H x W cells, T tokens, D width of the frozen model's states.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,17 +126,28 @@ class Frozen:
         commits["base"] = weights.revision(self.config.base, f"{part}/config.json")
         return commits
 
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """C, H, W of a picture's latents."""
+    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """C, H, W of the latents of a picture of so many pixels across and down."""
         vae = self.vae.config
-        side = self.config.image_size // 2 ** (len(vae.block_out_channels) - 1)
-        return vae.latent_channels, side, side
+        cell = 2 ** (len(vae.block_out_channels) - 1)
+        return vae.latent_channels, size[1] // cell, size[0] // cell
 
     def _latents(self, images: Sequence[Image.Image]) -> list[Array]:
-        pixels_BCHW = to_tensor(images, self.vae.dtype, self.vae.device)
-        latents: Tensor = self.vae.encode(pixels_BCHW).latent_dist.mode()
-        return list(latents.cpu().half().numpy())
+        latents: dict[int, Array] = {}
+        for places in alike([image.size for image in images]):
+            same = [images[place] for place in places]
+            pixels_BCHW = to_tensor(same, self.vae.dtype, self.vae.device)
+            encoded: Tensor = self.vae.encode(pixels_BCHW).latent_dist.mode()
+            latents.update(zip(places, encoded.cpu().half().numpy(), strict=True))
+        return [latents[place] for place in range(len(images))]
+
+
+def alike(values: Sequence[Hashable]) -> list[list[int]]:
+    """The places of equal values, together: what can be stacked."""
+    places = defaultdict(list)
+    for place, value in enumerate(values):
+        places[value].append(place)
+    return list(places.values())
 
 
 def _rows(states_BTD: Tensor, mask_BT: Tensor) -> list[Array]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor.batches import WINDOW, Variant
 from reasonray.editor.frozen import Array, Frozen, Sample
-from reasonray.editor.pairs import COLUMNS, is_kept, origin, pairs
+from reasonray.editor.pairs import COLUMNS, origin, pairs, size_kept
 
 
 class Online:
@@ -32,6 +32,7 @@ class Online:
         self.ids: list[str] = []
         self.origins: list[str] = []
         self.groups: list[int] = []
+        self.shapes: list[tuple[int, ...]] = []
         self.left_out: list[str] = []
         self._files: list[tuple[Path, int]] = []
         self._places: list[int] = []
@@ -42,7 +43,6 @@ class Online:
         # Batches are made ahead in threads, while held-out ones are asked for.
         self._reading, self._computing = threading.Lock(), threading.Lock()
         self.null: Array = self.frozen.null()
-        self.latent_shape: tuple[int, ...] = self.frozen.latent_shape
 
     def take(self, variants: Sequence[Variant]) -> list[Sample]:
         """Some records' variants, computed in one call."""
@@ -54,15 +54,17 @@ class Online:
             return self.frozen.samples(made)
 
     def _add(self, shard: Path, group: int, parts: Sequence[str]) -> None:
-        # Whether a square keeps an edit shows in the picture's header.
+        # Whether a crop keeps an edit shows in the picture's header.
         columns = [name for name in COLUMNS if name != "edited_image"]
         rows = pq.ParquetFile(shard).read_row_group(group, columns=columns)
         for place, row in enumerate(rows.to_pylist()):
             if row["part"] not in parts:
                 continue
-            if not is_kept(row):
+            size = size_kept(row, self.config)
+            if size is None:
                 self.left_out.append(row["id"])
                 continue
+            self.shapes.append(self.frozen.latent_shape(size))
             self.ids.append(row["id"])
             self.origins.append(origin(row))
             self.groups.append(len(self._files))

@@ -1,6 +1,6 @@
-"""From a dataset's records to the pairs of squares that an editor learns from.
+"""From a dataset's records to the pairs of pictures that an editor learns from.
 
-A record is one sample; its variants are squares of it (`core.crops`), every second one mirrored
+A record is one sample; its variants are crops of it (`core.crops`), every second one mirrored
 where the recipe asks for that and nothing that is said of it names a side. They follow from the
 record's id and the variant's number alone, so that a cache and a training without one see the same.
 """
@@ -13,7 +13,7 @@ from typing import Any, cast
 from PIL import Image, ImageOps
 
 from reasonray.core import images
-from reasonray.core.crops import drawn, edited_box, keeps
+from reasonray.core.crops import drawn, edited_box, keeps, training_size
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import RowError, UserError
 from reasonray.core.record import Image as Encoded
@@ -32,8 +32,8 @@ class Pair:
 
     Attributes:
         id: the record's.
-        source, target: RGB, squares of the training's size, as the VAE reads them.
-        seen: RGB, the source's square at its own size: the multimodal model reads more of it.
+        source, target: RGB, crops at the size that is trained on, as the VAE reads them.
+        seen: RGB, the source's crop at its own size: the multimodal model reads more of it.
         instruction, direct_instruction: the record's.
     """
 
@@ -61,34 +61,38 @@ def pairs(row: Mapping[str, Any], numbers: range, config: EditorConfig) -> list[
         after = after.resize(before.size, Image.Resampling.LANCZOS)
     box = edited_box(before, after, row["box"])
     flips = config.flip and not any(_SIDES.search(row[name] or "") for name in TEXTS)
-    made = []
+    size = training_size(before.size, config.image_size)
+    variants = []
     for number in numbers:
-        crop = drawn(before.size, box, row["id"], number)
-        squares = [crop.of(each) for each in (before, after)]
+        crop = drawn(before.size, box, row["id"], number, size)
+        parts = [crop.of(each) for each in (before, after)]
         if flips and number % 2:
-            squares = [ImageOps.mirror(each) for each in squares]
-        size = (config.image_size, config.image_size)
-        source, target = (each.resize(size, Image.Resampling.LANCZOS) for each in squares)
+            parts = [ImageOps.mirror(each) for each in parts]
+        source, target = (each.resize(size, Image.Resampling.LANCZOS) for each in parts)
         texts = row["instruction"], row["direct_instruction"]
-        made.append(Pair(row["id"], source, target, squares[0], *texts))
-    return made
+        variants.append(Pair(row["id"], source, target, parts[0], *texts))
+    return variants
 
 
-def is_kept(row: Mapping[str, Any]) -> bool:
-    """Whether a square of a record holds what was edited, from its picture's header.
+def size_kept(row: Mapping[str, Any], config: EditorConfig) -> tuple[int, int] | None:
+    """Width and height that a record is trained on, from its picture's header.
 
     Args:
         row: with `id`, `box` and `input_image`.
+        config: its `image_size` counts.
+
+    Returns:
+        Pixels; None where no crop holds what was edited.
 
     Raises:
         UserError: the header cannot be read; names the record.
     """
-    if row["box"] is None:
-        return True
     try:
-        return keeps(images.size(cast(Encoded, row["input_image"])), row["box"])
+        size = images.size(cast(Encoded, row["input_image"]))
     except RowError as error:
         raise UserError(f"record {row['id']}: input_image: {error}") from error
+    shape = training_size(size, config.image_size)
+    return shape if keeps(size, row["box"], shape) else None
 
 
 def origin(row: Mapping[str, Any]) -> str:

@@ -92,7 +92,7 @@ def train(
     editor: Editor,
     scheduler: Any,
     batches: Batches,
-    held_out: Batches | None,
+    held_out: Sequence[Batches],
     config: EditorConfig,
     worker: Worker,
     scaling_factor: float,
@@ -103,7 +103,8 @@ def train(
     Args:
         editor: `load_editor`'s; trained in place, what asks for gradients in it.
         scheduler: the base's, for its noise schedule and what the UNet predicts.
-        batches, held_out: to train on and to measure by; None: nothing is measured.
+        batches: to train on.
+        held_out: to measure by (`batches.of_all`); none: nothing is measured.
         config: steps, rates, sizes.
         worker: this process.
         scaling_factor: the VAE's.
@@ -129,7 +130,7 @@ def train(
 
     def validate(step: int) -> float | None:
         value = None
-        if held_out is not None:
+        if held_out:
             value = held_out_loss(editor, objective, held_out, worker)
             log.write("editing", step, {"held_out": value})
         if draw is not None and (is_first or worker.sharded):
@@ -175,12 +176,18 @@ def _run(
 
 
 @torch.no_grad()
-def held_out_loss(editor: Editor, objective: Objective, held_out: Batches, worker: Worker) -> float:
+def held_out_loss(
+    editor: Editor, objective: Objective, held_out: Sequence[Batches], worker: Worker
+) -> float:
     """The mean editing loss of held-out samples, at noise and times that never change."""
-    count, size = held_out.config.batch_size, held_out.config.machines.micro_batch_size
-    parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    makers, count = [], 0
+    for batches in held_out:
+        own, size = batches.config.batch_size, batches.config.machines.micro_batch_size
+        parts = (range(start, min(start + size, own)) for start in range(0, own, size))
+        makers += [batches.later(0, places) for places in parts]
+        count += own
     total = torch.zeros((), device=worker.device)
-    for batch in ahead(held_out.later(0, places) for places in parts):
+    for batch in ahead(makers):
         total += objective.editing(editor, batch, worker.device)
     if worker.world_size > 1:
         # All have measured the same, but for rounding: they are to come to the same decision.

@@ -29,6 +29,7 @@ class StageCounts:
         begun: rows with work that a process has taken in hand.
         finished: of these, those that the stage is done with, be their batch still in work.
         max_rows: that fitted into the memory together, where a batch did not; 0: all did.
+        notices: sentences for a person, each once; of its language model's server, say.
     """
 
     passed: int = 0
@@ -38,6 +39,7 @@ class StageCounts:
     begun: int = 0
     finished: int = 0
     max_rows: int = 0
+    notices: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: "StageCounts") -> None:
         """Add what another process or run counted; of `max_rows` the least counts."""
@@ -45,6 +47,7 @@ class StageCounts:
         for name, amount in vars(other).items():
             setattr(self, name, getattr(self, name) + amount)
         self.max_rows = least
+        self.notices = list(dict.fromkeys(self.notices))
 
 
 class Counts:
@@ -108,18 +111,24 @@ def read_timings(folder: Path) -> tuple[dict[str, StageTiming], float]:
     return timings, seconds
 
 
-def memory_warnings(folder: Path) -> list[str]:
-    """A sentence for each stage whose batches did not fit into the memory whole.
+def run_warnings(folder: Path) -> list[str]:
+    """The stages' notices, and a sentence for each whose batches did not fit into the memory whole.
 
     Args:
         folder: `.run/progress`.
     """
-    return [
+    totals = _of_all_runs(folder)
+    return all_notices(totals) + [
         f"stage {name}: there was not enough memory for a whole batch, {counts.max_rows} rows at "
         "once were worked on; a smaller batch_size of its pool does not try in vain first"
-        for name, counts in _of_all_runs(folder).items()
+        for name, counts in totals.items()
         if counts.max_rows
     ]
+
+
+def all_notices(totals: dict[str, StageCounts]) -> list[str]:
+    """Those of all stages, each once: stages may share a language model."""
+    return list(dict.fromkeys(notice for each in totals.values() for notice in each.notices))
 
 
 def _of_all_runs(folder: Path) -> dict[str, StageCounts]:

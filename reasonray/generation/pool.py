@@ -260,6 +260,7 @@ class Pool:
                 rejected=sum(map(is_rejected, rows)) - num_rejected,
                 seconds=seconds,
                 max_rows=stage.max_rows or 0,
+                notices=list(stage.notices),
             ),
         )
         return rows

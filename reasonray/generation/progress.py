@@ -4,9 +4,11 @@ A live table on a terminal, else a line every ten seconds; always on the standar
 """
 
 import contextlib
+import functools
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +18,7 @@ from rich.table import Table
 
 from reasonray.core.console import LINE_EVERY_S, duration, say
 from reasonray.core.sections import ASKING
-from reasonray.generation.counts import WALL, StageCounts, read_counts
+from reasonray.generation.counts import WALL, StageCounts, all_notices, read_counts
 
 TABLE_EVERY_S = 0.5
 
@@ -47,6 +49,7 @@ class Progress:
         self._console = console or Console(stderr=True)
         self._start = time.monotonic()
         self._first_row: float | None = None
+        self._notices: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, name="reasonray-progress", daemon=True)
 
@@ -115,17 +118,24 @@ class Progress:
         with Live(
             self.table({}), console=self._console, refresh_per_second=2, transient=False
         ) as live:
+            # A notice holds a server's words, which are no markup.
+            tell = functools.partial(live.console.print, markup=False, highlight=False)
             while not self._stop.wait(TABLE_EVERY_S):
-                live.update(self.table(self._read()))
-            live.update(self.table(self._read()))
+                live.update(self.table(self._read(tell)))
+            live.update(self.table(self._read(tell)))
 
     def _lines(self) -> None:
         while not self._stop.wait(LINE_EVERY_S):
-            say(self.line(self._read()))
-        say(self.line(self._read()))
+            say(self.line(self._read(say)))
+        say(self.line(self._read(say)))
 
-    def _read(self) -> dict[str, StageCounts]:
+    def _read(self, tell: Callable[[str], object]) -> dict[str, StageCounts]:
+        """The counts; what the stages have to say is told as soon as it is known."""
         counts = read_counts(self._folder)
+        for notice in all_notices(counts):
+            if notice not in self._notices:
+                tell(f"warning: {notice}")
+                self._notices.add(notice)
         now = time.monotonic()
         if self._first_row is None and any(each.begun for each in counts.values()):
             self._first_row = now

@@ -6,7 +6,7 @@ from reasonray.core.errors import UserError
 from reasonray.dataset.manifest import KINDS, read_manifest
 from reasonray.dataset.report.page import write_page
 from reasonray.dataset.report.survey import Snapshot, Survey
-from reasonray.generation.counts import memory_warnings, read_timings
+from reasonray.generation.counts import read_timings, run_warnings
 from reasonray.generation.notices import read_notices
 from reasonray.generation.plan import planned_parts
 from reasonray.generation.workspace import Work, Workspace
@@ -52,5 +52,5 @@ def _unfinished(folder: Path) -> Snapshot:
         timings=timings,
         seconds=seconds,
         planned=sum(planned_parts(workspace).values()),
-        warnings=[*read_notices(workspace), *memory_warnings(workspace.folder / "progress")],
+        warnings=[*read_notices(workspace), *run_warnings(workspace.folder / "progress")],
     )

@@ -17,7 +17,7 @@ from reasonray.core.writing import no_space, out_of_space, write_file
 from reasonray.dataset.card import write_card
 from reasonray.dataset.manifest import MANIFEST, Manifest, make_manifest, read_manifest
 from reasonray.dataset.report.page import REPORT
-from reasonray.generation.counts import memory_warnings, read_timings
+from reasonray.generation.counts import read_timings, run_warnings
 from reasonray.generation.notices import read_notices
 from reasonray.generation.plan import Plan, extend_plan, planned_ids, planned_parts, write_plan
 from reasonray.generation.pool import Build
@@ -201,7 +201,7 @@ def _plan_more(accepted: int, workspace: Workspace, work: Work) -> bool:
 def _publish(recipe: Recipe, workspace: Workspace, work: Work, threshold: float | None) -> Manifest:
     summary = write_shards(workspace, work, recipe.output, recipe.accepted)
     timings, seconds = read_timings(workspace.folder / "progress")
-    warnings = [*read_notices(workspace), *memory_warnings(workspace.folder / "progress")]
+    warnings = [*read_notices(workspace), *run_warnings(workspace.folder / "progress")]
     if recipe.accepted is not None and (num := summary.total("accepted")) < recipe.accepted:
         warnings.append(f"all inputs are done, {num} of the {recipe.accepted} samples are made")
     manifest = make_manifest(

@@ -78,7 +78,13 @@ Dialogue = Generator[Request, "str | ReplyFailure", None]
 
 
 class LanguageModel(Protocol):
-    """Anything that answers requests."""
+    """Anything that answers requests.
+
+    Attributes:
+        notices: sentences for a person on how requests are taken; grows while they are.
+    """
+
+    notices: Sequence[str]
 
     def converse(self, dialogues: Sequence[Dialogue]) -> None:
         """Answer each dialogue's requests until it ends; independent of the other dialogues.

@@ -62,6 +62,7 @@ class OpenAIServer:
         self._not_before = 0.0
         self._num_answered = self._num_late = 0
         self._other_model = ""
+        self.notices: list[str] = []
         self._limit = asyncio.Semaphore(server.max_concurrency)
         self._client = openai.AsyncOpenAI(
             # Servers that need no key still want the header.
@@ -187,7 +188,7 @@ class OpenAIServer:
     def _remember(self, changes: set[str]) -> None:
         for name in sorted(changes - self._changes):
             what = "taken without" if name != "stream" else "taken only with"
-            say(f"language model: {address(self.config)}: requests are {what} {name}")
+            self._notify(f"requests are {what} {name}")
         self._changes |= changes
 
     def _note_model(self, name: str) -> None:
@@ -197,8 +198,12 @@ class OpenAIServer:
         if self._other_model or expected.startswith(actual) or actual.startswith(expected):
             return
         self._other_model = name
-        asked = self.config.model.name
-        say(f"language model: {address(self.config)}: it answers as {name}; {asked} was asked for")
+        self._notify(f"it answers as {name}; {self.config.model.name} was asked for")
+
+    def _notify(self, what: str) -> None:
+        notice = f"language model: {address(self.config)}: {what}"
+        self.notices.append(notice)
+        say(notice)  # in an actor nobody reads it; the run tells the notices
 
     def _count(self, answer: Answer, request: Request) -> None:
         self._num_answered += 1

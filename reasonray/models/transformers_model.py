@@ -49,6 +49,7 @@ class TransformersModel:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    notices: Sequence[str] = ()
 
     def __init__(self, config: LanguageModelConfig) -> None:
         self.tokenizer = load_part(AutoTokenizer, config.model)

@@ -33,6 +33,8 @@ class VLLMEngine:
         UserError: the model is not there, or vLLM cannot serve it so.
     """
 
+    notices: Sequence[str] = ()
+
     def __init__(self, config: LanguageModelConfig) -> None:
         try:
             self.engine = LLM(

@@ -134,7 +134,8 @@ def _transparent(data: bytes) -> NDArray[np.bool_]:
             "mask_image",
             "invalid_image",
         )
-    return np.equal(np.asarray(alpha), 0)
+    transparent: NDArray[np.bool_] = np.asarray(alpha) == 0
+    return transparent
 
 
 def _white(data: bytes) -> NDArray[np.bool_]:
@@ -148,7 +149,8 @@ def _white(data: bytes) -> NDArray[np.bool_]:
             "invalid_image",
         )
     grey = images.read({"bytes": data, "path": None}).pixels.convert("L")
-    return np.greater_equal(np.asarray(grey), 128)
+    white: NDArray[np.bool_] = np.asarray(grey) >= 128
+    return white
 
 
 def _check(data: bytes, name: str, kinds: Sequence[str]) -> None:

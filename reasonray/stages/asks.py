@@ -62,6 +62,7 @@ class Asks(Stage, Generic[Reply]):
         self.config = config
         self.seed = seed
         self.language_model = load_language_model(language_model)
+        self.notices = self.language_model.notices
         self.prompt = load(ASKING[self.name])
         name, commit = language_model.model.name, revision(language_model)
         self.models = [{"stage": self.name, "name": name, "revision": commit}]

@@ -43,6 +43,8 @@ class Stage:
     rejects: ClassVar[Mapping[str, str]] = {}
     models: Sequence[Model] = ()
     prompts: Sequence[Prompt] = ()
+    notices: Sequence[str] = ()
+    """Sentences for a person on how it works here; grows while it works."""
     advance: Callable[[int], None] = staticmethod(lambda num_rows: None)
     max_rows: int | None = None
     """Rows that fitted into the memory together, once more did not."""

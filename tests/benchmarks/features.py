@@ -28,7 +28,7 @@ ROUNDS = 3
 
 
 def write(folder: Path, tokens: str, count: int) -> Features:
-    """A finished cache of `count` samples, one square each."""
+    """A finished cache of `count` samples, one crop each."""
     rng = np.random.default_rng(0)
 
     def values(*shape: int) -> Array:
@@ -45,7 +45,7 @@ def write(folder: Path, tokens: str, count: int) -> Features:
             )  # fmt: skip
             sink.write_table(as_row(sample, sample.id, 0, schema))
     content = {
-        "files": ["a.arrow"], "latent_shape": LATENTS, "width": WIDTH, "num_crops": 1,
+        "files": ["a.arrow"], "width": WIDTH, "num_crops": 1,
         "left_out": [], "revisions": {}, "null": values(before + after, WIDTH).tolist(),
     }  # fmt: skip
     write_file(folder / INFO, json.dumps(content))
@@ -75,7 +75,7 @@ def main() -> None:
                 pass
             seconds.append((time.perf_counter() - started, time.process_time() - cpu))
     wall, cpu = (min(each) for each in zip(*seconds, strict=True))
-    print(f"tokens={arguments.tokens}: {size:,.0f} bytes a square; a step of {config.batch_size:,} "
+    print(f"tokens={arguments.tokens}: {size:,.0f} bytes a crop; a step of {config.batch_size:,} "
           f"in {wall:.1f} s, {cpu:.1f} s of a core, {arguments.threads} threads")  # fmt: skip
 
 

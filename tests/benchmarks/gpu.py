@@ -286,7 +286,7 @@ class InMemory:
 
     samples: Sequence[Sample]
     null: Array
-    latent_shape: tuple[int, ...]
+    shapes: list[tuple[int, ...]]
     ids: list[str]
     groups: list[int]
     origins: list[str] = dataclasses.field(default_factory=list)
@@ -338,7 +338,9 @@ def training(scale: Scale, device: str) -> dict[str, Any]:
         Sample(f"III/gpu/{i}/0", values(*latents), values(*latents), values(0, width),
                values(num_tokens, width), values(num_tokens, width)) for i in range(8)
     ]  # fmt: skip
-    stored = InMemory(samples, values(num_tokens, width), latents, [s.id for s in samples], [0] * 8)
+    stored = InMemory(
+        samples, values(num_tokens, width), [latents] * 8, [s.id for s in samples], [0] * 8
+    )
     for micro in scale.micro_batches:
         machines = config.machines.model_copy(update={"micro_batch_size": micro})
         settings = config.model_copy(
@@ -353,7 +355,7 @@ def training(scale: Scale, device: str) -> dict[str, Any]:
             editor,
             scheduler,
             Batches(stored, list(range(8)), settings, 0, device == "cuda"),
-            None,
+            [],
             settings,
             Worker(device=torch.device(device), loggers=[log]),
             vae.config.scaling_factor,

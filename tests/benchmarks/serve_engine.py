@@ -12,6 +12,9 @@ The engine of `reasonray serve` alone: no HTTP, no Ray. `full` builds the models
 - mixed: likewise with edits of 6, 12 and 24 steps, and that over batches of whole requests, in
   which all have one number of steps;
 - difference: how far, in 1/255, edits that share their steps are from the pipeline's own.
+
+On a CPU the seconds are those of its one thread, so that other work on the machine counts for
+nothing.
 """
 
 import argparse
@@ -133,12 +136,18 @@ def _seconds(action: Callable[[], object], device: str, repeats: int = 3) -> flo
     """The median, after two calls that warm up."""
     seconds = []
     for _ in range(2 + repeats):
-        started = time.perf_counter()
+        started = _now(device)
         action()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(_now(device) - started)
     return statistics.median(seconds[2:])
+
+
+def _now(device: str) -> float:
+    """Seconds: when the GPU has done all, or of this process's computing."""
+    if device != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _ms(seconds: float) -> float:
@@ -199,17 +208,17 @@ def _by_pipeline(pipe: Any, edits: Sequence[Edit]) -> list[PIL.Image.Image]:
     return images
 
 
-def images_a_second(server: Any, clients: int, edits: Sequence[Edit]) -> float:
+def images_a_second(server: Any, clients: int, edits: Sequence[Edit], device: str) -> float:
     """Each client makes its share, one after the other; the server is closed then."""
 
     def client(number: int) -> None:
         for each in edits[number::clients]:
             server.submit(each).result()
 
-    started = time.perf_counter()
+    started = _now(device)
     with ThreadPoolExecutor(clients) as threads:
         list(threads.map(client, range(clients)))
-    seconds = time.perf_counter() - started
+    seconds = _now(device) - started
     server.close()
     return len(edits) / seconds
 
@@ -220,7 +229,7 @@ def batching(scale: Scale, device: str) -> dict[str, Any]:
 
     def rate(max_batch: int, clients: int, count: int) -> float:
         edits = [edit(number, sizes.side, sizes.num_steps) for number in range(count)]
-        return images_a_second(Engine(pipe, max_batch=max_batch), clients, edits)
+        return images_a_second(Engine(pipe, max_batch=max_batch), clients, edits, device)
 
     rate(sizes.max_batch, max(sizes.clients), max(sizes.clients))  # warms up
     single = rate(1, 4, sizes.clients[4])
@@ -242,8 +251,8 @@ def mixed(scale: Scale, device: str) -> dict[str, Any]:
         # Each client's own follow one another through the lengths.
         lengths = [MIXED_STEPS[(i % clients + i // clients) % 3] for i in range(count)]
         edits = [edit(i, sizes.side, length) for i, length in enumerate(lengths)]
-        whole = images_a_second(WholeRequests(pipe, sizes.max_batch), clients, edits)
-        stepwise = images_a_second(Engine(pipe, max_batch=sizes.max_batch), clients, edits)
+        whole = images_a_second(WholeRequests(pipe, sizes.max_batch), clients, edits, device)
+        stepwise = images_a_second(Engine(pipe, max_batch=sizes.max_batch), clients, edits, device)
         results[f"{clients} clients"] = {
             "whole_images_a_second": round(whole, 3),
             "images_a_second": round(stepwise, 3),

@@ -42,7 +42,7 @@ def config(folder: Path, **changes: Any) -> EditorConfig:
         **changes,
     }
     made = EditorConfig.model_validate(settings)
-    channels, side, _ = frozen.Frozen(made).latent_shape
+    channels, side, _ = frozen.Frozen(made).latent_shape((made.image_size, made.image_size))
     width = model.load_text_parts(made)[0].config.hidden_size
     torch.manual_seed(0)
     unet: Any = UNet2DConditionModel(
@@ -76,5 +76,5 @@ def seconds(config: EditorConfig, samples: Samples) -> float:
     editor, scheduler = model.load_editor(config, samples.null.shape[1], seed=0)
     batches = Batches(samples, range(COUNT), config, seed=0)
     started = time.process_time()
-    training.train(editor, scheduler, batches, None, config, training.Worker(), 0.18215)
+    training.train(editor, scheduler, batches, [], config, training.Worker(), 0.18215)
     return (time.process_time() - started) / config.steps(COUNT)

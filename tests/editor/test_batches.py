@@ -1,4 +1,6 @@
+import math
 import time
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -7,19 +9,49 @@ import torch
 
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import features
-from reasonray.editor.batches import WINDOW, Batches, ahead, padded, split
+from reasonray.editor.batches import WINDOW, Batches, ahead, of_all, padded, split
 from reasonray.editor.pairs import origin
 
+ALIKE = range(0, 20, 3)
+"""The records whose pictures have one shape."""
 
-def test_an_epoch_sees_each_sample_once(samples: features.Features, config: EditorConfig) -> None:
+
+def test_an_epoch_sees_each_sample_of_a_shape_once(
+    samples: features.Features, config: EditorConfig
+) -> None:
     batches = Batches(samples, range(20), config, seed=3)
-    epoch = [variant for step in range(5) for variant in batches.variants(step)]
-    assert sorted(index for index, _ in epoch) == list(range(20))
-    following = [variant for step in range(5, 10) for variant in batches.variants(step)]
-    assert sorted(index for index, _ in following) == list(range(20))
-    assert [index for index, _ in following] != [index for index, _ in epoch]
-    # Another square of each in the next epoch, and with as many epochs as squares all of them.
-    assert set(epoch) | set(following) == {(index, k) for index in range(20) for k in range(2)}
+    seen: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    for step in range(60):
+        variants = batches.variants(step)
+        [shape] = {samples.shapes[index] for index, _ in variants}
+        seen.setdefault(shape, []).extend(variants)
+    shapes = Counter(samples.shapes)
+    assert set(seen) == set(shapes)
+    for shape, variants in seen.items():
+        # As often as the others, in turn.
+        assert abs(len(variants) / 240 - shapes[shape] / 20) < 0.05
+        count = shapes[shape]
+        own = {index for index, each in enumerate(samples.shapes) if each == shape}
+        # A step may begin the next epoch: whole epochs begin where steps do.
+        whole = math.lcm(count, config.batch_size)
+        assert Counter(index for index, _ in variants[:whole]) == dict.fromkeys(own, whole // count)
+        # Another crop of each in the next epoch, and with as many epochs as crops all of them.
+        assert set(variants) == {(index, k) for index in own for k in range(2)}
+    again = Batches(samples, range(20), config, seed=3)
+    assert again.variants(17) == batches.variants(17)
+    assert batches.part(17, range(4)).noise.shape[1:] == samples.shapes[batches.variants(17)[0][0]]
+
+
+def test_all_of_some_samples_are_in_batches_of_each_shape(
+    samples: features.Features, config: EditorConfig
+) -> None:
+    parts = of_all(samples, [3, 4, 5, 6, 11], config, seed=0)
+    seen = [[index for index, _ in each.variants(0)] for each in parts]
+    assert sorted(index for indices in seen for index in indices) == [3, 4, 5, 6, 11]
+    assert [len(indices) for indices in seen] == [2, 1, 2]
+    for each in parts:
+        batch = each.part(0, range(each.config.batch_size))
+        assert batch.source.shape == batch.target.shape == batch.noise.shape
 
 
 class Grouped:
@@ -29,7 +61,7 @@ class Grouped:
         self.ids = self.origins = [str(number) for number in range(count)]
         self.groups = [number // 100 for number in range(count)]
         self.left_out: list[str] = []
-        self.latent_shape: tuple[int, ...] = (1, 1, 1)
+        self.shapes: list[tuple[int, ...]] = [(1, 1, 1)] * count
         self.null = np.zeros((1, 1), np.float16)
 
     def take(self, variants: Any) -> Any:
@@ -84,9 +116,9 @@ def test_several_threads_give_batches_in_their_order(
         return number
 
     assert list(ahead((partial(slowly, n) for n in range(20)), 4)) == list(range(20))
-    batches = Batches(samples, range(20), config, seed=3)
+    batches = Batches(samples, ALIKE, config, seed=3)
     makers = (batches.later(step, range(4)) for step in range(8))
-    again = Batches(samples, range(20), config, seed=3)
+    again = Batches(samples, ALIKE, config, seed=3)
     for step, batch in enumerate(ahead(makers, 4)):
         alone = again.part(step, range(4))
         assert batch.ids == alone.ids
@@ -113,7 +145,7 @@ def test_ratio_and_dropout_are_those_of_the_recipe(
     samples: features.Features, config: EditorConfig
 ) -> None:
     wide = config.model_copy(update={"batch_size": 400, "reasoning_ratio": 0.25, "dropout": 0.1})
-    batch = Batches(samples, range(20), wide, seed=1).part(0, range(400))
+    batch = Batches(samples, ALIKE, wide, seed=1).part(0, range(400))
     no_picture = (batch.source == 0).flatten(1).all(1)
     null = torch.from_numpy(samples.null.astype(np.float32))
     no_text = torch.tensor(

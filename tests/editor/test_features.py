@@ -24,15 +24,20 @@ from reasonray.editor.pairs import pairs
 EVERY = [(index, number) for index in range(20) for number in range(2)]
 
 
-def test_every_record_has_features_of_one_shape(
+def test_every_record_has_features_of_its_shape(
     samples: features.Features, config: EditorConfig
 ) -> None:
     assert len(samples.ids) == len(set(samples.ids)) == 20
     for sample in samples.take([(index, k) for index in range(20) for k in (0, 1)]):
-        assert sample.source.shape == sample.target.shape == samples.latent_shape == (4, 16, 16)
+        assert (
+            sample.source.shape
+            == sample.target.shape
+            == samples.shapes[samples.ids.index(sample.id)]
+        )
         assert sample.reasoning.shape[1] == samples.null.shape[1] == 128
         assert sample.taught is not None
         assert len(sample.taught) == 24
+    assert samples.shapes[:4] == [(4, 16, 20), (4, 16, 16), (4, 24, 16), (4, 16, 20)]
     short, long = samples.take([(0, 0), (2, 0)])
     assert len(long.reasoning) > len(short.reasoning)
 
@@ -79,8 +84,7 @@ def test_the_picture_s_states_are_stored_once(
     seen = images.decode(record["input_image"])
     models = frozen.Frozen(every)
     crop = pairs({**record, "box": None}, range(1), every)[0].seen
-    assert crop.size == (32, 32)
-    assert seen.size == (40, 32)
+    assert crop.size == seen.size == (40, 32)
     states, _ = multimodal_states(
         models.mllm, models.processor, [crop], [str(record["instruction"])], "all"
     )

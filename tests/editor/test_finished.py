@@ -39,7 +39,7 @@ def training_once(
     saved: list[dict[str, Any]] = []
     worker = training.Worker(save=lambda state: saved.append(copy.deepcopy(state)))
     batches = Batches(samples, range(4), config, seed=0)
-    training.train(editor, scheduler, batches, None, config, worker, 0.5)
+    training.train(editor, scheduler, batches, [], config, worker, 0.5)
     return config, editor, saved, data
 
 
@@ -56,7 +56,7 @@ def write(trained: Trained, lora_export: str, folder: Path) -> Path:
     changed = config.model_copy(update={"output": output})
     counts = {"trained_on": 4, "held_out": 0, "left_out": 1, "editing_steps": 5, "epochs": 5}
     finished.write_editor(editor, changed, folder, data, {"parts": ["I"], "counts": counts})
-    assert "leaves out 1, whose edit no square keeps" in (folder / "README.md").read_text()
+    assert "leaves out 1, whose edit no crop keeps" in (folder / "README.md").read_text()
     return folder
 
 

@@ -19,7 +19,7 @@ from reasonray.cli.main import call
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
 from reasonray.editor import features, finished, loggers, metrics_log, model, training
-from reasonray.editor.batches import Batches
+from reasonray.editor.batches import Batches, of_all
 
 pytestmark = pytest.mark.slow
 Told = dict[str, list[tuple[int, Any]]]
@@ -58,7 +58,7 @@ def run(
     editor, scheduler = model.load_editor(config, samples.width, seed=0)
     built = loggers.build([name], folder, {"learning_rate": config.learning_rate})
     worker = training.Worker(save=save, folder=folder, restored=restored, loggers=built)
-    held_out = Batches(samples, [4, 5], config.model_copy(update={"batch_size": 2}), seed=0)
+    held_out = of_all(samples, [4, 5], config, seed=0)
     batches = Batches(samples, range(4), config, seed=0)
     with contextlib.suppress(KilledError):
         training.train(editor, scheduler, batches, held_out, config, worker, 0.5, artist.draw)

@@ -1,4 +1,4 @@
-"""The squares of a record: what was edited is in them, whatever the picture's shape."""
+"""The crops of a record: what was edited is in them, whatever the picture's shape."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.images import encode_png
 from reasonray.editor import features, frozen
 from reasonray.editor.online import Online
-from reasonray.editor.pairs import is_kept, pairs
+from reasonray.editor.pairs import pairs, size_kept
 
 CONFIG = EditorConfig(image_size=256, num_crops=6)
 
@@ -37,59 +37,69 @@ def record(
 
 
 def differing(pair: Any) -> float:
-    """The part of a square's pixels that differ."""
+    """The part of a crop's pixels that differ."""
     pixels = (np.asarray(each, np.int16) for each in (pair.source, pair.target))
     return float((np.abs(next(pixels) - next(pixels)).max(2) > 8).mean())
 
 
 @pytest.mark.parametrize("has_box", [True, False])
 @pytest.mark.parametrize(
-    ("size", "box"),
+    ("size", "box", "shape"),
     [
-        ((768, 512), (0, 100, 120, 280)),
-        ((768, 512), (648, 300, 768, 480)),
-        ((512, 768), (200, 0, 320, 140)),
-        ((1280, 720), (1150, 20, 1280, 150)),
-        ((300, 100), (0, 0, 90, 90)),
-        ((100, 300), (5, 215, 95, 300)),
-        ((512, 512), (10, 10, 120, 190)),
+        ((768, 512), (0, 100, 120, 280), (384, 256)),
+        ((768, 512), (648, 300, 768, 480), (384, 256)),
+        ((512, 768), (200, 0, 320, 140), (256, 384)),
+        ((1280, 720), (1150, 20, 1280, 150), (448, 256)),
+        ((1024, 768), (0, 600, 300, 768), (320, 256)),
+        ((300, 100), (0, 0, 90, 90), (512, 256)),
+        ((100, 300), (5, 215, 95, 300), (256, 512)),
+        ((512, 512), (10, 10, 120, 190), (256, 256)),
     ],
 )
-def test_every_square_keeps_the_edit(
-    size: tuple[int, int], box: tuple[int, int, int, int], has_box: bool
+def test_every_crop_keeps_the_edit_in_the_picture_s_shape(
+    size: tuple[int, int], box: tuple[int, int, int, int], shape: tuple[int, int], has_box: bool
 ) -> None:
     row = record(size, box, has_box=has_box)
-    assert is_kept(row)
-    of_square = (box[2] - box[0]) * (box[3] - box[1]) / min(size) ** 2
-    shares = [differing(pair) for pair in pairs(row, range(6), CONFIG)]
-    # As large as in the picture, or larger where a smaller square was enlarged.
-    assert min(shares) > 0.85 * of_square
-    assert max(shares) < 1.5 * of_square + 0.02
+    assert size_kept(row, CONFIG) == shape
+    made = pairs(row, range(6), CONFIG)
+    assert {pair.source.size for pair in made} == {pair.target.size for pair in made} == {shape}
+    largest = min(size[0] / shape[0], size[1] / shape[1]) ** 2 * shape[0] * shape[1]
+    edited = (box[2] - box[0]) * (box[3] - box[1]) / largest
+    shares = [differing(pair) for pair in made]
+    # As large as in the picture, or larger where a smaller crop was enlarged.
+    assert min(shares) > 0.85 * edited
+    assert max(shares) < 1.5 * edited + 0.02
 
 
-def test_squares_differ_in_place_scale_and_side() -> None:
+def test_most_of_a_photograph_is_seen() -> None:
+    for size in ((1024, 768), (768, 512), (1280, 720), (720, 1280), (1000, 1000)):
+        [pair] = pairs(record(size, (10, 10, 60, 60)), range(1), CONFIG)
+        assert pair.seen.width * pair.seen.height > 0.9 * size[0] * size[1]
+
+
+def test_crops_differ_in_place_scale_and_side() -> None:
     row = record((900, 600), (400, 200, 520, 330))
     made = pairs(row, range(6), CONFIG)
     assert len({pair.source.tobytes() for pair in made}) == 6
     sides = [pair.seen.width for pair in made]
-    assert sides[0] == 600
-    assert all(600 / 1.13 < side < 600 for side in sides[1:])
+    assert sides[0] == 900
+    assert all(900 / 1.13 < side < 900 for side in sides[1:])
     unmirrored = pairs(row, range(6), CONFIG.model_copy(update={"flip": False}))
     for number, (pair, plain) in enumerate(zip(made, unmirrored, strict=True)):
         expected = ImageOps.mirror(plain.seen) if number % 2 else plain.seen
         assert pair.seen == expected
 
 
-def test_the_multimodal_model_reads_the_square_s_own_pixels() -> None:
+def test_the_multimodal_model_reads_the_crop_s_own_pixels() -> None:
     [pair] = pairs(record((900, 600), (0, 0, 200, 200)), range(1), CONFIG)
-    assert pair.source.size == pair.target.size == (256, 256)
-    assert pair.seen.size == (600, 600)
-    # The same square for both.
-    small = np.asarray(pair.seen.resize((256, 256), PIL.Image.Resampling.LANCZOS), int)
+    assert pair.source.size == pair.target.size == (384, 256)
+    assert pair.seen.size == (900, 600)
+    # The same crop for both.
+    small = np.asarray(pair.seen.resize((384, 256), PIL.Image.Resampling.LANCZOS), int)
     assert np.abs(small - np.asarray(pair.source, int)).max() <= 1
 
 
-def test_an_edit_that_no_square_keeps_is_left_out_and_counted(
+def test_an_edit_that_no_crop_keeps_is_left_out_and_counted(
     config: EditorConfig, tmp_path: Path
 ) -> None:
     rows: list[Any] = [record((96, 64), (0, 0, 30, 64), number=number) for number in range(4)]
@@ -103,6 +113,7 @@ def test_an_edit_that_no_square_keeps_is_left_out_and_counted(
         assert samples.ids == [rows[number]["id"] for number in (0, 2, 3)]
     assert online.origins == made.origins
     assert online.groups == made.groups
+    assert online.shapes == made.shapes
     for ours, theirs in zip(
         made.take([(2, 1), (0, 0)]), online.take([(2, 1), (0, 0)]), strict=True
     ):

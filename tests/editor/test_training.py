@@ -19,7 +19,7 @@ from reasonray.core.editor_sections import ConnectorConfig, EditorConfig
 from reasonray.core.errors import RunError
 from reasonray.core.sections import ModelConfig
 from reasonray.editor import features, frozen, metrics_log, model, objective, training
-from reasonray.editor.batches import Batch, Batches, padded, split
+from reasonray.editor.batches import Batch, Batches, of_all, padded, split
 from reasonray.editor.online import Online
 
 pytestmark = pytest.mark.slow
@@ -56,10 +56,10 @@ def run(
     editor, scheduler = model.load_editor(config, samples.null.shape[1], seed=0)
     worker = training.Worker(save=save, folder=folder, restored=restored)
     batches = Batches(samples, trained_on, config, seed=0)
-    small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0, "num_crops": 1})
+    small = config.model_copy(update={"dropout": 0.0, "num_crops": 1})
     with contextlib.suppress(KilledError):
         training.train(
-            editor, scheduler, batches, Batches(samples, held_out, small, 0), config, worker, 0.5
+            editor, scheduler, batches, of_all(samples, held_out, small, 0), config, worker, 0.5
         )
     return losses(folder), kept[-1] if kept else None
 
@@ -195,7 +195,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(
 ) -> None:
     class Broken:
         ids, origins, groups = samples.ids, samples.origins, samples.groups
-        left_out, latent_shape, null = samples.left_out, samples.latent_shape, samples.null
+        left_out, shapes, null = samples.left_out, samples.shapes, samples.null
 
         def take(self, variants: Any) -> Any:
             taken = samples.take(variants)
@@ -235,7 +235,7 @@ def test_the_wrapped_module_is_what_is_stepped(
 
     editor, scheduler = model.load_editor(config, 128, seed=0)
     worker = training.Worker(wrap=wrap, folder=tmp_path)
-    training.train(editor, scheduler, Batches(samples, range(20), config, 0), None, config,
+    training.train(editor, scheduler, Batches(samples, range(20), config, 0), [], config,
                    worker, 0.5)  # fmt: skip
     assert seen == [editor, editor]
 
@@ -257,8 +257,8 @@ def test_a_training_that_learns_no_more_ends_with_its_best_weights(
     assert resumed == whole
     editor, scheduler = model.load_editor(changed, 128, seed=0)
     trained_on, out = split(samples.origins, config.validation_fraction)
-    small = {"batch_size": len(out), "dropout": 0.0, "num_crops": 1}
-    measured = Batches(samples, out, changed.model_copy(update=small), 0)
+    small = changed.model_copy(update={"dropout": 0.0, "num_crops": 1})
+    measured = of_all(samples, out, small, 0)
     worker = training.Worker()
     training.train(
         editor, scheduler, Batches(samples, trained_on, changed, 0), measured, changed, worker, 0.5

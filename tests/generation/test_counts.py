@@ -2,7 +2,7 @@ from pathlib import Path
 
 from toy_outputs import count
 
-from reasonray.generation.counts import memory_warnings, read_counts, read_timings
+from reasonray.generation.counts import read_counts, read_timings, run_warnings
 
 
 def test_counts_of_all_processes_are_added(tmp_path: Path) -> None:
@@ -33,6 +33,12 @@ def test_a_stage_whose_batches_did_not_fit_is_told_with_the_least_that_did(tmp_p
     count(tmp_path / "first", "a", passed=16, worked=16, max_rows=8)
     count(tmp_path / "first", "b", passed=16, worked=16)
     count(tmp_path / "second", "a", passed=16, worked=16, max_rows=4)
-    [warning] = memory_warnings(tmp_path)
+    [warning] = run_warnings(tmp_path)
     assert warning.startswith("stage paint: there was not enough memory for a whole batch, 4 rows")
-    assert not memory_warnings(tmp_path / "third")
+    assert not run_warnings(tmp_path / "third")
+
+
+def test_a_notice_of_many_processes_and_runs_is_one_warning(tmp_path: Path) -> None:
+    count(tmp_path / "first", "a", passed=16, notices=["no seed", "no schema"])
+    count(tmp_path / "second", "a", passed=16, notices=["no seed"])
+    assert run_warnings(tmp_path) == ["no seed", "no schema"]

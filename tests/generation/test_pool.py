@@ -18,7 +18,7 @@ from reasonray.core.recipe import Recipe
 from reasonray.core.record import WORKING_SCHEMA, Row, to_rows, to_table
 from reasonray.core.sections import PoolConfig
 from reasonray.dataset.manifest import Summary, make_manifest
-from reasonray.generation.counts import memory_warnings, read_counts
+from reasonray.generation.counts import read_counts, run_warnings
 from reasonray.generation.journal import Journal
 from reasonray.generation.pool import MAX_LOSSES, Pool, PoolSpec
 from reasonray.stages.stage import Stage
@@ -253,19 +253,23 @@ def test_stages_of_one_pool_share_a_decoded_picture_that_no_batch_leaves_behind(
 
 
 class Narrow(Stage):
-    """Has room for three rows at once."""
+    """Has room for three rows at once, and something to say."""
 
     name = "load"
+    notices = ("no seed",)
 
     def process(self, rows: list[Row]) -> None:
         if len(rows) > 3:
             raise MemoryError
 
 
-def test_a_batch_that_did_not_fit_into_the_memory_is_counted(tmp_path: Path) -> None:
+def test_a_batch_that_did_not_fit_into_the_memory_is_told_with_a_stage_s_notices(
+    tmp_path: Path,
+) -> None:
     """A worker's log is seen by nobody: the run tells of it at its end, and the report before."""
     config = PoolConfig(stages=["load"])
     pool = Pool(spec(tmp_path, config=config, build=lambda *_: Narrow()), "a")
     pool(batch(6))
-    [warning] = memory_warnings(tmp_path)
+    notice, warning = run_warnings(tmp_path)
+    assert notice == "no seed"
     assert "stage load: there was not enough memory for a whole batch, 3 rows at once" in warning

@@ -91,3 +91,18 @@ def test_what_a_lost_process_had_in_work_is_not_waited_for(tmp_path: Path) -> No
     Counts(tmp_path / "a.json", ["rewrite"]).save()
     after = read_counts(tmp_path)["rewrite"]
     assert (after.begun, after.finished) == (4, 4)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_a_stage_has_to_say_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_terminal: bool
+) -> None:
+    # An actor's own output is read by nobody.
+    for process in "ab":
+        count(tmp_path, process, passed=4, notices=["requests are taken without seed"])
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=is_terminal, width=80)
+    with Progress(tmp_path, ["load", "paint"], 30, 0, console):
+        pass
+    text = screen.getvalue() + capsys.readouterr().err
+    assert text.count("warning: requests are taken without seed") == 1

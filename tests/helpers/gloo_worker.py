@@ -13,7 +13,7 @@ import torch
 
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.editor import features, model, sharding, training
-from reasonray.editor.batches import Batches, split
+from reasonray.editor.batches import Batches, of_all, split
 
 DEVICE = torch.device("cpu")
 
@@ -38,7 +38,7 @@ def work(
         )
     samples = features.Features(place / "features")
     trained_on, held_out = split(samples.origins, config.validation_fraction)
-    small = config.model_copy(update={"batch_size": len(held_out), "dropout": 0.0, "num_crops": 1})
+    small = config.model_copy(update={"dropout": 0.0, "num_crops": 1})
     count = 0
 
     def save(state: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ def work(
     batches = Batches(samples, trained_on, config, seed=0)
     try:
         training.train(
-            editor, scheduler, batches, Batches(samples, held_out, small, 0), config, worker, 0.5
+            editor, scheduler, batches, of_all(samples, held_out, small, 0), config, worker, 0.5
         )
     except StoppedError:
         pass

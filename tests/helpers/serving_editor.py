@@ -84,7 +84,8 @@ class Paced:
     """
 
     def __init__(self, unet: Any) -> None:
-        self.unet, self.config, self.dtype = unet, unet.config, unet.dtype
+        self.unet, self.config = unet, unet.config
+        self.dtype, self.device = unet.dtype, unet.device
         self.batches: list[int] = []
         self.check: Callable[[torch.Tensor], None] = lambda noisy: None
         self._widths: list[int] = []

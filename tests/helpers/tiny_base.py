@@ -20,6 +20,8 @@ from reasonray.editor import features
 from reasonray.editor.frozen import Frozen
 
 SIZE = 32
+SIZES = ((SIZE + 8, SIZE), (SIZE, SIZE), (SIZE, SIZE + 20))
+"""Of the records' pictures, in turn."""
 
 
 def base(folder: Path) -> Path:
@@ -76,11 +78,16 @@ def with_micro_batches(config: EditorConfig, size: int) -> EditorConfig:
     return config.model_copy(update={"machines": machines})
 
 
+EDITED = 1000
+"""Added to a picture's seed for the edited one."""
+
+
 def picture(seed: int) -> Image:
     rng = np.random.default_rng(seed)
     small = PIL.Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
     buffer = io.BytesIO()
-    small.resize((SIZE + 8, SIZE), PIL.Image.Resampling.BICUBIC).save(buffer, "PNG")
+    size = SIZES[seed % EDITED % len(SIZES)]
+    small.resize(size, PIL.Image.Resampling.BICUBIC).save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": f"{seed}.png"}
 
 
@@ -91,7 +98,7 @@ def sample(number: int, part: Part = "I", **changes: object) -> Row:
         "source": "toy",
         "source_id": f"{number:04}",
         "input_image": picture(number),
-        "edited_image": picture(1000 + number),
+        "edited_image": picture(EDITED + number),
         "input_caption": "a bee",
         "edited_caption": "some honey",
         "instruction": f"Show what it makes{' of late' * (number % 3)}.",

@@ -130,7 +130,7 @@ def test_a_stream_has_partial_pictures_and_the_same_end(client: openai.OpenAI) -
     assert [each.type for each in events] == [
         "image_edit.partial_image", "image_edit.partial_image", "image_edit.completed",
     ]  # fmt: skip
-    assert [each.partial_image_index for each in events[:2]] == [0, 1]  # type: ignore[union-attr]
+    assert [each.partial_image_index for each in events[:2]] == [0, 1]
     assert {each.size for each in events} == {"80x56"}
     end = pixels((whole.data or [])[0].b64_json).astype(int)
     assert np.abs(pixels(events[2].b64_json) - end).max() <= 1

@@ -1,13 +1,14 @@
 """The application as it is built, before any process of it runs."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 from ray import cloudpickle
+from ray._common.utils import import_attr
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
-from ray.serve._private.utils import call_function_from_import_path, import_attr
+from ray.serve._private.utils import call_function_from_import_path
 from ray.serve.schema import ServeDeploySchema
 
 from reasonray.serving import guard
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def application(arguments: dict[str, Any]) -> Any:
     """As `serve deploy` makes it of the file's `args`."""
-    return call_user_app_builder_with_args_if_necessary(build, arguments)
+    return call_user_app_builder_with_args_if_necessary(cast(Any, build), arguments)
 
 
 def deployments(app: Any) -> dict[str, Any]:

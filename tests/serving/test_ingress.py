@@ -6,7 +6,7 @@ test_faults.py kills real ones.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
@@ -24,7 +24,7 @@ MISSING = DeploymentUnavailableError(DeploymentID("editor", "reasonray"))
 A, B, C = (PartialFile(index, b"%d" % index) for index in range(3))
 END = FinishedFile(b"end")
 
-Step = Event | Exception
+Step = Event | Exception | Facts
 
 
 class Call:
@@ -42,7 +42,7 @@ class Call:
             raise StopAsyncIteration
         if isinstance(step, Exception):
             raise step
-        return step
+        return cast(Event, step)
 
     def __await__(self) -> Any:
         return self.__anext__().__await__()

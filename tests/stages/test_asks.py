@@ -199,3 +199,15 @@ def test_each_finished_row_is_told_to_who_wants_to_know(lying_server: LyingServe
     alone[0]["candidates"] = ["one thing"]
     select(rows("a cat", "a bad dog") + alone)
     assert sum(advances) == 3
+
+
+def test_what_the_server_does_not_take_is_the_stage_s_to_say(lying_server: LyingServer) -> None:
+    error = {"message": "Unsupported parameter: 'seed'", "param": "seed"}
+    lying_server.answer = lambda body, count: (
+        Answer(status=400, error=error) if "seed" in body else Answer(GOOD)
+    )
+    asking = stage(lying_server)
+    asking(rows("a cat"))
+    assert asking.notices == [
+        f"language model: {lying_server.url}: requests are taken without seed"
+    ]
