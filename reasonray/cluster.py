@@ -77,7 +77,7 @@ def connected(
                 # Ray itself waits for minutes where nothing answers.
                 host, _, port = address.rpartition(":")
                 socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
-            with silent():
+            with _silent():
                 ray.init(address="auto", **quiet)
         except (OSError, ValueError) as error:
             raise UserError(
@@ -89,7 +89,7 @@ def connected(
     elif started:
         cpus = sum(pool.max_actors * pool.num_cpus for pool in pools)
         try:
-            with silent():
+            with _silent():
                 ray.init(
                     address="local",
                     num_cpus=math.ceil(cpus) + SPARE_CPUS,
@@ -112,11 +112,12 @@ def connected(
 
 
 @contextlib.contextmanager
-def own(num_cpus: float) -> Iterator[float]:
+def own(num_cpus: float, at_end: Callable[[], None]) -> Iterator[float]:
     """A Ray of this process's own, whatever clusters there are; it ends with the block.
 
     Args:
         num_cpus: in name; on a laptop they share the real ones.
+        at_end: called before it ends.
 
     Yields:
         The machine's GPUs.
@@ -125,7 +126,7 @@ def own(num_cpus: float) -> Iterator[float]:
         RunError: Ray does not start here.
     """
     try:
-        with silent():
+        with _silent():
             ray.init(
                 address="local",
                 num_cpus=math.ceil(num_cpus),
@@ -140,7 +141,8 @@ def own(num_cpus: float) -> Iterator[float]:
     try:
         yield ray.cluster_resources().get("GPU", 0.0)
     finally:
-        with silent():
+        with _silent():
+            at_end()
             ray.shutdown()
 
 
@@ -273,7 +275,7 @@ def _quieten() -> None:
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[None]:
+def _silent() -> Iterator[None]:
     """Nothing reaches descriptor 2, where Ray writes past all settings; failures are exceptions."""
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -51,7 +51,7 @@ def run(config: ServingConfig, host: str, port: int) -> None:
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     cpus = sum(model.max_replicas * model.num_cpus for model in config.models.values())
     say(f"starting with {', '.join(config.models)}")
-    with cluster.own(_INGRESS_CPUS + 2 * cpus) as num_gpus:
+    with cluster.own(_INGRESS_CPUS + 2 * cpus, at_end=serve.shutdown) as num_gpus:
         options = {
             "host": host,
             "port": port,
@@ -74,8 +74,6 @@ def run(config: ServingConfig, host: str, port: int) -> None:
             pass
         finally:
             say("stopping")
-            with cluster.silent():
-                serve.shutdown()
 
 
 def check_editor(name: str, folder: Path) -> None:

@@ -131,6 +131,17 @@ _REPLY = {
     },
 }
 
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "event": {
+            "enum": ["image_edit.partial_image", "image_edit.completed", "error", "message"],
+        },
+        "data": {"type": "string", "description": "JSON of OpenAI's event; [DONE] at the end"},
+    },
+}
+
 STATUSES = {
     400: "A field is wrong; param names it",
     401: "No valid key",
@@ -170,7 +181,7 @@ EDITS: dict[str, Any] = {
             "description": "The edited pictures, or with stream=true the events",
             "content": {
                 "application/json": {"schema": _REPLY},
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {"schema": _EVENT},
             },
         }
     },
