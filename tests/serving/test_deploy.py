@@ -53,18 +53,20 @@ class Deployed:
         file.write_text(yaml.safe_dump(self.content))
         self.command("deploy", str(file))
 
-    def command(self, *arguments: str) -> str:
+    def command(self, *arguments: str) -> None:
         serve = str(Path(sys.executable).parent / "serve")
         done = subprocess.run(
             [serve, *arguments, "--address", self.cluster.jobs_address],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        return done.stdout
 
     def wait_for(self, *statuses: str) -> str:
+        """Until the application is in one of these; what Serve says of it."""
+        app: dict[str, Any] = {}
         for _ in range(600):
-            app = yaml.safe_load(self.command("status"))["applications"].get("reasonray", {})
+            answer = httpx.get(f"{self.cluster.jobs_address}/api/serve/applications/", timeout=60)
+            app = answer.json()["applications"].get("reasonray", {})
             if app.get("status") in statuses:
                 return str(app)
             time.sleep(0.5)
@@ -110,7 +112,8 @@ def test_a_rolling_update_fails_nobody(deployed: Deployed) -> None:
     def update() -> None:
         deployed.model["max_batch"] = 3
         deployed.deploy()
-        deployed.wait_for("DEPLOYING")
+        while before & {process.pid for process in deployed.editors()}:
+            time.sleep(0.5)
         deployed.wait_for("RUNNING")
 
     outcomes = under_load(update, deployed.edit, seconds=20)
