@@ -58,7 +58,7 @@ def take_screenshot(editor: str) -> None:
     config = ServingConfig(models={"mini": ServedModel(editor=editor)}, anonymous=True)
     editors = LocalEditors({"mini": LocalEditor(config.models["mini"], config)})
     with api(editors, config) as port, chromium() as browser:
-        page = browser.new_page(viewport={"width": 1240, "height": 860}, device_scale_factor=1.25)
+        page = browser.new_page(viewport={"width": 1240, "height": 860}, device_scale_factor=1.2)
         page.goto(f"http://127.0.0.1:{port}")
         for example in ("candle", "mouse", "cow", "bee"):
             edit(page, example)
