@@ -285,13 +285,13 @@ def test_a_client_who_leaves_a_stream_frees_the_model(port: int, editors: LocalE
     engine = editors.editors["tiny"].engine
     unet = paced(engine.pipeline, 30)  # of 100 steps, of which a partial picture comes after 25
     fields = {"prompt": "x", "stream": "true", "partial_images": "3", "num_inference_steps": "100"}
+    before = editors.closed
     try:
         with httpx.stream(
             "POST", f"http://127.0.0.1:{port}{URL}",
             files={"image": picture()}, data=fields, timeout=60,
         ) as answer:  # fmt: skip
             assert next(answer.iter_lines()).startswith("event: image_edit.partial_image")
-            before = editors.closed
         while editors.closed == before:
             time.sleep(0.01)
         unet.let(100)
