@@ -7,7 +7,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # PyPI's Linux builds of torch bring 3 GB of CUDA; PyTorch's own index has the CPU build.
 TORCH_CPU := $(if $(filter Linux,$(shell uname)),--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: setup demo test test-fast test-nightly lint docs
+.PHONY: setup demo serve test test-fast test-nightly lint docs
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -20,6 +20,11 @@ $(STAMP): pyproject.toml constraints.txt
 # The whole pipeline with tiny models; the same command again resumes, or finds nothing to do.
 demo: setup
 	$(BIN)/reasonray generate mini --output out/demo
+
+# A page and OpenAI's API at http://127.0.0.1:8000, with the tiny editor of the package.
+serve: setup
+	test -e out/mini-editor || $(BIN)/reasonray mini editor --output out/mini-editor
+	$(BIN)/reasonray serve out/mini-editor
 
 test: setup
 	$(BIN)/pytest --durations=15

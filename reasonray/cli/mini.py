@@ -91,6 +91,23 @@ def train(models: tuple[str, ...], workdir: str, further: int | None) -> None:
         click.echo(folder)
 
 
+@mini.command(epilog="Try it: reasonray mini editor --output out/mini-editor")
+@options.folder("--output", "New folder.", required=True)
+@click.option(
+    "--keep",
+    metavar="EDITOR",
+    help="First put this editor of `reasonray train mini` into the package, in place of its own.",
+)
+def editor(output: str, keep: str | None) -> None:
+    """Write the package's tiny editor as a folder, to be served or loaded like any other."""
+    from reasonray.mini import editor as tiny
+
+    if keep is not None:
+        tiny.keep(Path(keep))
+    tiny.write(Path(output))
+    click.echo(output)
+
+
 @mini.command(epilog="Try it: reasonray mini evaluate --only detector")
 @click.option("--only", multiple=True, metavar="GROUP", help="Only this group. Repeatable.")
 @click.option(

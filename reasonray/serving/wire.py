@@ -332,12 +332,14 @@ def _prompt(texts: Mapping[str, str]) -> str:
     prompt = texts.get("prompt")
     if prompt is None:
         raise invalid("prompt", "is missing", "missing_required_parameter")
+    # Browsers end a form's lines like this; the same instruction shall give the same picture.
+    prompt = prompt.replace("\r\n", "\n")
     if not prompt.strip():
         raise invalid("prompt", "is empty")
     if len(prompt) > MAX_PROMPT:
         raise invalid("prompt", f"has {len(prompt):,} characters, at most {MAX_PROMPT:,} are read")
     # Also the sign that Starlette puts where bytes were no UTF-8.
-    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffd]", prompt.replace("\r\n", "\n")):
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffd]", prompt):
         raise invalid("prompt", "has control characters, or is not UTF-8")
     return prompt
 

@@ -7,8 +7,9 @@
 `scenes` draws held-out edits of two worlds: the plain one of 96 x 96, and one of 1:3 to 3:1, some
 objects cut by the border, its shorter side 96 pixels. `edit` has an editor make them, at the mini
 recipe's steps and guidance; it needs only the pipeline, so that other versions of it can be asked
-(PYTHONPATH). `score` prints, for two such, how often a classifier recognises the target, and the
-other objects, with 95 % intervals, and the second's lead with one from the bootstrap over edits.
+(PYTHONPATH). `score` prints, for two such, how often a classifier recognises the target, the other
+objects, and all of them in one picture, with 95 % intervals, and the second's lead with one from
+the bootstrap over edits.
 """
 
 import argparse
@@ -110,13 +111,14 @@ def score(folder: Path, names: list[str]) -> None:
             )
             right = [ours == truth for ours, truth in zip(told, line["categories"], strict=True)]
             flags.setdefault((name, f"{world} {kind}", "target"), []).append(right[line["index"]])
+            flags.setdefault((name, f"{world} {kind}", "both"), []).append(all(right))
             others = [each for place, each in enumerate(right) if place != line["index"]]
             # One figure an edit: the bootstrap draws edits, not objects.
             flags.setdefault((name, f"{world} {kind}", "others"), []).append(
                 float(np.mean(others)) if others else math.nan
             )
     for group in dict.fromkeys(key[1] for key in flags):
-        for figure in ("target", "others"):
+        for figure in ("target", "others", "both"):
             first, second = (np.array(flags[name, group, figure], float) for name in names)
             valid = ~np.isnan(first)
             first, second = first[valid], second[valid]

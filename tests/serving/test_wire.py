@@ -98,9 +98,13 @@ def test_a_prompt_that_cannot_be_meant_is_refused(prompt: str) -> None:
     assert refused(IMAGE, ("prompt", prompt), bare=True).param == "prompt"
 
 
-@pytest.mark.parametrize("prompt", ["x" * 4000, "two\nlines\tand\r\nmore", "蜂を蜂蜜に 🐝"])
+@pytest.mark.parametrize("prompt", ["x" * 4000, "two\nlines\tand\nmore", "蜂を蜂蜜に 🐝"])
 def test_any_other_is_taken_as_it_is(prompt: str) -> None:
     assert wire.checked([IMAGE, ("prompt", prompt)]).prompt == prompt
+
+
+def test_a_line_s_end_is_the_same_from_a_browser() -> None:
+    assert wire.checked([IMAGE, ("prompt", "two\r\nlines")]).prompt == "two\nlines"
 
 
 @pytest.mark.parametrize(
