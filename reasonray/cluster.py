@@ -276,17 +276,25 @@ def _quieten() -> None:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Nothing reaches descriptor 2, where Ray writes past all settings; failures are exceptions."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
+    """Nothing reaches descriptors 1 and 2, where Ray writes past all settings.
+
+    Its C++ part says at which level it logs, its threads what they hear of processes that end;
+    failures are exceptions.
+    """
+    before = []
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        stream.flush()
+        before.append((stream, number, os.dup(number)))
+        os.dup2(nowhere, number)
     os.close(nowhere)
     try:
         yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+        for stream, number, copy in before:
+            stream.flush()
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 @contextlib.contextmanager
