@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -211,7 +211,7 @@ class _Api:
             await _close(events)
             raise
 
-        async def written() -> AsyncIterator[bytes]:
+        async def written() -> AsyncGenerator[bytes, None]:
             try:
                 async with asyncio.timeout(max(0.0, job.deadline - time.time())):
                     yield _event(first, form, job.size)
@@ -228,7 +228,22 @@ class _Api:
             finally:
                 await _close(events)
 
-        return StreamingResponse(written(), media_type="text/event-stream")
+        return _Stream(written(), media_type="text/event-stream")
+
+
+class _Stream(StreamingResponse):
+    """One that is closed when the client leaves, also while a piece is on its way to the client.
+
+    Starlette only stops reading; the model would work on until the garbage collector comes.
+    """
+
+    body_iterator: AsyncGenerator[bytes, None]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self.body_iterator.aclose()
 
 
 async def _finished(editors: Editors, name: str, job: EditTask) -> bytes:

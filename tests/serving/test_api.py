@@ -2,11 +2,9 @@
 
 import asyncio
 import base64
-import contextlib
 import io
-import json
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,8 @@ from serving_editor import paced
 
 from reasonray.serving.config import ServedModel, ServingConfig
 from reasonray.serving.editor import Editor
-from reasonray.serving.errors import ApiError
 from reasonray.serving.keys import new_key
 from reasonray.serving.mark import SOURCE_TYPE
-from reasonray.serving.task import EditTask, Event, Facts, PartialFile
 
 pytestmark = pytest.mark.slow
 
@@ -300,64 +296,6 @@ def test_a_client_who_leaves_a_stream_frees_the_model(port: int, editors: LocalE
         assert len(unet.batches) <= 31
     finally:
         engine.pipeline.unet = unet.unet
-
-
-class Failing:
-    """Editors that fail: at once, or after a partial picture."""
-
-    names = ("at once", "later", "bug", "late bug")
-
-    async def facts(self, name: str) -> Facts:
-        return Facts(32, 8, 4, 2.0, 1.5, 0)
-
-    async def ready(self) -> bool:
-        return False
-
-    async def edit(self, name: str, task: EditTask) -> AsyncGenerator[Event, None]:
-        if name.startswith("late"):
-            yield PartialFile(0, b"a picture")
-        if "bug" in name:
-            raise ValueError("a secret")
-        raise ApiError(503, "replica_lost", "It was lost.", headers={"Retry-After": "1"})
-
-
-@contextlib.contextmanager
-def failing(folder: Path) -> Iterator[openai.OpenAI]:
-    with (
-        api(Failing(), settings(folder)) as port,
-        openai.OpenAI(
-            base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0
-        ) as client,
-    ):
-        yield client
-
-
-def test_an_error_before_the_stream_s_first_event_has_its_status(folder: Path) -> None:
-    options: Any = {"image": picture(), "prompt": PROMPT, "stream": True, "partial_images": 1}
-    with failing(folder) as client:
-        with pytest.raises(openai.InternalServerError) as lost:
-            client.images.edit(**options, model="at once")
-        assert (lost.value.status_code, lost.value.code) == (503, "replica_lost")
-        events = iter(client.images.edit(**options, model="later"))
-        assert next(events).type == "image_edit.partial_image"
-        with pytest.raises(openai.APIError, match="It was lost"):
-            next(events)
-        assert httpx.get(f"{client.base_url}../readyz").status_code == 503
-
-
-def test_a_bug_is_told_without_a_word_of_it(folder: Path) -> None:
-    options: Any = {"image": picture(), "prompt": PROMPT}
-    with failing(folder) as client:
-        with pytest.raises(openai.InternalServerError) as bug:
-            client.images.edit(**options, model="bug", n=3)
-        assert (bug.value.code, bug.value.type) == ("internal_error", "server_error")
-        assert "secret" not in json.dumps(bug.value.body)
-        events = iter(
-            client.images.edit(**options, model="late bug", stream=True, partial_images=1)
-        )
-        next(events)
-        with pytest.raises(openai.APIError, match="failed on this request"):
-            next(events)
 
 
 def test_without_a_key_nothing_is_read(folder: Path, editors: LocalEditors, tmp_path: Path) -> None:
