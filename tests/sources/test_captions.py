@@ -1,30 +1,14 @@
 import csv
-import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from image_folders import captions, items, touch
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import SourceConfig
 from reasonray.sources.folder import read
-from reasonray.sources.item import Item
-
-
-def items(folder: Path | str) -> list[Item]:
-    return list(read(SourceConfig(format="folder", path=str(folder)), []))
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"image")
-
-
-def captions(folder: Path, *lines: object) -> None:
-    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
-    (folder / "metadata.jsonl").write_text(text)
 
 
 def noted(folder: Path) -> tuple[dict[str, str | None], list[str]]:

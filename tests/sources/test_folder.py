@@ -1,32 +1,16 @@
-import json
 import sys
 import zipfile
 from pathlib import Path
 
 import fsspec
 import pytest
+from image_folders import captions, items, touch
 
 from reasonray.core.errors import UserError
 from reasonray.core.reading import file_name, read_bytes
 from reasonray.core.sections import SourceConfig
 from reasonray.sources.files import Folder
 from reasonray.sources.folder import read
-from reasonray.sources.item import Item
-
-
-def items(folder: Path | str) -> list[Item]:
-    return list(read(SourceConfig(format="folder", path=str(folder)), []))
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"image")
-
-
-def captions(folder: Path, *lines: object) -> None:
-    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
-    (folder / "metadata.jsonl").write_text(text)
 
 
 def test_all_images_below_are_found_and_nothing_else(tmp_path: Path) -> None:
