@@ -31,7 +31,7 @@ def _named(text: str) -> tuple[str, str]:
 @click.option(
     "--side",
     type=click.IntRange(32),
-    help="Edit at so many pixels squared; by default of the editor's training.",
+    help="Edit with a shorter side of so many pixels; by default of the editor's training.",
 )
 @click.option(
     "--max-batch", default=4, type=click.IntRange(1), help="Edits that share a step of the model."

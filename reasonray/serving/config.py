@@ -42,8 +42,8 @@ class ServedModel(Config):
     side: int | None = Field(
         None,
         ge=32,
-        description="Pictures are edited with at most so many pixels squared, and brought back to "
-        "their own size; null: of the squares that the editor was trained on",
+        description="Pictures are edited with a shorter side of at most so many pixels, and "
+        "brought back to their own size; null: as the editor was trained",
     )
     max_batch: PositiveInt | dict[PositiveInt, PositiveInt] = Field(
         4,

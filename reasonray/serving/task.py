@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL.Image import Resampling
 
 from reasonray.core import images
+from reasonray.core.crops import MAX_ASPECT
 from reasonray.core.errors import UserError
 from reasonray.serving.mark import Format, encode
 
@@ -30,7 +31,7 @@ class Facts:
     """What an editor says of itself.
 
     Attributes:
-        side: it edits at most so many pixels squared.
+        side: it edits pictures whose shorter side has at most so many pixels.
         factor: the sides that it edits are multiples of it.
         num_inference_steps, guidance_scale, image_guidance_scale: where a request has none.
         created: when the editor was trained, Unix time.
@@ -104,12 +105,16 @@ Event = PartialFile | FinishedFile
 def working_size(size: tuple[int, int], side: int, factor: int) -> tuple[int, int]:
     """Width and height at which a picture is edited: its own, or in its shape what the model can.
 
+    Things are as large to the model as in its training (`crops.training_size`); a picture that is
+    longer than any there has no more pixels than the longest.
+
     Args:
         size: of the picture.
-        side: at most so many pixels squared.
+        side: pixels of the shorter side, at most.
         factor: both sides are multiples of it, the next smaller ones.
     """
-    scale = min(1.0, side / math.sqrt(size[0] * size[1]))
+    within = side / min(size), side * math.sqrt(MAX_ASPECT / (size[0] * size[1]))
+    scale = min(1.0, *within)
     width, height = (max(factor, int(each * scale + 1e-6) // factor * factor) for each in size)
     return width, height
 
