@@ -26,7 +26,7 @@ from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.models import weights
 from reasonray.serving.config import ServedModel, ServingConfig
 from reasonray.serving.engine import Engine, Figure
-from reasonray.serving.errors import ApiError, internal, late
+from reasonray.serving.errors import ApiError, internal, invalid, late
 from reasonray.serving.jobs import DeadlineExceeded, Edit, EditFailed, Finished, Job
 from reasonray.serving.task import (
     EditTask,
@@ -136,8 +136,10 @@ class LocalEditor:
         """Partial pictures, then the finished one, encoded; closed early, the work on it ends.
 
         Raises:
-            ApiError: 504, it is late; 400, the safety checker refuses it; 500, it cannot be made.
+            ApiError: 504, it is late; 400, the safety checker refuses it, or it says more than the
+                editor reads; 500, it cannot be made.
         """
+        self._check_length(task.instruction)
         job = self._submitted(task)
         try:
             async for event in job.events():
@@ -162,6 +164,15 @@ class LocalEditor:
             raise
         finally:
             job.cancel()
+
+    def _check_length(self, instruction: str) -> None:
+        """CLIP's text encoder reads 77 tokens, and the rest would be left out in silence."""
+        pipe = self.engine.pipeline
+        if pipe.mllm is not None:
+            return
+        most, count = pipe.tokenizer.model_max_length, len(pipe.tokenizer(instruction).input_ids)
+        if count > most:
+            raise invalid("prompt", f"has {count} tokens, this editor reads {most}; say it shorter")
 
     def _submitted(self, task: EditTask) -> Job:
         edit = Edit(

@@ -13,13 +13,16 @@ SIDE = 32
 STEPS = 4
 
 
-def editor_folder(folder: Path) -> Path:
-    """It edits at 32 pixels squared, in 4 steps if not told otherwise."""
+def editor_folder(folder: Path, **parts: Any) -> Path:
+    """It edits at 32 pixels, in 4 steps if not told otherwise.
+
+    `parts` read the instruction; none: a multimodal model does.
+    """
     pipe: Any = ReasonEditPipeline(
         vae=tiny_editor.vae(),
         unet=tiny_editor.unet(),
         scheduler=tiny_editor.scheduler(),
-        **tiny_editor.multimodal_parts(),
+        **(parts or tiny_editor.multimodal_parts()),
         tokens="text",
     )
     pipe.save_pretrained(folder)

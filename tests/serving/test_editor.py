@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 from served_editor import SIDE, STEPS, editor_folder
 from serving_editor import Paced, alone, edit, paced, pixels
-from tiny_editor import picture
+from tiny_editor import picture, text_parts
 
 from reasonray.core.errors import UserError
 from reasonray.serving.config import ServedModel, ServingConfig
@@ -94,6 +94,17 @@ def test_a_pipeline_of_other_origin_has_the_usual_settings(folder: Path, tmp_pat
     facts = asyncio.run(editor.facts())
     editor.engine.close()
     assert (facts.side, facts.num_inference_steps, facts.guidance_scale) == (32, 50, 7.5)
+
+
+def test_what_an_editor_that_reads_text_alone_would_cut_off_is_refused(tmp_path: Path) -> None:
+    editor = opened(editor_folder(tmp_path, **text_parts()))
+    longest, longer = "w" * 22, "w" * 23
+    [finished] = asyncio.run(events(editor, task(instruction=longest)))
+    assert isinstance(finished, FinishedFile)
+    with pytest.raises(ApiError, match="has 25 tokens, this editor reads 24") as refused:
+        asyncio.run(events(editor, task(instruction=longer)))
+    editor.engine.close()
+    assert (refused.value.status, refused.value.param) == (400, "prompt")
 
 
 def test_the_files_are_the_pipeline_s_pictures_with_the_mark(editor: LocalEditor) -> None:
