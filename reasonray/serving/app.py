@@ -21,8 +21,10 @@ def build(args: ServingConfig) -> Application:
     editors = {
         name: Editor.options(
             name=f"editor-{name}",
-            # One batch works, the next is at hand: the model never waits for the router.
-            max_ongoing_requests=2 * model.largest_batch,
+            # One batch works and some are at hand, so that the model never waits for a router and
+            # most edits wait in one queue, the replica's: those of two routers are not served in
+            # their order. Not more: what waits here cannot go to a replica that starts.
+            max_ongoing_requests=4 * model.largest_batch,
             autoscaling_config={
                 "min_replicas": model.min_replicas,
                 "max_replicas": model.max_replicas,
