@@ -36,8 +36,13 @@ def _named(text: str) -> tuple[str, str]:
 @click.option(
     "--max-batch", default=4, type=click.IntRange(1), help="Edits that share a step of the model."
 )
-@click.option("--replicas", default=1, type=click.IntRange(1), help="Processes, at most.")
+@click.option(
+    "--replicas", "max_replicas", default=1, type=click.IntRange(1), help="Processes, at most."
+)
 @click.option("--deadline", default=60.0, type=click.FloatRange(1), help="Seconds of a request.")
+@click.option(
+    "--c2pa", metavar="FILE", help="Sign pictures with this certificate, its chain and key (PEM)."
+)
 @click.option(
     "--no-mark",
     is_flag=True,
@@ -49,11 +54,10 @@ def serve_editor(
     port: int,
     keys: str | None,
     models: tuple[str, ...],
-    side: int | None,
-    max_batch: int,
-    replicas: int,
     deadline: float,
+    c2pa: str | None,
     no_mark: bool,
+    **each: int | None,
 ) -> None:
     """Serve the EDITOR that train has made, in a browser and behind OpenAI's API, until Ctrl-C."""
     named = [_named(text) for text in models]
@@ -70,18 +74,17 @@ def serve_editor(
     from reasonray.core.errors import UserError
     from reasonray.serving.config import ServingConfig
 
-    common = {"side": side, "max_batch": max_batch, "max_replicas": replicas}
     try:
         config = ServingConfig.model_validate(
             {
                 "models": {
-                    name: {"editor": str(Path(folder).resolve()), **common}
-                    for name, folder in named
+                    name: {"editor": str(Path(folder).resolve()), **each} for name, folder in named
                 },
                 "keys": None if keys is None else str(Path(keys).resolve()),
                 "anonymous": keys is None,
                 "deadline_s": deadline,
                 "mark": not no_mark,
+                "c2pa": None if c2pa is None else str(Path(c2pa).resolve()),
             }
         )
     except ValidationError as error:
@@ -94,6 +97,10 @@ def serve_editor(
             "DigitalSourceType); Art. 50(2) of the EU's AI Act asks services for such a mark",
             err=True,
         )
+    if c2pa is not None:
+        from reasonray.serving.credentials import Credentials
+
+        Credentials(Path(c2pa))
     if keys is not None:
         from reasonray.serving.keys import read_keys
 

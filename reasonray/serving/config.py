@@ -93,6 +93,11 @@ class ServingConfig(Config):
     mark: bool = Field(
         True, description="Say in every picture's metadata that a model made it (IPTC)"
     )
+    c2pa: str | None = Field(
+        None,
+        description="PEM file of a certificate, those that vouch for it and its private key, on "
+        "every node, by which pictures are signed (C2PA Content Credentials); null: they are not",
+    )
     safety: str | None = Field(
         None,
         pattern=r"^[\w.]+:\w+$",

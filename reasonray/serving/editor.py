@@ -93,12 +93,12 @@ class LocalEditor:
         config: of the service.
 
     Raises:
-        UserError: the editor or the safety checker cannot be loaded.
+        UserError: the editor, the safety checker or the certificate cannot be loaded.
     """
 
     def __init__(self, model: ServedModel, config: ServingConfig) -> None:
         self.deadline_s = config.deadline_s
-        self.finisher = Finisher(config.mark, config.safety)
+        self.finisher = Finisher(config.mark, config.safety, config.c2pa)
         place = ModelConfig(
             name=model.editor, revision=model.revision, device=model.device, dtype=model.dtype
         )

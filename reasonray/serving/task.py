@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -17,6 +18,7 @@ from PIL.Image import Resampling
 from reasonray.core import images
 from reasonray.core.crops import MAX_ASPECT
 from reasonray.core.errors import UserError
+from reasonray.serving.credentials import Credentials
 from reasonray.serving.mark import Format, encode
 
 Safety = Callable[[PIL.Image.Image, str], str | None]
@@ -158,13 +160,15 @@ class Finisher:
     Args:
         mark: as `mark.encode`.
         safety: `module:function` of the checker; None: none.
+        c2pa: file of the `Credentials` that sign the files; None: they are not signed.
 
     Raises:
-        UserError: there is no such function.
+        UserError: there is no such function, or one cannot sign with the file.
     """
 
-    def __init__(self, mark: bool, safety: str | None) -> None:
+    def __init__(self, mark: bool, safety: str | None, c2pa: str | None = None) -> None:
         self.mark = mark
+        self.credentials = None if c2pa is None else Credentials(Path(c2pa))
         self.safety: Safety | None = None
         if safety is not None:
             module, _, name = safety.partition(":")
@@ -182,4 +186,5 @@ class Finisher:
         picture = at_reply_size(edited, task)
         if self.safety is not None and (reason := self.safety(picture, task.instruction)):
             raise UnsafeError(reason)
-        return encode(picture, task.format, task.compression, self.mark)
+        file = encode(picture, task.format, task.compression, self.mark)
+        return file if self.credentials is None else self.credentials.signed(file, task.format)
