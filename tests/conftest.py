@@ -1,7 +1,9 @@
 import os
+import uuid
 from collections.abc import Generator, Iterator
 
 import hypothesis
+import object_store
 import one_cluster
 import pytest
 from lying_server import LyingServer
@@ -25,6 +27,19 @@ def lying_server() -> Iterator[LyingServer]:
     server = LyingServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of one S3 server for all tests that need not stop it."""
+    with object_store.started() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3_server: str) -> str:
+    """The URI of a place on it where nothing is."""
+    return f"s3://{object_store.BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,254 @@
+"""Where outputs lie: a folder of this machine, or the same on an object store, named by a URI.
+
+A folder is a `pathlib.Path`, a URI of a store a `upath.UPath`: both are joined with `/`, read and
+written by the same methods. Here is what the two do not do alike, or not safely. Endpoint and keys
+come from the environment, as each store's own tools read them (AWS_ENDPOINT_URL,
+AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_CONNECTION_STRING, …).
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+from upath import UPath
+
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.reading import is_local
+
+Place = Path | UPath
+
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+_EXTRAS = {"s3fs": "s3", "gcsfs": "gcs", "adlfs": "azure"}
+
+_PATIENCE: dict[str, dict[str, Any]] = {
+    # botocore gives up within seconds otherwise; this outlasts a store that is away for a minute.
+    "s3": {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 12}}}
+}
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NUM_CREATES = 5
+
+_OF_STORES = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure", "adlfs")
+"""Packages whose own exceptions a store's failures are."""
+
+
+def place(text: str | Place, name: str = "output") -> Place:
+    """What a user's folder or URI means, whatever folder this process is in later.
+
+    Args:
+        text: a folder, or a URI of s3, gs, az, abfs or file.
+        name: of the option, for messages.
+
+    Raises:
+        UserError: a URI of another kind, without a bucket, or whose package is not installed.
+    """
+    if not isinstance(text, str):
+        return text if isinstance(text, UPath) else text.expanduser().absolute()
+    if is_local(text):
+        return Path(text).expanduser().absolute()
+    scheme, _, rest = text.partition("://")
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise UserError(f"{name} {text}: expected file:///FOLDER, with three slashes")
+        return Path(unquote(rest))
+    if scheme not in _PACKAGES:
+        raise UserError(
+            f"{name} {text}: expected a folder or a URI of {', '.join(_PACKAGES)} or file, "
+            f"not {scheme}"
+        )
+    if not rest.strip("/"):
+        raise UserError(f"{name} {text}: expected {scheme}://BUCKET/FOLDER")
+    package = _PACKAGES[scheme]
+    if find_spec(package) is None:
+        raise UserError(
+            f"{name} {text}: the package {package} is not installed; it comes with the extra "
+            f"{_EXTRAS[package]}: pip install 'reasonray[{_EXTRAS[package]}]'"
+        )
+    # What others write at this moment is seen only without a cache.
+    options = {"use_listings_cache": False, **_PATIENCE.get(scheme, {})}
+    uri: UPath = UPath(text.rstrip("/"), **options)
+    return uri
+
+
+@contextlib.contextmanager
+def reached(path: Place, name: str = "output") -> Iterator[None]:
+    """Have what a store refuses or fails in said in one line; a folder's errors pass as they are.
+
+    Raises:
+        UserError: no such bucket, no credentials, or not allowed.
+        RunError: anything else that a store raises, after its many attempts.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(path, Path) or not _is_a_store_s(error):
+            raise
+        raise _refusal(path, name, error) from error
+
+
+def make_folder(path: Place) -> None:
+    """See to it that files can be written below a path; a store needs nothing, least a bucket."""
+    if isinstance(path, Path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def create(path: Place, content: bytes) -> bool:
+    """Write a file, whole, only if there is none of its name.
+
+    Args:
+        path: whose folder is there.
+        content: different from what anybody else would write, so that ours is known again.
+
+    Returns:
+        Whether it was us: of many that try at once it is one.
+    """
+    if isinstance(path, Path):
+        return _create_here(path, content)
+    for _ in range(_NUM_CREATES):
+        try:
+            path.fs.pipe_file(path.path, content, mode="create")
+        except FileExistsError:
+            # An attempt that the store did, and whose answer was lost, was repeated in vain.
+            return path.read_bytes() == content
+        except OSError as error:
+            if "ConditionalRequestConflict" not in str(error):
+                raise
+        else:
+            return True
+    return path.exists() and path.read_bytes() == content
+
+
+def written(path: Place) -> float:
+    """When a file was last written, in seconds of the clock of where it lies.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if isinstance(path, Path):
+        return path.stat().st_mtime
+    return float(path.fs.modified(path.path).timestamp())
+
+
+def age(path: Place) -> float:
+    """Seconds since a file was written, by the clock of where it lies alone.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    probe = path.with_name(f".clock-{uuid.uuid4().hex}")
+    probe.write_bytes(b"")
+    try:
+        return written(probe) - written(path)
+    finally:
+        remove(probe)
+
+
+def files(folder: Place, suffix: str = "") -> list[Place]:
+    """All files below a folder, as they are now, sorted; none where there is no folder.
+
+    Args:
+        folder: looked through to any depth.
+        suffix: how their names end.
+    """
+    if isinstance(folder, Path):
+        return sorted(path for path in folder.rglob(f"*{suffix}") if path.is_file())
+    base = folder.path.rstrip("/") + "/"
+    names = [name.removeprefix(base) for name in folder.fs.find(folder.path)]
+    return [folder / name for name in sorted(names) if name.endswith(suffix)]
+
+
+def remove(path: Place) -> None:
+    """Delete a file or a folder with all in it, if it is there."""
+    if not isinstance(path, Path):
+        with contextlib.suppress(FileNotFoundError):
+            path.fs.rm(path.path, recursive=True)
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def arrow(path: Place) -> tuple[pa.fs.FileSystem, str]:
+    """A file system for Arrow, Ray Data and Ray Train, and the path in it; may be pickled."""
+    if isinstance(path, Path):
+        return pa.fs.LocalFileSystem(), str(path)
+    return pa.fs.PyFileSystem(_StoreHandler(path.fs)), path.path
+
+
+def parquet(path: Place) -> pq.ParquetFile:
+    """Open a Parquet file; of a store only what is asked for is read."""
+    filesystem, name = arrow(path)
+    return pq.ParquetFile(name, filesystem=filesystem, pre_buffer=not isinstance(path, Path))
+
+
+class _StoreHandler(pa.fs.FSSpecHandler):  # type: ignore[misc]
+    """Arrow's view of a store, without what would be dear or wrong there."""
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        """Nothing: there are no folders, and fsspec would make a bucket."""
+
+    def move(self, src: str, dest: str) -> None:
+        # `mv` looks for a folder of the name first.
+        self.fs.cp_file(src, dest)
+        self.fs.rm_file(src)
+
+    def open_input_file(self, path: str) -> pa.PythonFile:
+        # Arrow asks for the ranges that it needs; fsspec would read 50 MB on from each.
+        return pa.PythonFile(self.fs.open(path, mode="rb", cache_type="none"), mode="r")
+
+
+def _create_here(path: Path, content: bytes) -> bool:
+    whole = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with whole.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(whole, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # As on some mounted buckets.
+            with path.open("xb") as file:
+                file.write(content)
+    except FileExistsError:
+        return False
+    finally:
+        whole.unlink(missing_ok=True)
+    return True
+
+
+def _is_a_store_s(error: Exception) -> bool:
+    roots = {each.__module__.partition(".")[0] for each in type(error).__mro__}
+    return isinstance(error, OSError | TimeoutError) or not roots.isdisjoint(_OF_STORES)
+
+
+def _refusal(path: UPath, name: str, error: Exception) -> UserError | RunError:
+    kind, told = type(error).__name__, " ".join(str(error).split())
+    bucket = path.parts[0].rstrip("/")
+    if isinstance(error, FileNotFoundError):
+        return UserError(
+            f"{name} {path}: not there ({told}); is there a bucket {bucket}? It must be made first"
+        )
+    if "Credential" in kind or "ClientAuthentication" in kind:
+        return UserError(
+            f"{name} {path}: no valid credentials ({told}); give them in the environment, as the "
+            "store's own tools read them, on all machines"
+        )
+    if isinstance(error, PermissionError):
+        return UserError(
+            f"{name} {path}: not allowed ({told}); the credentials of the environment must be let "
+            f"read, write, list and delete in {bucket}"
+        )
+    return RunError(f"{name} {path}: the store fails ({kind}: {told})")
