@@ -141,10 +141,12 @@ class LocalEditor:
         """
         self._check_length(task.instruction)
         job = self._submitted(task)
+        is_sent = False
         try:
             async for event in job.events():
                 file = await asyncio.to_thread(self.finisher, event.image, task)
                 if isinstance(event, Finished):
+                    is_sent = True
                     yield FinishedFile(file)
                 else:
                     yield PartialFile(event.index, file)
@@ -159,7 +161,10 @@ class LocalEditor:
             self._end_if_lost()
             raise internal() from None
         except (asyncio.CancelledError, GeneratorExit):
-            if not job.is_over():
+            # At the deadline the API takes the edit back, mostly before the model's thread sees it.
+            if not is_sent and time.monotonic() > job.edit.deadline:
+                self.metrics.rejected("late")
+            elif not is_sent:
                 self.metrics.cancelled()
             raise
         finally:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import psutil
 from one_cluster import HELPERS, ROOT, free_ports
 
@@ -50,6 +51,11 @@ class Served:
                 if title in " ".join(process.cmdline()):
                     matches.append(process)
         return matches
+
+    def metrics(self) -> str:
+        """What Ray tells Prometheus, in its text format."""
+        [port] = self.folder.rglob("metrics_export_port_*")
+        return httpx.get(f"http://127.0.0.1:{port.read_text()}/metrics", timeout=60).text
 
     def stop(self) -> int:
         """Ctrl-C, which a terminal sends to the whole group; its exit code."""

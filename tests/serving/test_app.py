@@ -18,8 +18,10 @@ import PIL.Image
 import psutil
 import pytest
 from bad_requests import BAD, URL
+from dashboards import expressions, missing, offered, requirements
 from form_parts import openai_mask, picture
 from local_server import raw
+from one_cluster import ROOT
 from served_app import Served, served
 from served_editor import editor_folder
 
@@ -167,6 +169,25 @@ def test_clients_who_leave_free_the_model(service: Served, client: openai.OpenAI
     begin = time.monotonic()
     client.images.edit(**options, extra_body={"num_inference_steps": 1})
     assert time.monotonic() - begin < max(1.0, alone)
+
+
+def test_the_dashboard_shows_what_ray_tells(service: Served, client: openai.OpenAI) -> None:
+    """An edit, one that is late, and one that nobody waits for: all that there is to count."""
+    options: Any = {"image": picture((32, 32)), "prompt": "x"}
+    long: Any = {"num_inference_steps": 100}
+    client.images.edit(**options)
+    headers = {"x-stainless-read-timeout": "0.2"}
+    with pytest.raises(openai.InternalServerError):
+        client.images.edit(**options, extra_headers=headers, extra_body=long)
+    client.images.edit(**options, stream=True, partial_images=3, extra_body=long).close()
+    required = requirements(expressions(ROOT / "cluster" / "grafana" / "serving.json"))
+    assert len(required) > 10
+    deadline = time.monotonic() + 60  # Ray's processes report every 10 s
+    while (lacking := missing(required, offered(service.metrics()))) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(1)
+    assert lacking == []
 
 
 def test_neither_prompts_nor_keys_are_written_down(service: Served, client: openai.OpenAI) -> None:

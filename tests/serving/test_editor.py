@@ -168,6 +168,32 @@ def test_what_is_not_made_has_its_own_answer(
     assert len(asyncio.run(events(editor, task()))) == 1
 
 
+def test_what_the_api_gives_up_is_counted_once_as_late_or_as_left(
+    editor: LocalEditor, unet: Paced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the deadline it is the API that gives up first: the model's thread is in a step."""
+    counts: list[str] = []
+    monkeypatch.setattr(editor.metrics, "rejected", counts.append)
+    monkeypatch.setattr(editor.metrics, "cancelled", lambda: counts.append("cancelled"))
+
+    async def give_up(seconds: float, patience: float) -> None:
+        asking = asyncio.ensure_future(events(editor, task(deadline=time.time() + seconds)))
+        await asyncio.to_thread(unet.wait_to_begin)
+        await asyncio.sleep(patience)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        unet.let(1000)
+        while editor.engine.num_running:
+            await asyncio.sleep(0.01)
+        unet.drain()
+
+    asyncio.run(give_up(seconds=0.5, patience=0.6))
+    assert counts == ["late"]
+    asyncio.run(give_up(seconds=100, patience=0))
+    assert counts == ["late", "cancelled"]
+
+
 def test_health_does_not_wait_for_the_model(editor: LocalEditor, unet: Paced) -> None:
     async def busy() -> None:
         asking = editor.edit(task())

@@ -1,0 +1,58 @@
+"""What a Grafana dashboard or a file of Prometheus rules asks for, and what an endpoint has."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+# What is in quotes, between brackets of a range, and after `by`: no metric stands there.
+_TEXT = re.compile(r'"[^"]*"')
+_RANGE = re.compile(r"\[[^\]]*\]")
+_GROUPED = re.compile(r"\b(?:by|on|ignoring|without)\s*\(([^)]*)\)")
+_SELECTOR = re.compile(r"\b(ray_\w+)\s*(?:\{([^}]*)\})?")
+
+
+def panels(file: Path) -> list[dict[str, Any]]:
+    """Those that show something, without rows' titles."""
+    everything: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))["panels"]
+    return [panel for panel in everything if panel["type"] != "row"]
+
+
+def expressions(file: Path) -> Iterator[str]:
+    for panel in panels(file):
+        for target in panel["targets"]:
+            yield target["expr"]
+
+
+def requirements(expressions: Iterable[str]) -> dict[str, set[str]]:
+    """Name of a metric -> the labels that expressions select or group it by."""
+    labels: dict[str, set[str]] = defaultdict(set)
+    for expression in expressions:
+        plain = _RANGE.sub("", _TEXT.sub('""', expression))
+        groups = {each.strip() for group in _GROUPED.findall(plain) for each in group.split(",")}
+        for name, matchers in _SELECTOR.findall(plain):
+            labels[name] |= groups | set(re.findall(r"(\w+)\s*(?:=|!)", matchers))
+    return dict(labels)
+
+
+def offered(text: str) -> dict[str, set[str]]:
+    """Name of a sample -> the labels that it has, of an endpoint in Prometheus' text format."""
+    labels: dict[str, set[str]] = defaultdict(set)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels[sample.name] |= set(sample.labels)
+    return dict(labels)
+
+
+def missing(required: dict[str, set[str]], offer: dict[str, set[str]]) -> list[str]:
+    """What would stay empty: `NAME` or `NAME{LABEL}`."""
+    return [name for name in required if name not in offer] + [
+        f"{name}{{{label}}}"
+        for name, labels in required.items()
+        if name in offer
+        for label in sorted(labels - offer[name])
+    ]
