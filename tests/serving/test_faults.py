@@ -119,7 +119,7 @@ def memory(service: Served, *titles: str) -> int:
 
 
 def test_too_many_requests_are_turned_away_and_told_when_to_come_again(service: Served) -> None:
-    """Editor and handles hold 8 + 2 x 32; 150 clients ask."""
+    """Editor and handles hold 16 + 2 x 32; 150 clients ask."""
     before = memory(service, INGRESS, "ServeProxy", "ProxyActor")
 
     def edit() -> httpx.Response:
