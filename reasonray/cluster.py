@@ -15,7 +15,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -28,6 +27,7 @@ from ray.data.exceptions import ExecutionTimeoutError
 from reasonray.core.console import say
 from reasonray.core.errors import ReasonrayError, RunError, UserError
 from reasonray.core.packing import SPARE_CPUS, no_room, shortage
+from reasonray.core.place import Place
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import PoolConfig
 from reasonray.core.writing import no_space, out_of_space
@@ -169,7 +169,7 @@ def settings(recipe: Recipe, checkpoint: CheckpointConfig | None = None) -> Iter
         ray.data.DataContext._set_current(before)  # noqa: SLF001
 
 
-def executed(action: Callable[[], _T], output: Path) -> _T:
+def executed(action: Callable[[], _T], output: Place) -> _T:
     """What the action gives; what Ray raises becomes one of our errors.
 
     Raises:
@@ -184,7 +184,7 @@ def executed(action: Callable[[], _T], output: Path) -> _T:
     raise failure
 
 
-def _failure(error: BaseException, output: Path) -> ReasonrayError:
+def _failure(error: BaseException, output: Place) -> ReasonrayError:
     if out_of_space(error):
         return no_space(output)
     # Ray Data adds advice of its own to every message.

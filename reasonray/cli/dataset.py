@@ -1,7 +1,6 @@
 """The commands around a dataset: generate, report, export, recipe."""
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,7 +14,8 @@ from reasonray.cli import options
 @click.argument("recipe")
 @options.folder(
     "--output",
-    "New or empty folder for the dataset; an unfinished run in it is continued.",
+    "New or empty folder for the dataset, or s3://, gs://, az://BUCKET/FOLDER; an unfinished run "
+    "in it is continued.",
     required=True,
 )
 @options.sources(
@@ -52,6 +52,7 @@ def generate(
     """Make a dataset as RECIPE says: a shipped one (mini, paper, current) or a YAML file."""
     from reasonray import generate as run
     from reasonray.cli.spending import approve
+    from reasonray.core.place import place
 
     ask = partial(approve, may_ask=not yes)
     manifest = run(recipe, output, sources, parts, limit, settings, ask, accepted)
@@ -61,7 +62,7 @@ def generate(
     )
     for warning in manifest.warnings:
         click.echo(f"warning: {warning}")
-    click.echo(Path(output) / "report.html")
+    click.echo(place(output) / "report.html")
 
 
 @click.command(

@@ -6,14 +6,16 @@ from typing import Any, TypeVar
 
 import click
 
+from reasonray.core.reading import is_local
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def folder(flag: str, help: str, *, required: bool = False) -> Callable[[_Command], _Command]:
     """An option that names a folder, as it was written.
 
-    In a job of Ray (the context's `obj` is true) only an absolute one is taken: the job runs in a
-    copy of the working directory that goes when it ends.
+    In a job of Ray (the context's `obj` is true) only an absolute one or a URI is taken: the job
+    runs in a copy of the working directory that goes when it ends.
     """
     return click.option(flag, required=required, metavar="DIR", callback=_folder, help=help)
 
@@ -34,8 +36,10 @@ def sources(help: str) -> Callable[[_Command], _Command]:
 
 
 def _folder(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
-    if path is not None and context.obj and not Path(path).is_absolute():
-        raise click.BadParameter(f"{path}: give an absolute path on storage that all nodes mount")
+    if path is not None and context.obj and is_local(path) and not Path(path).is_absolute():
+        raise click.BadParameter(
+            f"{path}: give an absolute path on storage that all nodes mount, or a URI of a store"
+        )
     return path
 
 

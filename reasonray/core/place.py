@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -29,11 +28,6 @@ Place = Path | UPath
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 _EXTRAS = {"s3fs": "s3", "gcsfs": "gcs", "adlfs": "azure"}
-
-_PATIENCE: dict[str, dict[str, Any]] = {
-    # botocore gives up within seconds otherwise; this outlasts a store that is away for a minute.
-    "s3": {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 12}}}
-}
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NUM_CREATES = 5
@@ -75,8 +69,7 @@ def place(text: str | Place, name: str = "output") -> Place:
             f"{_EXTRAS[package]}: pip install 'reasonray[{_EXTRAS[package]}]'"
         )
     # What others write at this moment is seen only without a cache.
-    options = {"use_listings_cache": False, **_PATIENCE.get(scheme, {})}
-    uri: UPath = UPath(text.rstrip("/"), **options)
+    uri: UPath = UPath(text.rstrip("/"), use_listings_cache=False)
     return uri
 
 
@@ -165,6 +158,18 @@ def files(folder: Place, suffix: str = "") -> list[Place]:
     base = folder.path.rstrip("/") + "/"
     names = [name.removeprefix(base) for name in folder.fs.find(folder.path)]
     return [folder / name for name in sorted(names) if name.endswith(suffix)]
+
+
+def names(folder: Place) -> list[str]:
+    """What lies in a folder itself, files and folders, sorted; nothing where there is none."""
+    try:
+        if isinstance(folder, Path):
+            return sorted(path.name for path in folder.iterdir())
+        listed = folder.fs.ls(folder.path, detail=False)
+    except FileNotFoundError:
+        return []
+    inside = (path.rstrip("/").rpartition("/")[2] for path in listed)
+    return sorted(name for name in inside if name)
 
 
 def remove(path: Place) -> None:

@@ -59,13 +59,13 @@ def replaced(path: Place, *, sync: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         if sync:
-            _sync(temporary)
+            synchronise(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if sync:
-        _sync(path.parent)
+        synchronise(path.parent)
 
 
 def publish(folder: Path, target: Place) -> None:
@@ -86,11 +86,11 @@ def publish(folder: Path, target: Place) -> None:
         return
     for path in folder.rglob("*"):
         if path.is_file():
-            _sync(path)
-    _sync(folder)
+            synchronise(path)
+    synchronise(folder)
     shutil.rmtree(target, ignore_errors=True)
     folder.rename(target)
-    _sync(target.parent)
+    synchronise(target.parent)
 
 
 def out_of_space(error: BaseException) -> bool:
@@ -111,7 +111,8 @@ def no_space(output: Place) -> RunError:
     return RunError(f"output {output}: no space left; free some, finished rows are kept")
 
 
-def _sync(path: Path) -> None:
+def synchronise(path: Path) -> None:
+    """Wait until a file's content, or a folder's list, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

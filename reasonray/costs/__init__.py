@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place, place
 from reasonray.core.recipe import Recipe, load
 from reasonray.costs.architectures import UnknownModelError
 from reasonray.costs.generation import GenerationPlan, plan_generation
@@ -63,7 +64,7 @@ def plan(
     num_gpus: int,
     utilisation: float | None = None,
     price: float | None = None,
-    measured: str | Path | None = None,
+    measured: str | Place | None = None,
     parts: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
 ) -> Plan:
@@ -92,7 +93,7 @@ def plan(
             "price above 0 or None"
         )
     machine, checked = hardware(gpu), load(recipe, overrides, parts=parts)
-    run = None if measured is None else read(Path(measured), checked)
+    run = None if measured is None else read(place(measured, "--measured"), checked)
     generation = plan_generation(checked, count, machine, num_gpus, utilisation, run)
     return Plan(
         name=str(recipe),

@@ -3,16 +3,17 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place, reached
 from reasonray.core.recipe import Recipe, parse
 from reasonray.core.record import PARTS
 from reasonray.core.sections import ASKING, PoolConfig
 from reasonray.costs.work import model_of, visits
 from reasonray.dataset.manifest import KINDS, Manifest
+from reasonray.dataset.reading import shards
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Measured:
         ignored: stages whose settings differ.
     """
 
-    path: Path
+    path: Place
     shares: dict[str, float]
     accepted: dict[str, float]
     visits: dict[str, float]
@@ -52,7 +53,7 @@ class Measured:
     ignored: list[str]
 
 
-def read(path: Path, recipe: Recipe) -> Measured:
+def read(path: Place, recipe: Recipe) -> Measured:
     """Read a manifest for the plan of a recipe.
 
     Raises:
@@ -61,7 +62,8 @@ def read(path: Path, recipe: Recipe) -> Measured:
     if path.is_dir():
         path = path / "manifest.json"
     try:
-        manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        with reached(path, "--measured"):
+            manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(
             f"--measured {path}: cannot be read ({error.strerror}); give the manifest.json that "
@@ -96,7 +98,7 @@ def read(path: Path, recipe: Recipe) -> Measured:
         accepted={part: each.accepted / each.inputs for part, each in manifest.parts.items()},
         visits={name: t.rows / due[name] for name, t in manifest.stages.items() if due[name]},
         timings=timings,
-        row_bytes=_row_bytes(path.parent, manifest.inputs),
+        row_bytes=_row_bytes(path.parent, manifest),
         ignored=ignored,
     )
 
@@ -118,6 +120,11 @@ def _settings(stage: str, recipe: Recipe) -> object:
     return section, recipe.language_model.model if stage in ASKING else None
 
 
-def _row_bytes(output: Path, inputs: int) -> float | None:
-    files = [path for kind in KINDS for path in (output / kind).glob("*.parquet")]
-    return sum(path.stat().st_size for path in files) / inputs if files else None
+def _row_bytes(output: Place, manifest: Manifest) -> float | None:
+    sizes = []
+    for kind in KINDS:
+        for path in shards(output, manifest, kind):
+            if not path.exists():
+                return None
+            sizes.append(path.stat().st_size)
+    return sum(sizes) / manifest.inputs if sizes else None

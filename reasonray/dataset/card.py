@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from reasonray.core.place import Place
 from reasonray.core.record import ACCEPTED_SCHEMA, DESCRIPTIONS
 from reasonray.core.writing import write_file
 from reasonray.dataset.manifest import Manifest
@@ -21,7 +22,7 @@ _TEMPLATES = jinja2.Environment(
 CARD = "README.md"
 
 
-def write_card(output: Path, manifest: Manifest, licenses: Mapping[str, int]) -> None:
+def write_card(output: Place, manifest: Manifest, licenses: Mapping[str, int]) -> None:
     """Write the card.
 
     Args:

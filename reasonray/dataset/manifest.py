@@ -6,8 +6,7 @@ It is written last: its existence means that the output is complete.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place, place, reached
 from reasonray.core.recipe import Recipe, nearest
 from reasonray.core.record import ACCEPTED_SCHEMA, PARTS, REJECTED_SCHEMA, Model, Part
 from reasonray.core.version import __version__
@@ -87,25 +87,29 @@ class Manifest(BaseModel):
     warnings: list[str] = []
     """What the user was told of the inputs: what was passed over and how much, models that do not
     know such pictures."""
+    shards: dict[Kind, list[str]] = {}
+    """The Parquet files of each kind, in order; of earlier versions all that lie in its folder."""
     recipe: dict[str, Any]
 
 
-def read_manifest(output: str | Path) -> Manifest | None:
+def read_manifest(output: str | Place) -> Manifest | None:
     """The manifest of a complete output; None when it is not complete.
 
     Raises:
-        UserError: the file is another program's.
+        UserError: the file is another program's, or the store refuses.
     """
-    path = Path(output) / MANIFEST
-    if not path.exists():
-        return None
+    folder = place(output)
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        with reached(folder):
+            path = folder / MANIFEST
+            if not path.exists():
+                return None
+            return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(f"output {output}: its {MANIFEST} was not made by reasonray") from error
 
 
-def complete_manifest(output: str | Path) -> Manifest:
+def complete_manifest(output: str | Place) -> Manifest:
     """The manifest of an output that must be complete.
 
     Raises:
@@ -117,11 +121,11 @@ def complete_manifest(output: str | Path) -> Manifest:
     return manifest
 
 
-def selected(output: str | Path, parts: Sequence[str] | None) -> tuple[Manifest, list[Part]]:
+def selected(output: str | Place, parts: Sequence[str] | None) -> tuple[Manifest, list[Part]]:
     """A complete output's manifest, and the parts that are asked for, in their order.
 
     Args:
-        output: a folder.
+        output: a folder or the URI of one.
         parts: of I, II and III; None: all that there are.
 
     Raises:
@@ -179,6 +183,7 @@ def make_manifest(
     seconds: float,
     timings: dict[str, StageTiming],
     warnings: Sequence[str] = (),
+    shards: Mapping[Kind, list[str]] | None = None,
 ) -> Manifest:
     """The manifest of rows that were published."""
     rejections: dict[str, dict[str, int]] = {}
@@ -209,5 +214,6 @@ def make_manifest(
         seconds=round(seconds, 3),
         stages=timings,
         warnings=list(warnings),
+        shards=dict(shards or {}),
         recipe=recipe.model_dump(mode="json"),
     )

@@ -1,40 +1,54 @@
 """Reading a complete output: its rows, or its records with pictures."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from reasonray.core.place import Place, files, parquet, place, reached
 from reasonray.core.record import Row, to_rows
-from reasonray.dataset.manifest import Kind, complete_manifest
+from reasonray.dataset.manifest import Kind, Manifest, complete_manifest
 
 _BATCH_ROWS = 16
 
 
-def read(output: str | Path, kind: Kind = "accepted") -> Iterator[dict[str, Any]]:
+def read(output: str | Place, kind: Kind = "accepted") -> Iterator[dict[str, Any]]:
     """Iterate an output's records, by id, with `input_image` and `edited_image` as PIL images.
 
     Args:
-        output: the folder of a complete run.
+        output: the folder of a complete run, or its URI on an object store.
         kind: accepted samples, or rejections with what was known of them.
 
     Yields:
         The record's fields; an image that could not be read is None.
 
     Raises:
-        UserError: there is no complete output.
+        UserError: there is no complete output, or the store refuses.
     """
     complete_manifest(output)
     return map(_record, read_rows(output, kind))
 
 
-def read_rows(output: str | Path, kind: Kind = "accepted") -> Iterator[Row]:
+def read_rows(output: str | Place, kind: Kind = "accepted") -> Iterator[Row]:
     """Iterate a complete output's rows, by id, with their images as encoded there."""
-    for path in sorted((Path(output) / kind).glob("*.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH_ROWS):
-            yield from to_rows(pa.Table.from_batches([batch]))
+    folder = place(output)
+    with reached(folder):
+        for path in shards(folder, complete_manifest(folder), kind):
+            for batch in parquet(path).iter_batches(batch_size=_BATCH_ROWS):
+                yield from to_rows(pa.Table.from_batches([batch]))
+
+
+def shards(folder: Place, manifest: Manifest, kind: Kind) -> list[Place]:
+    """The Parquet files of a complete output, in order; what else lies beside them is not of it.
+
+    Args:
+        folder: the output.
+        manifest: its own.
+        kind: of their rows.
+    """
+    if kind in manifest.shards:
+        return [folder / name for name in manifest.shards[kind]]
+    return files(folder / kind, ".parquet")
 
 
 def _record(row: Row) -> dict[str, Any]:

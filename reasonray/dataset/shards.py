@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from reasonray.core.place import Place, arrow, make_folder
 from reasonray.core.record import IMAGE
 from reasonray.core.sections import OutputConfig
 
@@ -28,14 +28,21 @@ def with_image_features(schema: pa.Schema) -> pa.Schema:
 
 
 class Shards:
-    """Parquet files of about the configured size in one folder; at least one, if empty."""
+    """Parquet files of about the configured size in one folder; at least one, if empty.
 
-    def __init__(self, folder: Path, schema: pa.Schema, config: OutputConfig) -> None:
-        self._folder, self._schema = folder, schema
+    Attributes:
+        names: of the files, in order.
+    """
+
+    def __init__(
+        self, folder: Place, schema: pa.Schema, config: OutputConfig, prefix: str = ""
+    ) -> None:
+        self.names: list[str] = []
+        self._folder, self._schema, self._prefix = folder, schema, prefix
         self._max_bytes = config.shard_mb * 1_000_000
         self._max_rows = config.row_group_rows
         self._number = self._bytes = 0
-        folder.mkdir(parents=True)
+        make_folder(folder)
         self._writer = self._open()
 
     def write(self, table: pa.Table) -> None:
@@ -56,9 +63,14 @@ class Shards:
         self._writer.close()
 
     def _open(self) -> pq.ParquetWriter:
-        path = self._folder / f"{self._number:05}.parquet"
+        self.names.append(f"{self._prefix}{self._number:05}.parquet")
+        filesystem, path = arrow(self._folder / self.names[-1])
         writer = pq.ParquetWriter(
-            path, self._schema, use_content_defined_chunking=CHUNKS, write_page_index=True
+            path,
+            self._schema,
+            filesystem=filesystem,
+            use_content_defined_chunking=CHUNKS,
+            write_page_index=True,
         )
         writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKS)})
         return writer

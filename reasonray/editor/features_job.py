@@ -1,6 +1,6 @@
 """The cache of features as a Ray Data job, which can be stopped and gone on with.
 
-Also what both of the editor's jobs ask of a cluster, and the name of their locks.
+Also what both of the editor's jobs ask of a cluster, and where their sessions lie.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ import torch
 from reasonray.cluster import connected, executed, hide_gpus_unless, settings
 from reasonray.core.console import say
 from reasonray.core.editor_sections import EditorConfig, MachinesConfig
-from reasonray.core.lock import locked
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import PoolConfig
+from reasonray.core.session import session
 from reasonray.editor import features
 from reasonray.editor.frozen import Frozen
 
-LOCK = ".locked"
+SESSIONS = ".sessions"
 """In the output of a training and in a cache of features: one process at a time writes there."""
 
 
@@ -39,7 +39,7 @@ def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path
     """
     if (folder / features.INFO).exists():
         return
-    with locked(folder / LOCK, folder):
+    with session(folder / SESSIONS, folder):
         _make_features(recipe, data, parts, folder)
 
 

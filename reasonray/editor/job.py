@@ -26,13 +26,13 @@ from reasonray.cluster import executed
 from reasonray.core.console import say
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import RunError, UserError
-from reasonray.core.lock import locked
 from reasonray.core.recipe import Recipe, differing_keys, load
+from reasonray.core.session import session
 from reasonray.core.writing import absolute, write_file
 from reasonray.dataset.manifest import selected
 from reasonray.editor import features as cache
 from reasonray.editor import loggers, metrics_log, model
-from reasonray.editor.features_job import LOCK, connected_for, make_features, spread
+from reasonray.editor.features_job import SESSIONS, connected_for, make_features, spread
 from reasonray.editor.finished import describe, few_steps
 from reasonray.editor.worker import COUNTS, FAILURE, train_loop
 
@@ -74,7 +74,7 @@ def train(
     loggers.check(config.output.loggers)
     _, parts = selected(data, parts)
     model.check(config)
-    with locked(output / LOCK, output):
+    with session(output / SESSIONS, output):
         check_settings(output, recipe, data, parts)
         if (output / "editor").exists():
             say(f"{output / 'editor'}: complete, nothing to do")
@@ -177,7 +177,7 @@ def check_settings(output: Path, recipe: Recipe, data: Path, parts: Sequence[str
             for stale in (metrics_log.METRICS, loggers.RUNS, COUNTS):
                 (output / stale).unlink(missing_ok=True)
     else:
-        foreign = [each.name for each in output.iterdir() if each.name != LOCK]
+        foreign = [each.name for each in output.iterdir() if each.name != SESSIONS]
         if foreign:
             raise UserError(
                 f"output {output}: holds files that are not of a training ({foreign[0]}); give a "

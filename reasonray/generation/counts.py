@@ -1,25 +1,28 @@
-"""Rows and seconds of each stage: kept in a file by each process, added up by the driver."""
+"""Rows and seconds of each stage: noted by each process, added up and kept by the driver."""
 
 import contextlib
 import dataclasses
 import json
 import threading
 import time
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
-from reasonray.core.writing import replaced
+from reasonray.core.place import Place, files
+from reasonray.core.session import COUNTS
+from reasonray.core.writing import write_file
 from reasonray.dataset.manifest import StageTiming
-
-WALL = "wall.json"
-"""Beside the processes' files: a run's wall seconds so far."""
+from reasonray.generation.notes import Notes
 
 SAVE_EVERY_S = 0.5
-"""A process with many calls at once does not write its file more often."""
+"""A process with many calls at once does not note its counts more often."""
+
+_NOTED = "counts/"
 
 
 @dataclasses.dataclass
 class StageCounts:
-    """What happened in one stage; its fields are the keys in a process's file.
+    """What happened in one stage; its fields are the keys in a process's note.
 
     Attributes:
         passed: rows that went through, whether it had work on them or not.
@@ -51,15 +54,16 @@ class StageCounts:
 
 
 class Counts:
-    """The counts of one process, in a file that the driver reads; for many threads."""
+    """The counts of one process, noted for the driver; for many threads."""
 
-    def __init__(self, path: Path, stages: list[str]) -> None:
-        self._path = path
+    def __init__(self, notes: Notes, process_id: str, stages: list[str]) -> None:
+        self._notes, self._key = notes, f"{_NOTED}{process_id}"
         self._lock = threading.Lock()
         self._saved = 0.0
         self._stages = {stage: StageCounts() for stage in stages}
-        if path.exists():  # of the process whose place this one takes
-            self._stages.update(_read(path))
+        before = notes.read(self._key)
+        if before is not None:  # of the process whose place this one takes
+            self._stages.update(_read(json.loads(before)))
             for counts in self._stages.values():
                 # What it had in hand is begun again.
                 counts.begun = counts.finished = counts.worked
@@ -77,47 +81,48 @@ class Counts:
             self._save()
 
     def _save(self) -> None:
-        # Not worth waiting for the disk.
-        with replaced(self._path, sync=False) as temporary:
-            temporary.write_text(json.dumps(self._stages, default=vars))
+        self._notes.write(self._key, json.dumps(self._stages, default=vars).encode())
         self._saved = time.monotonic()
 
 
-def read_counts(folder: Path) -> dict[str, StageCounts]:
+def read_counts(notes: Notes) -> dict[str, StageCounts]:
     """Counts of all processes of one run, by stage."""
     totals: dict[str, StageCounts] = {}
-    for path in folder.glob("*.json"):
-        if path.name == WALL:
-            continue
-        # On some network file systems a replaced file is gone for a moment.
-        with contextlib.suppress(OSError, ValueError):
-            for stage, counts in _read(path).items():
-                totals.setdefault(stage, StageCounts()).add(counts)
+    for content in notes.every(_NOTED).values():
+        for stage, counts in _read(json.loads(content)).items():
+            totals.setdefault(stage, StageCounts()).add(counts)
     return totals
 
 
-def read_timings(folder: Path) -> tuple[dict[str, StageTiming], float]:
-    """Each stage's work and the wall seconds, over all runs that worked on an output.
+def keep_counts(path: Place, counts: Mapping[str, StageCounts], seconds: float) -> None:
+    """Keep what a session has counted where it outlives the cluster.
 
     Args:
-        folder: `.run/progress`.
+        path: `Session.counts_file`.
+        counts: by stage.
+        seconds: of wall time so far.
     """
-    seconds = 0.0
-    for session in folder.glob("*"):
-        with contextlib.suppress(OSError, ValueError):
-            seconds += json.loads((session / WALL).read_text())
-    totals = _of_all_runs(folder)
+    write_file(path, json.dumps({"seconds": seconds, "stages": counts}, default=vars))
+
+
+def read_timings(folder: Place) -> tuple[dict[str, StageTiming], float]:
+    """Each stage's work and the wall seconds, over all sessions that worked on an output.
+
+    Args:
+        folder: `.run/sessions`.
+    """
+    totals, seconds = _of_all_sessions(folder)
     timings = {stage: StageTiming.of(n.worked, n.seconds) for stage, n in totals.items()}
     return timings, seconds
 
 
-def run_warnings(folder: Path) -> list[str]:
+def run_warnings(folder: Place) -> list[str]:
     """The stages' notices, and a sentence for each whose batches did not fit into the memory whole.
 
     Args:
-        folder: `.run/progress`.
+        folder: `.run/sessions`.
     """
-    totals = _of_all_runs(folder)
+    totals, _ = _of_all_sessions(folder)
     return all_notices(totals) + [
         f"stage {name}: there was not enough memory for a whole batch, {counts.max_rows} rows at "
         "once were worked on; a smaller batch_size of its pool does not try in vain first"
@@ -131,14 +136,18 @@ def all_notices(totals: dict[str, StageCounts]) -> list[str]:
     return list(dict.fromkeys(notice for each in totals.values() for notice in each.notices))
 
 
-def _of_all_runs(folder: Path) -> dict[str, StageCounts]:
+def _of_all_sessions(folder: Place) -> tuple[dict[str, StageCounts], float]:
     totals: dict[str, StageCounts] = {}
-    for session in folder.glob("*"):
-        for stage, counts in read_counts(session).items():
-            totals.setdefault(stage, StageCounts()).add(counts)
-    return totals
+    seconds = 0.0
+    for path in files(folder, COUNTS):
+        # On some network file systems a replaced file is gone for a moment.
+        with contextlib.suppress(OSError, ValueError):
+            content = json.loads(path.read_bytes())
+            seconds += content["seconds"]
+            for stage, counts in _read(content["stages"]).items():
+                totals.setdefault(stage, StageCounts()).add(counts)
+    return totals, seconds
 
 
-def _read(path: Path) -> dict[str, StageCounts]:
-    content = json.loads(path.read_text())
+def _read(content: Mapping[str, Mapping[str, Any]]) -> dict[str, StageCounts]:
     return {stage: StageCounts(**counts) for stage, counts in content.items()}

@@ -2,15 +2,15 @@
 
 import dataclasses
 import json
-import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
+
+from reasonray.generation.notes import Notes
 
 
 @dataclasses.dataclass
 class Loss:
-    """Of one row, over the processes that ended.
+    """Of one row, over the processes that ended while their machines lived on.
 
     Attributes:
         num: how often one ended with the row in hand.
@@ -24,61 +24,65 @@ class Loss:
 
 
 class Journal:
-    """What a process has in hand, kept outside it: a few short lines, cut off after each batch.
+    """What a process has in hand, kept outside it: one short note, written again at each step.
 
-    Neither flushed to the disk nor atomic: it has to outlive its process, not the machine.
+    Attributes:
+        lost: what its forerunners had in hand when they ended, and on which `node`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, notes: Notes, key: str) -> None:
         """Open it; what a forerunner had in hand becomes a loss."""
-        lines = path.read_text().splitlines() if path.exists() else []
-        # The last line may be cut off where the process ended.
-        notes = [json.loads(line) for line in lines if line.endswith("}")]
-        self._lost: list[dict[str, Any]] = [note for note in notes if "lost" in note]
-        in_hand: dict[str, Any] = {}
-        for note in notes:
-            if "lost" not in note:
-                in_hand.update(note)
-        if in_hand:
-            self._lost.append({"lost": in_hand})
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.ftruncate(self._descriptor, 0)
-        for note in self._lost:
-            self.note(**note)
-        self._losses_end = os.fstat(self._descriptor).st_size
+        self._notes, self._key = notes, f"journal/{key}"
+        content = json.loads(notes.read(self._key) or b"{}")
+        self.lost: list[dict[str, Any]] = content.get("lost", [])
+        if content.get("in_hand"):
+            self.lost.append(content["in_hand"])
+        self._in_hand: dict[str, Any] = {}
+        self._write()
 
     def note(self, **content: Any) -> None:
-        """Add a line, a JSON object of what is in hand from now on."""
-        os.write(self._descriptor, json.dumps(content).encode() + b"\n")
+        """Have this in hand from now on, and nothing else.
+
+        Args:
+            content: `rows`, their ids; `alone`, whether they are one, with no other in the
+                process; the `stage` that works on them; or what is `loading`.
+        """
+        self._in_hand = {"node": self._notes.node, **content}
+        self._write()
 
     def clear(self) -> None:
         """Nothing is in hand any more."""
-        os.ftruncate(self._descriptor, self._losses_end)
+        if self._in_hand:
+            self._in_hand = {}
+            self._write()
 
-    def losses(self) -> dict[str, Loss]:
-        """Row id -> how often it was in hand when a process ended, and in which stage last."""
-        losses: dict[str, Loss] = {}
-        for note in self._lost:
-            ids = note["lost"].get("rows", [])
-            for row_id in ids:
-                loss = losses.setdefault(row_id, Loss(0, 0, ""))
-                loss.num += 1
-                loss.num_alone += bool(note["lost"].get("alone"))
-                loss.stage = note["lost"].get("stage", loss.stage)
-        return losses
-
-    def num_loading_losses(self, stage: str) -> int:
-        """How often a process ended while it loaded a stage."""
-        return sum(note["lost"].get("loading") == stage for note in self._lost)
+    def _write(self) -> None:
+        content = {"lost": self.lost, "in_hand": self._in_hand}
+        self._notes.write(self._key, json.dumps(content).encode())
 
 
-def losses_of(journals: Iterable[Journal]) -> dict[str, Loss]:
+def losses_of(notes: Notes, journals: Sequence[Journal]) -> dict[str, Loss]:
     """Row id -> its losses, over all journals of a process."""
     losses: dict[str, Loss] = {}
-    for journal in journals:
-        for row_id, loss in journal.losses().items():
-            before = losses.setdefault(row_id, Loss(0, 0, ""))
-            before.num += loss.num
-            before.num_alone += loss.num_alone
-            before.stage = loss.stage
+    for lost in _blamed(notes, journals):
+        for row_id in lost.get("rows", []):
+            loss = losses.setdefault(row_id, Loss(0, 0, ""))
+            loss.num += 1
+            loss.num_alone += bool(lost.get("alone"))
+            loss.stage = lost.get("stage", loss.stage)
     return losses
+
+
+def num_loading_losses(notes: Notes, journals: Sequence[Journal], stage: str) -> int:
+    """How often a process ended while it loaded a stage, and its machine did not."""
+    return sum(lost.get("loading") == stage for lost in _blamed(notes, journals))
+
+
+def _blamed(notes: Notes, journals: Sequence[Journal]) -> list[dict[str, Any]]:
+    """What was in hand when a process ended that cannot be laid to its machine's end.
+
+    To be asked for anew each time: a machine's end is known a little after its processes'.
+    """
+    every = [lost for journal in journals for lost in journal.lost]
+    living = notes.living() if every else set()
+    return [lost for lost in every if lost["node"] in living]

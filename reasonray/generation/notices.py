@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Sequence
 
+from reasonray.core.place import Place
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import ASKING, ModelConfig
 from reasonray.core.writing import write_file
@@ -13,19 +14,21 @@ from reasonray.stages import needed
 TINY = "package:reasonray/mini/"
 """How the names of the models begin that know the mini world alone."""
 
+_FILE = "notices.json"
+
 MAX_CHECKED_CAPTIONS = 20_000
 """The first so many of a plan, which takes two seconds."""
 
 
-def write_notices(workspace: Workspace, notices: list[str]) -> None:
-    """Keep them until the output is complete; its manifest has them then."""
-    write_file(workspace.notices_file, json.dumps(notices, indent=2))
+def write_notices(folder: Place, notices: list[str]) -> None:
+    """Keep them with a plan until the output is complete; its manifest has them then."""
+    write_file(folder / _FILE, json.dumps(notices, indent=2))
 
 
 def read_notices(workspace: Workspace) -> list[str]:
-    """What `write_notices` has kept; nothing where there is no run."""
-    path = workspace.notices_file
-    notices: list[str] = json.loads(path.read_text()) if path.exists() else []
+    """What `write_notices` has kept; nothing where there is no plan."""
+    folder = workspace.plan_folder
+    notices: list[str] = json.loads((folder / _FILE).read_bytes()) if folder is not None else []
     return notices
 
 

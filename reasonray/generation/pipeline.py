@@ -1,7 +1,8 @@
 """The stages as Ray Data operators, on a Ray that `cluster` has joined.
 
-The plan is read, each pool is an actor pool, one `write_parquet` commits finished rows with Ray
-Data's row-level checkpoint. Everything between is one to one; a killed run goes on where it was.
+What is left of the plan is read, each pool is an actor pool, one `write_parquet` commits finished
+rows with Ray Data's row-level checkpoint, in a folder in which nothing is. Everything between is
+one to one; a killed run goes on where it was, in another session.
 What an actor does with a batch is `pool`'s, which knows nothing of Ray.
 """
 
@@ -12,11 +13,15 @@ import ray.exceptions
 from ray.data.checkpoint import CheckpointConfig
 
 from reasonray.cluster import executed, hide_gpus_unless, settings
+from reasonray.core.place import Place, arrow
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import to_rows
 from reasonray.core.sections import PoolConfig
+from reasonray.generation.plan import plan_files
 from reasonray.generation.pool import Build, Pool, PoolSpec
-from reasonray.generation.workspace import Work, Workspace
+from reasonray.generation.ray_notes import RayNotes
+from reasonray.generation.work import Work
+from reasonray.generation.workspace import Workspace
 from reasonray.stages.divergence import rank_threshold
 
 MEASURING_STAGES = ["load", "divergence"]
@@ -43,7 +48,9 @@ class _Measurer(PoolActor):
         )
 
 
-def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> float | None:
+def divergence_threshold(
+    recipe: Recipe, workspace: Workspace, work: Work, build: Build, notes: RayNotes
+) -> float | None:
     """What `divergence.worst_fraction` comes to: a first pass over all pairs of Part I.
 
     A pair that cannot be measured, or kills its process, takes no part; `run` rejects it.
@@ -64,14 +71,15 @@ def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> 
         recipe=recipe.model_copy(update={"stages": stages}),
         build=build,
         divergence_threshold=None,
-        attempts=workspace.attempts_folder,
-        progress=workspace.measuring_folder,
+        notes=notes,
+        work=work.folder,
         is_first=True,
         is_last=False,
     )
 
     def measure() -> list[float]:
-        dataset = _through(_read_plan(workspace, recipe.output.block_rows), _Measurer, spec)
+        planned = _read(plan_files(workspace), recipe.output.block_rows)
+        dataset = _through(planned, _Measurer, spec)
         batches = dataset.iter_batches(batch_size=None)
         return [value for batch in batches for value in batch["divergence"].tolist()]
 
@@ -81,29 +89,45 @@ def divergence_threshold(recipe: Recipe, workspace: Workspace, build: Build) -> 
 
 
 def run(
-    recipe: Recipe, workspace: Workspace, work: Work, build: Build, threshold: float | None
+    recipe: Recipe,
+    work: Work,
+    planned: list[Place],
+    build: Build,
+    threshold: float | None,
+    notes: RayNotes,
 ) -> None:
-    """Make all rows of the plan that `work` does not hold yet.
+    """Make rows, and commit them block by block.
+
+    Args:
+        recipe: its pools are those that the rows need.
+        work: of a session that has committed nothing yet.
+        planned: files of rows as the plan has them, at least one.
+        build: makes a stage.
+        threshold: of the divergence, by rank.
+        notes: where the processes' journals and counts are kept.
 
     Raises:
         RunError: something outside the rows failed; the same call goes on from there.
         UserError: a stage cannot be loaded as the recipe says.
     """
+    filesystem, rows = arrow(work.rows)
     checkpoint = CheckpointConfig(
-        id_column="id", checkpoint_path=str(work.checkpoint), delete_checkpoint_on_success=False
+        id_column="id",
+        checkpoint_path=arrow(work.checkpoint)[1],
+        override_filesystem=filesystem,
+        delete_checkpoint_on_success=False,
     )
-    checkpoint.checkpoint_actor_pool_max_size = 1
 
     def write() -> None:
-        dataset = _read_plan(workspace, recipe.output.block_rows)
+        dataset = _read(planned, recipe.output.block_rows)
         for pool in recipe.pools:
             spec = PoolSpec(
                 config=pool,
                 recipe=recipe,
                 build=build,
                 divergence_threshold=threshold,
-                attempts=workspace.attempts_folder,
-                progress=workspace.progress_folder,
+                notes=notes,
+                work=work.folder,
                 is_first=pool is recipe.pools[0],
                 is_last=pool is recipe.pools[-1],
                 num_calls=recipe.num_calls(pool),
@@ -112,18 +136,18 @@ def run(
         if any(recipe.num_calls(pool) > 1 for pool in recipe.pools):
             # Rows come one by one from a pool that waits for a server.
             dataset = dataset.repartition(target_num_rows_per_block=recipe.output.block_rows)
-        dataset.write_parquet(str(work.rows), partition_cols=["status"])
+        dataset.write_parquet(rows, filesystem=filesystem, partition_cols=["status"])
 
     with settings(recipe, checkpoint):
-        executed(write, workspace.output)
+        executed(write, work.output)
 
 
-def _read_plan(workspace: Workspace, block_rows: int) -> ray.data.Dataset:
-    files = sorted(str(path) for path in workspace.plan_folder.glob("*.parquet"))
+def _read(planned: list[Place], block_rows: int) -> ray.data.Dataset:
+    filesystem, _ = arrow(planned[0])
+    paths = [arrow(path)[1] for path in planned]
+    dataset = ray.data.read_parquet(paths, filesystem=filesystem, partitioning=None)
     # Small files would be read as one block: one actor at work, one commit at the very end.
-    return ray.data.read_parquet(files, partitioning=None).repartition(
-        target_num_rows_per_block=block_rows
-    )
+    return dataset.repartition(target_num_rows_per_block=block_rows)
 
 
 def _through(dataset: ray.data.Dataset, actor: type[PoolActor], spec: PoolSpec) -> ray.data.Dataset:

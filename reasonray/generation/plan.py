@@ -4,9 +4,7 @@ A run to so many samples (`accepted`) plans as many rows as it wants samples, an
 the next of one order that the seed draws: its result does not depend on how many at a time.
 """
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,9 +12,11 @@ import pyarrow.parquet as pq
 import yaml
 
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place, create, files, make_folder, parquet
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import PLAN_SCHEMA, Row, sample_id, to_table
-from reasonray.core.writing import publish, replaced, write_file
+from reasonray.core.session import Session
+from reasonray.core.writing import replaced, write_file
 from reasonray.generation.notices import (
     MAX_CHECKED_CAPTIONS,
     other_languages,
@@ -26,16 +26,21 @@ from reasonray.generation.notices import (
 from reasonray.generation.workspace import Workspace
 from reasonray.sources.sampling import order
 
-Plan = Callable[[Recipe, Path, list[str]], Iterator[Row]]
-"""Gives the rows to do; the path is a folder that stays until the run is finished, the list gets a
+Plan = Callable[[Recipe, Place, list[str]], Iterator[Row]]
+"""Gives the rows to do; the place is one that stays until the run is finished, the list gets a
 sentence about each kind of input that is passed over."""
 
+_ROWS, _CANDIDATES = "rows", "candidates.parquet"
 _FILE_ROWS = 50_000
 _CHUNK_ROWS = 1_000
 
 
 def write_plan(
-    workspace: Workspace, recipe: Recipe, rows: Iterable[Row], notices: Sequence[str] = ()
+    workspace: Workspace,
+    session: Session,
+    recipe: Recipe,
+    rows: Iterable[Row],
+    notices: Sequence[str] = (),
 ) -> int:
     """Write the rows to do, and the recipe; gives their number.
 
@@ -43,7 +48,8 @@ def write_plan(
     rows stand by id.
 
     Args:
-        workspace: of the output.
+        workspace: of the output, which has no plan.
+        session: that plans.
         recipe: as run.
         rows: to do.
         notices: what `rows` has to say, complete once they are read; kept with the plan.
@@ -58,61 +64,101 @@ def write_plan(
             + ", ".join(f"{source.format}={source.path}" for source in recipe.sources)
         )
     parts = set(table["part"].to_pylist())
-    folder = workspace.folder / "plan.making"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = workspace.draft(session.name)
+    make_folder(folder / _ROWS)
     if recipe.accepted is not None:
         table = table.take(_sample_order(table, recipe.seed))
-        with replaced(workspace.candidates_file) as temporary:
+        with replaced(folder / _CANDIDATES) as temporary:
             pq.write_table(table, temporary)
         table = table.slice(0, recipe.accepted)  # fewer inputs cannot give so many samples
     table = _interleaved(table)
     for index, start in enumerate(range(0, table.num_rows, _FILE_ROWS)):
-        pq.write_table(
-            table.slice(start, _FILE_ROWS),
-            folder / f"{index:05}.parquet",
-            row_group_size=_CHUNK_ROWS,
-        )
+        with replaced(folder / _ROWS / f"{index:05}.parquet") as temporary:
+            rows_of_file = table.slice(start, _FILE_ROWS)
+            pq.write_table(rows_of_file, temporary, row_group_size=_CHUNK_ROWS)
     captions = table["input_caption"].drop_null()
     language = other_languages(captions.slice(0, MAX_CHECKED_CAPTIONS).to_pylist())
-    write_notices(workspace, [*tiny_models(recipe, parts), *notices, *language])
+    write_notices(folder, [*tiny_models(recipe, parts), *notices, *language])
     content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    write_file(workspace.folder / "recipe.yaml", content)
-    publish(folder, workspace.plan_folder)
+    write_file(folder / "recipe.yaml", content)
+    workspace.set_plan(session.name)
     return int(table.num_rows)
 
 
 def extend_plan(workspace: Workspace, num_rows: int) -> int:
     """Plan so many candidates more, where `accepted` wants more samples; gives their number."""
-    candidates = pq.read_table(workspace.candidates_file)
+    every = _folder(workspace)
+    candidates = parquet(every / _CANDIDATES).read()
     table = candidates.slice(len(planned_ids(workspace)), num_rows)
     if table.num_rows:
-        number = len(list(workspace.plan_folder.glob("*.parquet")))
-        # One file, which is there whole or not at all.
-        with replaced(workspace.plan_folder / f"{number:05}.parquet") as temporary:
-            pq.write_table(_interleaved(table), temporary, row_group_size=_CHUNK_ROWS)
+        whole = pa.BufferOutputStream()
+        pq.write_table(_interleaved(table), whole, row_group_size=_CHUNK_ROWS)
+        # By one session alone; a successor's number may differ, the order that it is of does not.
+        number = len(plan_files(workspace))
+        create(every / _ROWS / f"{number:05}.parquet", whole.getvalue().to_pybytes())
     return int(table.num_rows)
+
+
+def write_input(workspace: Workspace, folder: Place, done: pa.Array) -> list[Place]:
+    """The plan without the rows that are done.
+
+    Args:
+        workspace: of the output.
+        folder: where it is written, if there are any such rows.
+        done: their ids.
+
+    Returns:
+        Its Parquet files, in order.
+    """
+    planned = plan_files(workspace)
+    if not len(done):
+        return planned
+    left = []
+    for path in planned:
+        table = parquet(path).read()
+        table = table.filter(pc.invert(pc.is_in(table["id"], value_set=done)))
+        if table.num_rows:
+            left.append(folder / path.name)
+            with replaced(left[-1], sync=False) as temporary:
+                pq.write_table(table, temporary, row_group_size=_CHUNK_ROWS)
+    return left
+
+
+def plan_files(workspace: Workspace) -> list[Place]:
+    """The plan's Parquet files, in order."""
+    return files(_folder(workspace) / _ROWS, ".parquet")
 
 
 def candidate_ids(workspace: Workspace) -> pa.Array:
     """The ids that `accepted` chooses from, in their order."""
-    return pq.read_table(workspace.candidates_file, columns=["id"])["id"].combine_chunks()
+    path = _folder(workspace) / _CANDIDATES
+    return parquet(path).read(columns=["id"])["id"].combine_chunks()
 
 
 def planned_ids(workspace: Workspace) -> pa.Array:
     """Every planned id, sorted."""
-    table = pq.read_table(workspace.plan_folder, columns=["id"])
-    ids = table.column("id").combine_chunks()
+    ids = _planned(workspace, ["id"])["id"].combine_chunks()
     return ids.take(pc.sort_indices(ids))
 
 
 def planned_parts(workspace: Workspace, done: pa.Array | None = None) -> dict[str, int]:
     """How many rows each part has in the plan, those of the ids `done` left out."""
-    table = pq.read_table(workspace.plan_folder, columns=["id", "part"])
+    table = _planned(workspace, ["id", "part"])
     if done is not None:
         table = table.filter(pc.invert(pc.is_in(table["id"], value_set=done)))
     counts = pc.value_counts(table["part"])
     return {str(c["values"]): int(c["counts"]) for c in counts.to_pylist()}
+
+
+def _folder(workspace: Workspace) -> Place:
+    folder = workspace.plan_folder
+    if folder is None:
+        raise UserError(f"output {workspace.output}: its run has not planned yet")
+    return folder
+
+
+def _planned(workspace: Workspace, columns: list[str]) -> pa.Table:
+    return pa.concat_tables(parquet(path).read(columns=columns) for path in plan_files(workspace))
 
 
 def _checked(rows: Iterable[Row]) -> pa.Table:

@@ -1,8 +1,8 @@
 """What runs inside one actor: consecutive stages on batches of rows, counted and watched.
 
-A batch comes in as Arrow and leaves as Arrow, one to one. Before a batch is begun its ids are
-noted in a journal outside the process; a process that is born again finds there what killed its
-forerunner, runs those rows one at a time, and at the third sight rejects the one that kills.
+A batch comes in as Arrow and leaves as Arrow, one to one. Before a stage begins, the ids that it
+has work on are noted in a journal outside the process; a process that is born again finds there
+what killed its forerunner, runs those rows one at a time, and rejects one that killed twice alone.
 Knows nothing of Ray.
 """
 
@@ -20,12 +20,14 @@ import pyarrow as pa
 from reasonray.core import in_hand
 from reasonray.core.errors import ReasonrayError, RunError
 from reasonray.core.extras import explained
+from reasonray.core.place import Place
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import Row, is_rejected, reject, to_rows, to_table
 from reasonray.core.sections import PoolConfig
 from reasonray.core.version import __version__
 from reasonray.generation.counts import Counts, StageCounts
-from reasonray.generation.journal import Journal, Loss, losses_of
+from reasonray.generation.journal import Journal, Loss, losses_of, num_loading_losses
+from reasonray.generation.notes import Notes
 from reasonray.stages.alike import Failure, FailuresAlike, manner
 from reasonray.stages.stage import Stage
 
@@ -33,7 +35,8 @@ Build = Callable[[str, Recipe, float | None], Stage]
 """Makes the stage of a name; the number is the divergence threshold of the rank form."""
 
 MAX_LOSSES = 2
-"""A row in hand so often when the process ended is not begun again."""
+"""A row in hand so often, alone, when the process ended and its machine did not, is not begun
+again; nor is a stage loaded again at whose loading that happened."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,8 @@ class PoolSpec:
         recipe: of the run.
         build: makes a stage.
         divergence_threshold: of the rank form, if it is in use.
-        attempts, progress: folders on storage that all nodes mount, for the journals and counts.
+        notes: where journals and counts are kept, outside the process.
+        work: where the session's rows go; a folder must be seen from all machines.
         is_first: its batches are the plan's rows.
         is_last: its batches are published.
         num_calls: batches in work at once, each in a thread of its own.
@@ -55,8 +59,8 @@ class PoolSpec:
     recipe: Recipe
     build: Build
     divergence_threshold: float | None
-    attempts: Path
-    progress: Path
+    notes: Notes
+    work: Place
     is_first: bool
     is_last: bool
     num_calls: int = 1
@@ -79,7 +83,7 @@ class Pool:
         self.spec = spec
         self._failure: Exception | None = None
         self.stages: list[Stage] = []
-        self._losses: dict[str, Loss] = {}
+        self._every_journal: list[Journal] = []
         self._journals: queue.SimpleQueue[Journal] = queue.SimpleQueue()
         self._gathering = threading.Lock()
         self._errors: dict[str, FailuresAlike] = {}
@@ -119,8 +123,9 @@ class Pool:
             for row in rows:
                 self._begin(row)
         with in_hand.batch():
-            if any(self._is_suspect(row) for row in rows):
-                rows = [done for row in rows for done in self._alone(row)]
+            losses = losses_of(self.spec.notes, self._every_journal)
+            if any(self._is_suspect(row, losses) for row in rows):
+                rows = [done for row in rows for done in self._alone(row, losses)]
             else:
                 journal = self._journals.get()
                 try:
@@ -131,22 +136,21 @@ class Pool:
         return rows
 
     def _load(self, process_id: str) -> None:
-        config = self.spec.config
-        if not self.spec.attempts.is_dir():
+        config, work = self.spec.config, self.spec.work
+        if isinstance(work, Path) and not work.is_dir():
             raise RunError(
-                f"output {self.spec.attempts.parents[2]}: not to be seen from machine "
-                f"{os.uname().nodename}; on a cluster it must lie on storage that all nodes mount"
+                f"output {work.parents[2]}: not to be seen from machine {os.uname().nodename}; on "
+                "a cluster it must lie on storage that all nodes mount, or on an object store"
             )
         # Read by OpenMP when the first library with it is loaded, which the stages do.
         os.environ["OMP_NUM_THREADS"] = str(config.num_threads)
-        journals = [
-            Journal(self.spec.attempts / f"{process_id}.{number}.journal")
+        journals = self._every_journal = [
+            Journal(self.spec.notes, f"{process_id}.{number}")
             for number in range(self.spec.num_calls)
         ]
-        self._losses = losses_of(journals)
-        self._counts = Counts(self.spec.progress / f"{process_id}.json", config.stages)
+        self._counts = Counts(self.spec.notes, process_id, config.stages)
         for name in config.stages:
-            self._refuse_to_load(name, journals[0])
+            self._refuse_to_load(name)
             journals[0].note(loading=name)
             try:
                 with explained():
@@ -174,8 +178,8 @@ class Pool:
             f"stage {stage.name}: the work on", "The models and the recipe may not fit", few=5
         )
 
-    def _refuse_to_load(self, name: str, journal: Journal) -> None:
-        num_losses = journal.num_loading_losses(name)
+    def _refuse_to_load(self, name: str) -> None:
+        num_losses = num_loading_losses(self.spec.notes, self._every_journal, name)
         if num_losses >= MAX_LOSSES:
             raise RunError(
                 f"stage {name}: its process ended {num_losses} times while loading, most likely "
@@ -192,22 +196,21 @@ class Pool:
             "prompts": [],
         }
 
-    def _is_suspect(self, row: Row) -> bool:
+    def _is_suspect(self, row: Row, losses: dict[str, Loss]) -> bool:
         """Whether it is to be begun alone, as it may be what ends the process.
 
         Where calls wait for a server side by side, one after the other is dear, and a lost machine
         by far the likelier cause: there a second loss is needed.
         """
-        loss = self._losses.get(row["id"])
+        loss = losses.get(row["id"])
         return loss is not None and (self.spec.num_calls == 1 or loss.num >= MAX_LOSSES)
 
-    def _alone(self, row: Row) -> list[Row]:
-        loss = self._losses.get(row["id"])
-        if loss and loss.num_alone and loss.num >= MAX_LOSSES:
-            stage = loss.stage or self.spec.config.stages[0]
+    def _alone(self, row: Row, losses: dict[str, Loss]) -> list[Row]:
+        loss = losses.get(row["id"])
+        if loss and loss.num_alone >= MAX_LOSSES and not is_rejected(row):
             detail = f"the process ended {loss.num} times while it had this row in hand"
-            reject(row, stage, "crashed", detail)
-            self._counts.add(stage, StageCounts(rejected=1))
+            reject(row, loss.stage, "crashed", detail)
+            self._counts.add(loss.stage, StageCounts(rejected=1))
         with self._gathering:
             # With all journals in hand there is no other call in work.
             journals = [self._journals.get() for _ in range(self.spec.num_calls)]
@@ -218,14 +221,14 @@ class Pool:
                 self._journals.put(journal)
 
     def _run(self, rows: list[Row], journal: Journal, *, alone: bool = False) -> list[Row]:
-        journal.note(rows=[row["id"] for row in rows if not is_rejected(row)], alone=alone)
         for stage in self.stages:
-            journal.note(stage=stage.name)
-            rows = self._through(stage, rows)
+            rows = self._through(stage, rows, journal, alone=alone)
         journal.clear()
         return rows
 
-    def _through(self, stage: Stage, rows: list[Row]) -> list[Row]:
+    def _through(
+        self, stage: Stage, rows: list[Row], journal: Journal, *, alone: bool
+    ) -> list[Row]:
         """The rows after one stage, counted; what all raise alike stops the run.
 
         Raises:
@@ -233,6 +236,12 @@ class Pool:
         """
         concerned = [stage.concerns(row) for row in rows]
         num_concerned = sum(concerned)
+        if num_concerned:
+            ids = [
+                row["id"] for row, is_concerned in zip(rows, concerned, strict=True) if is_concerned
+            ]
+            alone = alone or (num_concerned == 1 and self.spec.num_calls == 1)
+            journal.note(stage=stage.name, rows=ids, alone=alone)
         self._counts.add(stage.name, StageCounts(begun=num_concerned))
         errors = self._errors[stage.name]
         errors.begin(num_concerned)

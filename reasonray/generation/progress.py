@@ -1,15 +1,13 @@
-"""How far a run is: counts that the pools' processes keep in files, shown to a person.
+"""How far a run is: counts that the pools' processes note, shown to a person, kept for later.
 
 A live table on a terminal, else a line every ten seconds; always on the standard error output.
 """
 
 import contextlib
 import functools
-import json
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -17,37 +15,46 @@ from rich.live import Live
 from rich.table import Table
 
 from reasonray.core.console import LINE_EVERY_S, duration, say
+from reasonray.core.errors import ReasonrayError
+from reasonray.core.place import reached
 from reasonray.core.sections import ASKING
-from reasonray.generation.counts import WALL, StageCounts, all_notices, read_counts
+from reasonray.core.session import Session
+from reasonray.generation.counts import StageCounts, all_notices, keep_counts, read_counts
+from reasonray.generation.notes import Notes
 
 TABLE_EVERY_S = 0.5
+KEEP_EVERY_S = 30.0
+"""A run that is killed forgets what it has counted since."""
 
 
 class Progress:
     """Shows a run while it goes; a context manager around it.
 
     Args:
-        folder: of this run's counts.
+        notes: with the counts.
         stages: in order.
         num_rows: planned in all.
-        num_done: finished by earlier runs.
+        num_done: finished by earlier sessions.
+        session: whose counts they are and are kept as; None: they are not kept.
         console: where to; the standard error output by default.
     """
 
     def __init__(
         self,
-        folder: Path,
+        notes: Notes,
         stages: list[str],
         num_rows: int,
         num_done: int,
+        session: Session | None = None,
         console: Console | None = None,
     ) -> None:
-        self._folder = folder
+        self._notes = notes
         self._stages = stages
         self._num_rows = num_rows
         self._num_done = num_done
+        self._session = session
         self._console = console or Console(stderr=True)
-        self._start = time.monotonic()
+        self._start = self._kept = time.monotonic()
         self._first_row: float | None = None
         self._notices: set[str] = set()
         self._stop = threading.Event()
@@ -65,6 +72,7 @@ class Progress:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        self._keep(read_counts(self._notes))
 
     def line(self, counts: dict[str, StageCounts]) -> str:
         """One plain line: rows through the last stage, rejected, rate, time left, each stage."""
@@ -131,7 +139,7 @@ class Progress:
 
     def _read(self, tell: Callable[[str], object]) -> dict[str, StageCounts]:
         """The counts; what the stages have to say is told as soon as it is known."""
-        counts = read_counts(self._folder)
+        counts = read_counts(self._notes)
         for notice in all_notices(counts):
             if notice not in self._notices:
                 tell(f"warning: {notice}")
@@ -139,9 +147,18 @@ class Progress:
         now = time.monotonic()
         if self._first_row is None and any(each.begun for each in counts.values()):
             self._first_row = now
-        with contextlib.suppress(OSError):
-            (self._folder / WALL).write_text(json.dumps(now - self._start))
+        if now - self._kept >= KEEP_EVERY_S:
+            self._kept = now
+            self._keep(counts)
         return counts
+
+    def _keep(self, counts: dict[str, StageCounts]) -> None:
+        """Where the disk is full or the store away, they are counts only."""
+        if self._session is None:
+            return
+        seconds, output = time.monotonic() - self._start, self._session.output
+        with contextlib.suppress(OSError, ReasonrayError), reached(output):
+            keep_counts(self._session.counts_file, counts, seconds)
 
     def _through(self, counts: dict[str, StageCounts], stage: str) -> int:
         # A block that is done again after a crash is counted again.

@@ -1,6 +1,5 @@
 """From finished rows to the shards of an output: checked, put in order, near-duplicates marked."""
 
-import shutil
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,15 +7,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from reasonray.core.errors import RunError
+from reasonray.core.place import files, parquet, remove
 from reasonray.core.sections import OutputConfig
-from reasonray.core.writing import publish
+from reasonray.core.session import Session
+from reasonray.core.writing import synchronise
 from reasonray.dataset.manifest import KINDS, Kind, Summary
 from reasonray.dataset.shards import Shards, with_image_features
 from reasonray.generation.plan import candidate_ids, planned_ids
-from reasonray.generation.workspace import Work, Workspace
+from reasonray.generation.work import Work
+from reasonray.generation.workspace import Workspace
 
 NEAR_DUPLICATE = "near_duplicate"
 MAX_HASH_BITS = 4
@@ -33,23 +34,19 @@ def audit(work: Work, planned: pa.Array) -> pa.Table:
     """Check that each planned id is there exactly once.
 
     Returns:
-        Of every row its keys, `kind`, `file` (index into `work.committed_files()`) and `row`,
-        sorted by id.
+        Of every row its keys, `status`, and as in the work's index `file` and `row`, sorted by id.
 
     Raises:
         RunError: an id is missing, doubled or not of this plan.
     """
-    tables = []
-    for number, path in enumerate(work.committed_files()):
-        table = pq.ParquetFile(path).read(columns=_INDEX)
-        kind = path.parent.name.removeprefix("status=")
-        table = table.append_column("kind", pa.array([kind] * table.num_rows, pa.string()))
-        table = table.append_column("file", pa.array([number] * table.num_rows, pa.int64()))
-        tables.append(table.append_column("row", pa.array(range(table.num_rows), pa.int64())))
-    if not tables:
-        raise RunError(f"output {work.rows}: no finished rows for {len(planned)} planned ones")
-    rows = pa.concat_tables(tables).combine_chunks()
-    rows = rows.take(pc.sort_indices(rows["id"]))
+    index = work.index()
+    if not index.num_rows:
+        raise RunError(f"output {work.output}: no finished rows for {len(planned)} planned ones")
+    rows = work.read(index, _INDEX)
+    rows = rows.take(pc.sort_indices(rows["id"])).combine_chunks()
+    index = index.take(pc.sort_indices(index["id"]))
+    for name in ("status", "file", "row"):
+        rows = rows.append_column(name, index[name])
     ids = rows["id"].combine_chunks()
     if not ids.equals(planned):
         counts = Counter(ids.to_pylist())
@@ -58,7 +55,7 @@ def audit(work: Work, planned: pa.Array) -> pa.Table:
         doubled = sorted(row_id for row_id, count in counts.items() if count > 1)
         strange = sorted(counts.keys() - expected)
         raise RunError(
-            f"output {work.rows}: {len(missing)} planned rows are missing {missing[:3]}, "
+            f"output {work.output}: {len(missing)} planned rows are missing {missing[:3]}, "
             f"{len(doubled)} are doubled {doubled[:3]}, {len(strange)} are not planned "
             f"{strange[:3]}; nothing was published"
         )
@@ -76,8 +73,8 @@ def near_duplicates(index: pa.Table) -> dict[str, str]:
         one edit for all variations, which differ in their instruction: none of it is returned.
     """
     groups: dict[tuple[str, str, str], list[tuple[int, str, int]]] = {}
-    for row in index.select([*_INDEX, "kind"]).to_pylist():
-        if row["kind"] == "accepted" and row["part"] != "I" and row["image_hash"]:
+    for row in index.select([*_INDEX, "status"]).to_pylist():
+        if row["status"] == "accepted" and row["part"] != "I" and row["image_hash"]:
             key = (row["part"], row["source"], row["source_id"])
             member = (row["variation"], row["id"], int(row["image_hash"], 16))
             groups.setdefault(key, []).append(member)
@@ -134,20 +131,29 @@ def judged(workspace: Workspace, work: Work) -> Judged:
     index = audit(work, planned_ids(workspace))
     duplicates = near_duplicates(index)
     is_duplicate = pc.is_in(index["id"], value_set=pa.array(duplicates, pa.string()))
-    is_accepted = pc.and_(pc.equal(index["kind"], "accepted"), pc.invert(is_duplicate))
+    is_accepted = pc.equal(index["status"].cast(pa.string()), "accepted")
+    is_accepted = pc.and_(is_accepted, pc.invert(is_duplicate))
     return Judged(index.append_column("is_accepted", is_accepted), duplicates)
 
 
 def write_shards(
-    workspace: Workspace, work: Work, config: OutputConfig, num_accepted: int | None = None
-) -> Summary:
+    workspace: Workspace,
+    session: Session,
+    work: Work,
+    config: OutputConfig,
+    num_accepted: int | None = None,
+) -> tuple[Summary, dict[Kind, list[str]]]:
     """Check all rows, put them in order into `accepted/` and `rejected/`.
 
     Args:
         workspace: of the output.
+        session: whose name the shards bear: what another one leaves there is not of the dataset.
         work: every planned row, finished.
         config: of the shards.
         num_accepted: rows beyond so many samples are left out; None: there is no such number.
+
+    Returns:
+        What is counted, and the shards of each kind, as the manifest names them.
 
     Raises:
         RunError: a row is missing or doubled; nothing is published then.
@@ -156,34 +162,37 @@ def write_shards(
     if num_accepted is not None:
         rows = rows.first(num_accepted, candidate_ids(workspace))
     index, duplicates = rows.index, rows.duplicates
-    files = work.committed_files()
     summary = Summary()
-    folder = workspace.folder / "publishing"
-    shutil.rmtree(folder, ignore_errors=True)
+    names: dict[Kind, list[str]] = {}
     is_accepted = index["is_accepted"]
     masks: dict[Kind, pa.Array] = {"accepted": is_accepted, "rejected": pc.invert(is_accepted)}
     for kind, mask in masks.items():
-        shards = Shards(folder / kind, with_image_features(KINDS[kind]), config)
-        for table in _gather(files, index.filter(mask), config.row_group_rows):
+        folder = workspace.output / kind
+        schema = with_image_features(KINDS[kind])
+        shards = Shards(folder, schema, config, prefix=f"{session.name}-")
+        for table in _gather(work, index.filter(mask), config.row_group_rows):
             full = _mark(table, duplicates) if kind == "rejected" else table
             summary.add(full, kind)
             shards.write(full)
         shards.close()
-    for kind in KINDS:
-        publish(folder / kind, workspace.output / kind)
-    folder.rmdir()
-    return summary
+        names[kind] = [f"{kind}/{name}" for name in shards.names]
+        for path in files(folder):
+            if path.name not in shards.names:
+                remove(path)  # of a session that ended before it could publish
+            elif isinstance(path, Path):
+                synchronise(path)
+    return summary, names
 
 
-def _gather(files: list[Path], index: pa.Table, num_rows: int) -> Iterator[pa.Table]:
+def _gather(work: Work, index: pa.Table, num_rows: int) -> Iterator[pa.Table]:
     """Full rows in the index's order, so many at a time.
 
     Neighbours mostly lie in one file: the plan is sorted, and a block is a stretch of it.
     """
-    opened: OrderedDict[int, pa.Table] = OrderedDict()
+    opened: OrderedDict[str, pa.Table] = OrderedDict()
     for start in range(0, index.num_rows, num_rows):
         piece = index.slice(start, num_rows)
-        runs: list[tuple[int, list[int]]] = []
+        runs: list[tuple[str, list[int]]] = []
         for file, row in zip(piece["file"].to_pylist(), piece["row"].to_pylist(), strict=True):
             if not runs or runs[-1][0] != file:
                 runs.append((file, []))
@@ -191,7 +200,7 @@ def _gather(files: list[Path], index: pa.Table, num_rows: int) -> Iterator[pa.Ta
         tables = []
         for file, rows in runs:
             if file not in opened:
-                opened[file] = pq.ParquetFile(files[file]).read()
+                opened[file] = parquet(work.root / file).read()
                 if len(opened) > _OPEN_FILES:
                     opened.popitem(last=False)
             opened.move_to_end(file)

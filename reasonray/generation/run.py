@@ -6,25 +6,38 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from reasonray import stages
 from reasonray.core.console import say
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.extras import require
+from reasonray.core.place import Place, create, make_folder, place, reached, written
 from reasonray.core.recipe import Recipe, differing_keys, load, parse
 from reasonray.core.record import FAILURES
 from reasonray.core.sections import SourceConfig
+from reasonray.core.session import Session
 from reasonray.core.writing import no_space, out_of_space, write_file
 from reasonray.dataset.card import write_card
 from reasonray.dataset.manifest import MANIFEST, Manifest, make_manifest, read_manifest
 from reasonray.dataset.report.page import REPORT
 from reasonray.generation.counts import read_timings, run_warnings
 from reasonray.generation.notices import read_notices
-from reasonray.generation.plan import Plan, extend_plan, planned_ids, planned_parts, write_plan
+from reasonray.generation.plan import (
+    Plan,
+    extend_plan,
+    planned_ids,
+    planned_parts,
+    write_input,
+    write_plan,
+)
 from reasonray.generation.pool import Build
 from reasonray.generation.progress import Progress
 from reasonray.generation.publish import judged, write_shards
 from reasonray.generation.report import write_report
-from reasonray.generation.workspace import Work, Workspace
+from reasonray.generation.work import Work
+from reasonray.generation.workspace import Workspace
 from reasonray.stages.wiring import check_wiring
 
 Approve = Callable[[Recipe, dict[str, int]], None]
@@ -35,7 +48,7 @@ MAX_REASONS = 3
 
 def generate(
     recipe: str | Path | Recipe,
-    output: str | Path,
+    output: str | Place,
     sources: Sequence[str | SourceConfig] | None = None,
     parts: Sequence[str] | None = None,
     limit: int | None = None,
@@ -47,7 +60,8 @@ def generate(
 
     Args:
         recipe: a shipped recipe's name, a YAML file, or a checked recipe.
-        output: a folder, new, empty or of an earlier run of the same recipe.
+        output: a folder or the URI of one on an object store (s3://, gs://, az://); new, empty or
+            of an earlier run of the same recipe.
         sources: replace the recipe's; `FORMAT=PATH` or configurations.
         parts: replace the recipe's.
         limit: inputs at most, over all sources and parts.
@@ -66,16 +80,18 @@ def generate(
     """
     made = load(recipe, overrides, sources, parts, limit, accepted)
     manifest = run(made, output, approve=approve)
-    page = Path(output) / REPORT
-    # One that was written while the run went on is older than the manifest.
-    if not page.exists() or page.stat().st_mtime < (page.parent / MANIFEST).stat().st_mtime:
-        write_report(output)
+    folder = place(output)
+    with reached(folder):
+        page = folder / REPORT
+        # One that was written while the run went on is older than the manifest.
+        if not page.exists() or written(page) < written(folder / MANIFEST):
+            write_report(folder)
     return manifest
 
 
 def run(
     recipe: Recipe,
-    output: str | Path,
+    output: str | Place,
     *,
     build: Build = stages.build,
     plan: Plan | None = None,
@@ -85,97 +101,141 @@ def run(
 
     Args:
         recipe: with sources, parts and limit in their place.
-        output: a folder.
+        output: as in `generate`.
         build: makes a stage by its name; importable by its name, as processes of Ray call it.
         plan: gives the rows to do; the recipe's sources by default.
         approve: as in `generate`.
     """
     workspace = Workspace(output)
-    if not workspace.folder.exists() and (finished := _finished(recipe, workspace.output)):
-        return finished
+    with reached(workspace.output):
+        if not workspace.folder.exists() and (finished := _finished(recipe, workspace.output)):
+            return finished
     require("ray")
     try:
-        with workspace.locked():
-            if finished := _finished(recipe, workspace.output):
-                workspace.remove()  # left by a run that was killed at its very end
-                return finished
-            return _run(recipe, workspace, build, plan, approve)
+        with reached(workspace.output):
+            manifest, is_first_round = None, True
+            while manifest is None:
+                # Each round in a session of its own: Ray Data never commits where something is.
+                with workspace.session() as session:
+                    manifest = _finished(recipe, workspace.output) or _round(
+                        recipe, workspace, session, build, plan, approve, is_first=is_first_round
+                    )
+                is_first_round = False
+            return manifest
     except OSError as error:
         if out_of_space(error):
             raise no_space(workspace.output) from error
         raise
 
 
-def _run(
+def _round(
     recipe: Recipe,
     workspace: Workspace,
+    session: Session,
     build: Build,
     plan: Plan | None,
     approve: Approve | None,
-) -> Manifest:
+    *,
+    is_first: bool,
+) -> Manifest | None:
+    """Make all that is planned; gives the manifest, or None where more is planned now."""
     before = workspace.recipe()
     if before is not None:
         _refuse_another(recipe, before, workspace.output)
-    if not workspace.plan_folder.exists():
-        if plan is None:
-            from reasonray.sources import plan as plan_sources
+    else:
+        _plan(recipe, workspace, session, plan)
+    work = Work(workspace, session)
+    done = work.before()
+    if is_first:
+        done = _to_be_kept(done, workspace)
+    work.seal(done)
+    threshold = _make_rows(recipe, workspace, session, work, done, build, approve)
+    session.check()
+    index = work.index()
+    if not _num_accepted(index):
+        raise _no_sample(workspace, work, index)
+    if recipe.accepted is not None and _plan_more(recipe.accepted, workspace, work):
+        return None
+    return _publish(recipe, workspace, session, work, threshold)
 
-            plan = plan_sources
-        sources_folder = workspace.folder / "sources"
-        sources_folder.mkdir(exist_ok=True)
-        notices: list[str] = []
-        write_plan(workspace, recipe, plan(recipe, sources_folder, notices), notices)
-        for notice in read_notices(workspace):
-            say(f"warning: {notice}")
-    work = workspace.open_work()
+
+def _plan(recipe: Recipe, workspace: Workspace, session: Session, plan: Plan | None) -> None:
+    if plan is None:
+        from reasonray.sources import plan as plan_sources
+
+        plan = plan_sources
+    make_folder(workspace.sources_folder)
+    notices: list[str] = []
+    rows = plan(recipe, workspace.sources_folder, notices)
+    write_plan(workspace, session, recipe, rows, notices)
+    for notice in read_notices(workspace):
+        say(f"warning: {notice}")
+
+
+def _to_be_kept(done: pa.Table, workspace: Workspace) -> pa.Table:
+    """What of an earlier run's rows need not be done again; says what does."""
     num_rows = len(planned_ids(workspace))
-    if work.num_committed() == num_rows and not work.num_accepted():
+    if done.num_rows == num_rows and not _num_accepted(done):
         say(f"{workspace.output}: the last run made no sample, all rows are done again")
-        work.clear()
-    elif num_failures := work.reopen(FAILURES):
+        return done.slice(0, 0)
+    failed = pc.is_in(done["reason"].cast(pa.string()), value_set=pa.array(FAILURES, pa.string()))
+    kept = done.filter(pc.invert(failed))
+    if num_failures := done.num_rows - kept.num_rows:
         say(f"{workspace.output}: {num_failures} rows that failed are done again")
-    num_done = work.num_committed()
-    if num_done:
-        say(f"{workspace.output}: going on, {num_done} of {num_rows} rows are done")
-    while True:
-        threshold = _make_rows(recipe, workspace, work, build, approve)
-        if not work.num_accepted():
-            raise _no_sample(workspace, work)
-        if recipe.accepted is None or not _plan_more(recipe.accepted, workspace, work):
-            return _publish(recipe, workspace, work, threshold)
-        # Processes and counts of its own for what was added.
-        workspace = Workspace(workspace.output)
-        work = workspace.open_work()
+    if kept.num_rows:
+        say(f"{workspace.output}: going on, {kept.num_rows} of {num_rows} rows are done")
+    return kept
+
+
+def _num_accepted(index: pa.Table) -> int:
+    return int(pc.sum(pc.equal(index["status"].cast(pa.string()), "accepted")).as_py() or 0)
 
 
 def _make_rows(
-    recipe: Recipe, workspace: Workspace, work: Work, build: Build, approve: Approve | None
+    recipe: Recipe,
+    workspace: Workspace,
+    session: Session,
+    work: Work,
+    done: pa.Table,
+    build: Build,
+    approve: Approve | None,
 ) -> float | None:
-    """Make what the plan has and `work` has not; gives the divergence threshold by rank."""
-    num_rows, num_done = len(planned_ids(workspace)), work.num_committed()
-    path = workspace.folder / "divergence.json"
-    threshold = json.loads(path.read_text())["threshold"] if path.exists() else None
+    """Make what the plan has and `done` has not; gives the divergence threshold by rank."""
+    num_rows, num_done = len(planned_ids(workspace)), done.num_rows
+    path = workspace.threshold_file
+    threshold = json.loads(path.read_bytes())["threshold"] if path.exists() else None
     if num_done == num_rows:
         return threshold
     from reasonray import cluster
     from reasonray.generation import pipeline
+    from reasonray.generation.ray_notes import RayNotes
 
     parts = planned_parts(workspace)
+    ids = done["id"].combine_chunks()
     if approve is not None:
-        approve(recipe, planned_parts(workspace, work.committed_ids()))
+        approve(recipe, planned_parts(workspace, ids))
     needed = stages.needed(recipe, parts)
     names = [name for pool in needed.pools for name in pool.stages]
     check_wiring([stages.stage_class(name) for name in names], parts)
+    left = write_input(workspace, work.input, ids)
     with cluster.connected(needed.pools):
-        is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
-        if is_ranked and not path.exists():
-            num_pairs = parts["I"] // recipe.variations
-            say(f"{workspace.output}: measuring how far the images of {num_pairs} pairs differ")
-            with Progress(workspace.measuring_folder, pipeline.MEASURING_STAGES, num_pairs, 0):
-                threshold = pipeline.divergence_threshold(needed, workspace, build)
-            write_file(path, json.dumps({"threshold": threshold}))
-        with Progress(workspace.progress_folder, names, num_rows, num_done):
-            pipeline.run(needed, workspace, work, build, threshold)
+        notes = RayNotes(f"{workspace.output}/{session.name}/rows")
+        measured = RayNotes(f"{workspace.output}/{session.name}/measuring")
+        try:
+            is_ranked = recipe.stages.divergence.worst_fraction and "I" in parts
+            if is_ranked and not path.exists():
+                num_pairs = parts["I"] // recipe.variations
+                say(f"{workspace.output}: measuring how far the images of {num_pairs} pairs differ")
+                with Progress(measured, pipeline.MEASURING_STAGES, num_pairs, 0):
+                    threshold = pipeline.divergence_threshold(
+                        needed, workspace, work, build, measured
+                    )
+                write_file(path, json.dumps({"threshold": threshold}))
+            with Progress(notes, names, num_rows, num_done, session):
+                pipeline.run(needed, work, left, build, threshold, notes)
+        finally:
+            for each in (notes, measured):
+                each.clear()
     return threshold
 
 
@@ -198,24 +258,39 @@ def _plan_more(accepted: int, workspace: Workspace, work: Work) -> bool:
     return num_planned > 0
 
 
-def _publish(recipe: Recipe, workspace: Workspace, work: Work, threshold: float | None) -> Manifest:
-    summary = write_shards(workspace, work, recipe.output, recipe.accepted)
-    timings, seconds = read_timings(workspace.folder / "progress")
-    warnings = [*read_notices(workspace), *run_warnings(workspace.folder / "progress")]
+def _publish(
+    recipe: Recipe,
+    workspace: Workspace,
+    session: Session,
+    work: Work,
+    threshold: float | None,
+) -> Manifest:
+    summary, shards = write_shards(workspace, session, work, recipe.output, recipe.accepted)
+    timings, seconds = read_timings(workspace.sessions_folder)
+    warnings = [*read_notices(workspace), *run_warnings(workspace.sessions_folder)]
     if recipe.accepted is not None and (num := summary.total("accepted")) < recipe.accepted:
         warnings.append(f"all inputs are done, {num} of the {recipe.accepted} samples are made")
     manifest = make_manifest(
-        recipe, summary, threshold=threshold, seconds=seconds, timings=timings, warnings=warnings
+        recipe,
+        summary,
+        shards=shards,
+        threshold=threshold,
+        seconds=seconds,
+        timings=timings,
+        warnings=warnings,
     )
+    session.check()
     write_card(workspace.output, manifest, summary.licenses)
-    write_file(workspace.output / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
-    workspace.remove()
+    content = manifest.model_dump_json(indent=2) + "\n"
+    if not create(workspace.output / MANIFEST, content.encode()):
+        session.check()
+        raise RunError(f"output {workspace.output}: another run has published here meanwhile")
     return manifest
 
 
-def _no_sample(workspace: Workspace, work: Work) -> RunError:
+def _no_sample(workspace: Workspace, work: Work, index: pa.Table) -> RunError:
     """What is said of a run in which every row was rejected."""
-    rows = work.rejected(["stage", "reason", "detail"]).to_pylist()
+    rows = work.read(index, ["stage", "reason", "detail"]).to_pylist()
     counts = Counter((row["stage"], row["reason"]) for row in rows)
     most = ", ".join(
         f"{stage} {reason} {count}" for (stage, reason), count in counts.most_common(MAX_REASONS)
@@ -229,7 +304,7 @@ def _no_sample(workspace: Workspace, work: Work) -> RunError:
     )
 
 
-def _finished(recipe: Recipe, output: Path) -> Manifest | None:
+def _finished(recipe: Recipe, output: Place) -> Manifest | None:
     """The manifest, if there is nothing left to do."""
     finished = read_manifest(output)
     if finished is not None:
@@ -238,7 +313,7 @@ def _finished(recipe: Recipe, output: Path) -> Manifest | None:
     return finished
 
 
-def _refuse_another(recipe: Recipe, before: dict[str, object], output: Path) -> None:
+def _refuse_another(recipe: Recipe, before: dict[str, object], output: Place) -> None:
     """Only the recipe that an output was begun with may go on with it.
 
     Raises:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place
 from reasonray.core.reading import is_local, printable
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import Part, Row, sample_id
@@ -33,12 +34,12 @@ FORMATS: dict[str, tuple[Read, tuple[Part, ...]]] = {
 """format -> its reader and the parts it feeds; `mini` is made of two of them."""
 
 
-def plan(recipe: Recipe, workdir: Path, notices: list[str]) -> Iterator[Row]:
+def plan(recipe: Recipe, workdir: Place, notices: list[str]) -> Iterator[Row]:
     """One light row (`record.PLAN_SCHEMA`) for each thing to do, in an order that never changes.
 
     Args:
         recipe: its sources, parts, variations, limit and seed count.
-        workdir: a local folder where a mini world is drawn.
+        workdir: a folder or URI that all machines read, for a mini world's pictures.
         notices: gets a sentence, with a count, about each kind of thing that is passed over.
 
     Raises:
@@ -100,7 +101,7 @@ class _Input:
         }
 
 
-def _inputs(recipe: Recipe, workdir: Path, notices: list[str]) -> Iterator[_Input]:
+def _inputs(recipe: Recipe, workdir: Place, notices: list[str]) -> Iterator[_Input]:
     for name, source in _named(_expanded(recipe.sources, workdir)):
         read, served = FORMATS[source.format]
         parts = [part for part in served if part in recipe.parts]
@@ -114,7 +115,7 @@ def _inputs(recipe: Recipe, workdir: Path, notices: list[str]) -> Iterator[_Inpu
 
 
 def _expanded(
-    sources: list[SourceConfig], workdir: Path
+    sources: list[SourceConfig], workdir: Place
 ) -> Iterator[tuple[str, str, SourceConfig]]:
     """Name, path as the recipe has it, and what is read."""
     for source in sources:

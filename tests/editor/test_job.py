@@ -20,9 +20,9 @@ from one_cluster import Cluster, kill
 
 from reasonray.cli.main import call
 from reasonray.core.errors import UserError
-from reasonray.core.lock import locked
 from reasonray.core.recipe import RECIPES, load
-from reasonray.editor.features_job import LOCK
+from reasonray.core.session import session
+from reasonray.editor.features_job import SESSIONS
 from reasonray.editor.job import check_settings
 from reasonray.editor.pipeline import ReasonEditPipeline
 
@@ -256,7 +256,7 @@ def test_a_record_that_cannot_be_read_is_said(
 def test_a_folder_that_another_training_writes_is_said(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with locked(tmp_path / "out" / LOCK, tmp_path / "out"):
+    with session(tmp_path / "out" / SESSIONS, tmp_path / "out"):
         assert "another run" in refused(capsys, place, tmp_path / "out")
 
 
@@ -265,7 +265,7 @@ def test_features_that_another_training_computes_are_said(
 ) -> None:
     key = next((place / "features").glob("*/features.json")).parent.name
     shared = tmp_path / "shared"
-    with locked(shared / key / LOCK, shared / key):
+    with session(shared / key / SESSIONS, shared / key):
         message = refused(capsys, place, tmp_path / "out", "--features", shared)
     assert f"shared/{key}: another run is writing" in message
 

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from toy_outputs import first
 from toy_stages import Plan, recipe
 
 from reasonray.core.recipe import load
@@ -10,7 +11,6 @@ from reasonray.generation.notices import (
     other_languages,
     read_notices,
     tiny_models,
-    write_notices,
 )
 from reasonray.generation.plan import write_plan
 from reasonray.generation.workspace import Workspace
@@ -40,16 +40,14 @@ def test_only_models_that_have_work_are_said() -> None:
 
 def test_they_are_kept_with_the_plan(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "out")
-    workspace.folder.mkdir(parents=True)
     assert read_notices(workspace) == []
-    write_notices(workspace, ["earlier"])
     notices: list[str] = []
 
     def rows() -> Iterator[Row]:
         yield from Plan(2)(recipe(), Path())
         notices.append("3 files are passed over")
 
-    write_plan(workspace, recipe(), rows(), notices)
+    write_plan(workspace, first(workspace), recipe(), rows(), notices)
     assert read_notices(workspace) == ["3 files are passed over"]
 
 
@@ -60,7 +58,7 @@ def test_captions_in_other_languages_are_said_with_a_count_and_an_example(tmp_pa
         for i, text in enumerate(captions)
     ]
     workspace = Workspace(tmp_path / "out")
-    write_plan(workspace, recipe(), plan)
+    write_plan(workspace, first(workspace), recipe(), plan)
     [notice] = read_notices(workspace)
     assert notice.startswith("1 of 2 captions")
     assert "'ein Schaf auf einer Wiese': captions must be English" in notice

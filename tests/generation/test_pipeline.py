@@ -16,7 +16,6 @@ from toy_stages import Build, Plan, recipe, sequential
 from reasonray.core.errors import RunError, UserError
 from reasonray.dataset.manifest import read_manifest
 from reasonray.generation.run import run
-from reasonray.generation.workspace import Workspace
 from reasonray.sources import sampling
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
@@ -92,9 +91,7 @@ def test_a_failure_outside_the_rows_stops_the_run_which_goes_on_later(
     with pytest.raises(RunError, match=r"^the server is gone; start it and run the same .* again$"):
         # Slow enough that the first blocks are committed before the last one fails.
         run(made, tmp_path / "out", build=Build(0.1), plan=Plan(40, ((0, "fails"), (39, "outage"))))
-    workspace = Workspace(tmp_path / "out")
-    with workspace.locked():
-        assert 0 < workspace.open_work().num_committed() < 40
+    assert 0 < num_committed(tmp_path / "out") < 40
     with pytest.raises(RunError, match="the server is gone"):
         run(made, tmp_path / "out", build=Build(), plan=Plan(40))
     # The server is back: the row no longer fails.
@@ -202,7 +199,7 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(
 def kill_at(driver: "subprocess.Popen[str]", output: Path, rows: int, deadline_s: float) -> int:
     """SIGKILL as soon as so many rows are committed; gives how many were."""
     deadline = time.monotonic() + deadline_s
-    while (count := num_committed(output)) < rows or not (output / ".run/plan").exists():
+    while (count := num_committed(output)) < rows or not (output / ".run/planned.json").exists():
         if driver.poll() is not None:
             pytest.fail(f"the run ended before {rows} rows: {driver.communicate()[1]}")
         if time.monotonic() > deadline:
@@ -285,7 +282,7 @@ def test_a_killed_run_to_so_many_samples_gives_just_those(
 
 def test_two_runs_at_once_end_with_the_second_saying_so(cluster: Cluster, tmp_path: Path) -> None:
     first = start(tmp_path / "out", 8, 0.05, RAY_ADDRESS=cluster.address)
-    while not (tmp_path / "out/.run/plan").exists():
+    while not (tmp_path / "out/.run/planned.json").exists():
         assert first.poll() is None
         time.sleep(0.05)
     second = start(tmp_path / "out", 8, 0.05, RAY_ADDRESS=cluster.address)

@@ -8,6 +8,7 @@ from toy_outputs import commit, finished, published
 from toy_stages import Build, Plan, recipe, sequential
 
 from reasonray.core.errors import RunError
+from reasonray.core.place import files, remove
 from reasonray.core.record import ACCEPTED_SCHEMA, REJECTED_SCHEMA
 from reasonray.core.sections import OutputConfig
 from reasonray.dataset.manifest import KINDS
@@ -70,17 +71,18 @@ def test_the_same_rows_in_other_blocks_are_grouped_alike(
     assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.parametrize("fault", ["missing", "doubled"])
-def test_a_row_that_is_missing_or_doubled_stops_the_publication(tmp_path: Path, fault: str) -> None:
-    workspace, work = finished(tmp_path / "out")
-    marks = sorted(work.checkpoint.iterdir())
+@pytest.mark.parametrize("fault", ["missing", "strange"])
+def test_a_row_that_is_missing_or_not_planned_stops_the_publication(
+    tmp_path: Path, fault: str
+) -> None:
+    workspace, session, work = finished(tmp_path / "out")
     if fault == "missing":
-        marks[0].unlink()
+        remove(files(work.checkpoint)[0])
     else:
-        row = {**Plan(1)(recipe(), tmp_path).__next__(), "scores": {}, "provenance": {}}
-        commit(work, "again", [row])  # type: ignore[list-item]
-    with pytest.raises(RunError, match=r"[1-9] planned rows are missing|[1-9] are doubled"):
-        write_shards(workspace, work, OutputConfig())
+        row = {**next(Plan(1)(recipe(), tmp_path)), "id": "I/toy/strange"}
+        commit(work, "again", [{**row, "scores": {}, "provenance": {}}])  # type: ignore[typeddict-item]
+    with pytest.raises(RunError, match=r"[1-9] planned rows are missing|[1-9] are not planned"):
+        write_shards(workspace, session, work, OutputConfig())
     assert not (tmp_path / "out/accepted").exists()
 
 
@@ -89,7 +91,7 @@ def index(*rows: tuple[str, int, str | None]) -> pa.Table:
     listed = [dict(zip(keys, row, strict=True)) for row in rows]
     for row in listed:
         row |= {"source": "toy", "source_id": "7", "id": f"{row['part']}/toy/7/{row['variation']}"}
-        row |= {"kind": "accepted", "stage": None, "reason": None}
+        row |= {"status": "accepted", "stage": None, "reason": None}
     return pa.Table.from_pylist(listed)
 
 
@@ -118,8 +120,8 @@ def test_near_duplicates_are_published_as_rejections(tmp_path: Path) -> None:
 
 
 def test_an_output_without_rejections_has_an_empty_shard(tmp_path: Path) -> None:
-    workspace, work = finished(tmp_path / "out", parts=["I"])
-    write_shards(workspace, work, OutputConfig())
+    workspace, session, work = finished(tmp_path / "out", parts=["I"])
+    write_shards(workspace, session, work, OutputConfig())
     assert pq.read_table(tmp_path / "out/rejected").num_rows == 0
 
 
@@ -128,7 +130,7 @@ def test_a_run_to_so_many_samples_ends_with_the_last_of_them(
     tmp_path: Path, num_accepted: int
 ) -> None:
     # All rows are finished, as where a round was larger than it had to be.
-    workspace, work = finished(tmp_path / "out", accepted=1000)
+    workspace, session, work = finished(tmp_path / "out", accepted=1000)
     order = candidate_ids(workspace)
     rows = judged(workspace, work)
     states = {row["id"]: row["is_accepted"] for row in rows.index.to_pylist()}
@@ -136,10 +138,20 @@ def test_a_run_to_so_many_samples_ends_with_the_last_of_them(
     for row_id in order.to_pylist():
         if sum(states[each] for each in expected) < num_accepted:
             expected.append(row_id)
-    summary = write_shards(workspace, work, OutputConfig(), num_accepted)
+    summary, _ = write_shards(workspace, session, work, OutputConfig(), num_accepted)
     tables = {kind: pq.read_table(tmp_path / "out" / kind) for kind in KINDS}
     listed = [row_id for table in tables.values() for row_id in table["id"].to_pylist()]
     assert sorted(listed) == sorted(expected)
     assert tables["accepted"].num_rows == min(num_accepted, rows.num_accepted)
     assert summary.total("accepted") == tables["accepted"].num_rows
     assert summary.total("rejected") == tables["rejected"].num_rows
+
+
+def test_what_an_earlier_session_left_of_its_shards_is_removed(tmp_path: Path) -> None:
+    workspace, session, work = finished(tmp_path / "out")
+    stray = tmp_path / "out/accepted/000000-00000.parquet"
+    stray.parent.mkdir()
+    stray.write_bytes(b"half a shard")
+    _, names = write_shards(workspace, session, work, OutputConfig())
+    assert names == {kind: [f"{kind}/{session.name}-00000.parquet"] for kind in KINDS}
+    assert not stray.exists()

@@ -4,14 +4,15 @@ import contextlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 from one_cluster import HELPERS
 from toy_stages import Build, Plan, recipe, sequential
 
+from reasonray.core.place import Place, files, parquet
 from reasonray.core.record import is_rejected
-from reasonray.dataset.manifest import KINDS
+from reasonray.dataset.manifest import KINDS, complete_manifest
+from reasonray.dataset.reading import shards
 
 DRIVER = HELPERS / "toy_driver.py"
 
@@ -26,27 +27,28 @@ def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
     )
 
 
-def num_committed(output: Path) -> int:
-    """Rows that count, seen from outside while the run goes on."""
-    count = 0
-    for path in (output / ".run").glob("work-*/checkpoint/*.parquet"):
-        if not path.stem.endswith(".pending"):
-            with contextlib.suppress(OSError):
-                count += pq.read_metadata(path).num_rows
-    return count
+def num_committed(output: Place) -> int:
+    """Rows that some session has committed, seen from outside while the run goes on."""
+    ids: set[str] = set()
+    for path in files(output / ".run/work", ".parquet"):
+        if path.parent.name == "checkpoint" and not path.stem.endswith(".pending"):
+            with contextlib.suppress(OSError, pa.ArrowInvalid):
+                ids.update(parquet(path).read()["id"].to_pylist())
+    return len(ids)
 
 
-def published(output: Path) -> dict[str, dict[str, object]]:
+def published(output: Place) -> dict[str, dict[str, object]]:
     """Everything published, by id."""
     found: dict[str, dict[str, object]] = {}
     for kind in KINDS:
-        for row in pq.read_table(output / kind).to_pylist():
-            assert row["id"] not in found
-            found[row["id"]] = {"kind": kind, **row}
+        for path in shards(output, complete_manifest(output), kind):
+            for row in parquet(path).read().to_pylist():
+                assert row["id"] not in found
+                found[row["id"]] = {"kind": kind, **row}
     return found
 
 
-def assert_same(output: Path, plan: Plan, build: Build, **changes: object) -> None:
+def assert_same(output: Place, plan: Plan, build: Build, **changes: object) -> None:
     """The published rows are those of the plain loop, ids, texts and images."""
     expected = sequential(recipe(**changes), build, plan)
     found = published(output)

@@ -7,6 +7,7 @@ and is closed; of the dataset it keeps no more than a name and a number for each
 
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,9 +16,10 @@ from typing import Literal, Protocol, cast, get_args
 
 from reasonray.core.console import counted, say
 from reasonray.core.errors import RunError, UserError
+from reasonray.core.place import Place, names, place, reached
 from reasonray.core.recipe import nearest
 from reasonray.core.record import Part, Row
-from reasonray.core.writing import absolute, out_of_space, publish, unusable, write_file
+from reasonray.core.writing import out_of_space, publish, unusable, write_file
 from reasonray.dataset.card import CARD, render
 from reasonray.dataset.export import parquet
 from reasonray.dataset.export.instructpix2pix import InstructPix2Pix
@@ -53,9 +55,9 @@ _FIELDS = {"reasoning": "instruction", "direct": "direct_instruction"}
 
 
 def export(
-    folder: str | Path,
+    folder: str | Place,
     format: Format,
-    output: str | Path,
+    output: str | Place,
     instruction: Instruction = "reasoning",
     parts: Sequence[Part] | None = None,
     whole: bool = False,
@@ -66,7 +68,8 @@ def export(
         folder: what `generate` made.
         format: instructpix2pix: the original layout, for `edit_dataset.py`; diffusers: Parquet
             for `train_instruct_pix2pix.py`; magicbrush: Parquet with MagicBrush's columns.
-        output: a new or empty folder; it appears when it is complete.
+        output: a new or empty folder; it appears when it is complete. On an object store, too,
+            where it is sent once it is complete on this machine.
         instruction: which one is the trainer's; both: two rows for each sample.
         parts: only samples of these; by default all.
         whole: keep the pictures' shapes where their trainer makes squares of them (`SQUARE`); by
@@ -88,7 +91,8 @@ def export(
     kinds = list(_FIELDS) if instruction == "both" else [instruction]
     total = sum(manifest.parts[part].accepted for part in chosen)
 
-    partial_folder = target.with_name(f".{target.name}.{os.getpid()}")
+    beside = target.parent if isinstance(target, Path) else Path(tempfile.gettempdir())
+    partial_folder = beside / f".{target.name}.{os.getpid()}"
     shutil.rmtree(partial_folder, ignore_errors=True)  # of a killed process that had our number
     num_samples: Counter[str] = Counter()
     licenses: Counter[str] = Counter()
@@ -117,7 +121,8 @@ def export(
             "cut": cut,
         }  # fmt: skip
         write_file(partial_folder / CARD, render("export/card.md", manifest, licenses, **content))
-        publish(partial_folder, _free(target))
+        with reached(target):
+            publish(partial_folder, _free(target))
     except OSError as error:
         if out_of_space(error):
             raise RunError(
@@ -137,13 +142,14 @@ def _check(name: str, word: str, valid: Sequence[str]) -> None:
         raise UserError(f"{name} {word}: unknown{nearest(word, valid)}")
 
 
-def _free(output: str | Path) -> Path:
+def _free(output: str | Place) -> Place:
     """A folder that can be made, absolute.
 
     Raises:
-        UserError: it is a URI, or something is there.
+        UserError: something is there.
     """
-    path = absolute(output)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"output {output}: is there already; give a new or empty folder")
-    return path
+    target = place(output)
+    with reached(target):
+        if target.is_file() or names(target):
+            raise UserError(f"output {output}: is there already; give a new or empty folder")
+    return target

@@ -13,6 +13,7 @@ import jinja2
 import yaml
 
 from reasonray.core.console import duration
+from reasonray.core.place import Place
 from reasonray.core.record import PARTS, REASONING_TYPES, Row
 from reasonray.core.sections import ImagesConfig, StagesConfig
 from reasonray.core.writing import write_file
@@ -97,7 +98,7 @@ class Reason:
     cards: list[Card]
 
 
-def write_page(survey: Survey) -> Path:
+def write_page(survey: Survey) -> Place:
     """Write `report.html` into the output that was surveyed; gives its path."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

@@ -6,22 +6,22 @@ reads only those of sampled rows, row group by row group. Knows nothing of HTML.
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from reasonray.core.errors import RunError
+from reasonray.core.place import Place, parquet
 from reasonray.core.record import PARTS, Row, Scores, to_rows
 from reasonray.dataset.manifest import KINDS, Kind, Manifest, StageTiming
+from reasonray.dataset.reading import shards
 
 SEED = 0
 """Of the random sample: the same rows at every call on the same output."""
@@ -36,7 +36,7 @@ class Snapshot:
 
     Attributes:
         folder: the output.
-        files: kind -> its Parquet files.
+        files: kind -> its Parquet files -> the places in it of the rows that count; None: all.
         recipe: as run.
         timings: by stage.
         seconds: wall time so far.
@@ -46,8 +46,8 @@ class Snapshot:
         warnings: what the user was told of the inputs.
     """
 
-    folder: Path
-    files: Mapping[Kind, Sequence[Path]]
+    folder: Place
+    files: Mapping[Kind, Mapping[Place, Sequence[int] | None]]
     recipe: dict[str, Any]
     timings: Mapping[str, StageTiming]
     seconds: float
@@ -59,11 +59,11 @@ class Snapshot:
     warnings: Sequence[str] = ()
 
     @classmethod
-    def of_finished(cls, folder: Path, manifest: Manifest) -> "Snapshot":
+    def of_finished(cls, folder: Place, manifest: Manifest) -> "Snapshot":
         """A complete output, by its manifest."""
         return cls(
             folder=folder,
-            files={kind: sorted((folder / kind).glob("*.parquet")) for kind in KINDS},
+            files={kind: dict.fromkeys(shards(folder, manifest, kind)) for kind in KINDS},
             recipe=manifest.recipe,
             timings=manifest.stages,
             seconds=manifest.seconds,
@@ -82,7 +82,7 @@ class Survey:
         snapshot: its light columns are read at once, whole rows when they are asked for.
 
     Raises:
-        RunError: the run moved its files meanwhile.
+        RunError: the run removed its files meanwhile.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -93,8 +93,8 @@ class Survey:
             self.index = {kind: _index(snapshot.files[kind]) for kind in KINDS}
         except FileNotFoundError as error:
             raise RunError(
-                f"{snapshot.folder}: its run was started again or finished while the report was "
-                "made; ask for it once more"
+                f"{snapshot.folder}: its run has finished while the report was made; ask for it "
+                "once more"
             ) from error
 
     @cached_property
@@ -175,38 +175,59 @@ class Survey:
 
     def _rows(self, kind: Kind, places: Sequence[int]) -> list[Row]:
         """Whole rows by their places, in the order asked for; each row group is read once."""
-        groups: dict[tuple[Path, int], dict[int, int]] = {}
-        starts = [start for start, _, _ in self._groups[kind]]
+        groups: dict[tuple[Place, int], dict[int, int]] = {}
+        starts = [group.start for group in self._groups[kind]]
         for order, place in enumerate(places):
-            group = int(np.searchsorted(starts, place, side="right")) - 1
-            start, path, number = self._groups[kind][group]
-            groups.setdefault((path, number), {})[order] = place - start
+            group = self._groups[kind][int(np.searchsorted(starts, place, side="right")) - 1]
+            row = group.rows[place - group.start]
+            groups.setdefault((group.path, group.number), {})[order] = row
         rows: dict[int, Row] = {}
         for (path, number), inside in groups.items():
-            table = pq.ParquetFile(path).read_row_group(number).take(list(inside.values()))
+            table = parquet(path).read_row_group(number).take(list(inside.values()))
             rows.update(zip(inside, to_rows(table), strict=True))
         return [rows[order] for order in range(len(places))]
 
 
-def _row_groups(files: Iterable[Path]) -> list[tuple[int, Path, int]]:
-    """First row, file and number of each row group that is not empty, over all files."""
+@dataclass(frozen=True)
+class _Group:
+    """A row group some of whose rows count.
+
+    Attributes:
+        start: the place of the first of them among all rows of the kind.
+        path: of the file.
+        number: of the group in it.
+        rows: their places in the group, in order.
+    """
+
+    start: int
+    path: Place
+    number: int
+    rows: Sequence[int]
+
+
+def _row_groups(files: Mapping[Place, Sequence[int] | None]) -> list[_Group]:
+    """The row groups that are not empty, over all files."""
     groups, start = [], 0
-    for path in files:
-        metadata = pq.read_metadata(path)
+    for path, chosen in files.items():
+        metadata, first = parquet(path).metadata, 0
+        counted = None if chosen is None else set(chosen)
         for number in range(metadata.num_row_groups):
-            num_rows = metadata.row_group(number).num_rows
-            if num_rows:
-                groups.append((start, path, number))
-            start += num_rows
+            every = range(first, first + metadata.row_group(number).num_rows)
+            first = every.stop
+            rows = [row - every.start for row in every if counted is None or row in counted]
+            if rows:
+                groups.append(_Group(start, path, number, rows))
+            start += len(rows)
     return groups
 
 
-def _index(files: Iterable[Path]) -> pa.Table:
+def _index(files: Mapping[Place, Sequence[int] | None]) -> pa.Table:
     """The light columns of all rows; what a kind of file lacks is null."""
     tables = []
-    for path in files:
-        file = pq.ParquetFile(path)
-        tables.append(file.read(columns=[n for n in _COLUMNS if n in file.schema_arrow.names]))
+    for path, chosen in files.items():
+        file = parquet(path)
+        table = file.read(columns=[n for n in _COLUMNS if n in file.schema_arrow.names])
+        tables.append(table if chosen is None else table.take(sorted(chosen)))
     types = {name: pa.string() for name in _COLUMNS}
     empty: dict[str, Any] = {name: pa.array([], kind) for name, kind in types.items()}
     empty["scores"] = pa.array([], pa.struct([(n, pa.float32()) for n in Scores.__annotations__]))

@@ -1,24 +1,26 @@
 """A mini world made on the spot, in both formats of the paper; the two readers do the rest."""
 
 import re
-import shutil
+import tempfile
 from pathlib import Path
 
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place, make_folder
 from reasonray.core.sections import SourceConfig
+from reasonray.core.writing import publish, write_file
 from reasonray.sources.mini.formats import LICENSE, write_instructpix2pix, write_v3det
 from reasonray.sources.mini.scenery import PLAIN, named
 from reasonray.sources.mini.world import HELD_OUT_SEED, require_packages
 
 
-def make(source: SourceConfig, workdir: Path) -> list[SourceConfig]:
+def make(source: SourceConfig, workdir: Place) -> list[SourceConfig]:
     """Write the world (once) and say where it is.
 
     Args:
         source: its path is COUNT[@SEED][,SCENERY[,MEGAPIXELS]]: so many pairs and so many photos;
             SEED is the first scene's, by default the first that no model was trained on; SCENERY
             is plain, shapes or real, its pictures have MEGAPIXELS at most.
-        workdir: a local folder; what is already there from an earlier call is used.
+        workdir: a folder or its URI; what is already there from an earlier call is used.
 
     Raises:
         UserError: the path is of another form, or the drawing packages are not installed.
@@ -42,12 +44,16 @@ def make(source: SourceConfig, workdir: Path) -> list[SourceConfig]:
     if scenery != PLAIN:
         name += f",{match[3]},{scenery.megapixels[1]:g}"
     world = workdir / "mini" / name
-    if not world.exists():
-        partial = world.with_name(f"{world.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        write_instructpix2pix(partial / "instructpix2pix", count, first_seed, scenery)
-        write_v3det(partial / "v3det", count, first_seed + count, scenery)
-        partial.rename(world)
+    complete = world.with_name(f"{world.name}.complete")
+    if not complete.exists():
+        make_folder(world.parent)
+        beside = str(world.parent) if isinstance(world, Path) else None
+        with tempfile.TemporaryDirectory(prefix=".world-", dir=beside) as folder:
+            whole = Path(folder) / "world"
+            write_instructpix2pix(whole / "instructpix2pix", count, first_seed, scenery)
+            write_v3det(whole / "v3det", count, first_seed + count, scenery)
+            publish(whole, world)
+        write_file(complete, "")
     terms = source.license or LICENSE
     return [
         SourceConfig(format="instructpix2pix", path=str(world / "instructpix2pix"), license=terms),

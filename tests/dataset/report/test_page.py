@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
+from toy_outputs import write_table
 
 from reasonray.core.errors import UserError
 from reasonray.core.images import encode_png
@@ -26,6 +27,7 @@ from reasonray.dataset.report.drawing import histogram, thumbnail
 from reasonray.dataset.report.page import SAME_WORDS, SAMPLES_EACH_PART
 from reasonray.generation.plan import write_plan
 from reasonray.generation.report import survey, write_report
+from reasonray.generation.work import Work
 from reasonray.generation.workspace import Workspace
 
 MB = 1_000_000
@@ -217,26 +219,30 @@ def test_a_run_that_is_going_is_shown_as_far_as_it_is_committed(tmp_path: Path) 
     rows = [row(i) for i in range(40)]
     reject(rows[0], "ground", "no_object", "nothing found")
     workspace = Workspace(tmp_path / "out")
-    workspace.folder.mkdir(parents=True)
-    write_plan(workspace, load("mini"), rows, ["5 files are passed over"])
+    with workspace.session() as first:
+        write_plan(workspace, first, load("mini"), rows, ["5 files are passed over"])
     with pytest.raises(UserError, match="nor a run that has begun"):
         write_report(tmp_path / "elsewhere")
     page = Page(write_report(tmp_path / "out"))
     assert "0 of 40 rows committed" in page.text
     assert "5 files are passed over." in page.text
-    work = workspace.open_work()
+    work = Work(workspace, first)
     for name, chosen in (("a", rows[:10]), ("b", rows[10:20])):
         for kind in KINDS:
-            folder = work.rows / f"status={kind}"
-            folder.mkdir(exist_ok=True)
             table = to_table([r for r in chosen if is_rejected(r) == (kind == "rejected")])
-            pq.write_table(table, folder / f"{name}-0.parquet")
+            write_table(table, work.rows / f"status={kind}" / f"{name}-0.parquet")
         if name == "a":
-            pq.write_table(to_table(chosen).select(["id"]), work.checkpoint / f"{name}.parquet")
+            write_table(to_table(chosen).select(["id"]), work.checkpoint / f"{name}.parquet")
     page = Page(write_report(tmp_path / "out"))
     assert "10 of 40 rows committed" in page.text
     assert "−1 no_object" in page.text
     assert page.text.count('<article class="card') == 9
+    with workspace.session() as second:
+        # Two rows are to be done again: they do not count.
+        work = Work(workspace, second)
+        work.seal(work.before().slice(2))
+    page = Page(write_report(tmp_path / "out"))
+    assert "8 of 40 rows committed" in page.text
 
 
 def test_an_output_without_a_single_sample_has_a_page(tmp_path: Path) -> None:
