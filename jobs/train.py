@@ -7,7 +7,7 @@ Submitted again after `ray job stop` or a failure, it goes on where it was.
 
 import sys
 
-from reasonray.cli.main import call
+from reasonray.cli.main import job
 
 if __name__ == "__main__":
-    sys.exit(call(["train", *sys.argv[1:]], in_job=True))
+    sys.exit(job(["train", *sys.argv[1:]]))

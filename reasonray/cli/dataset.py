@@ -68,7 +68,7 @@ def generate(
 @click.command(
     short_help="Write a page about a dataset or a run.", epilog="Try it: reasonray report out/demo"
 )
-@click.argument("folder", metavar="DIR")
+@options.dataset()
 def report(folder: str) -> None:
     """Write DIR/report.html, one page to look at; also while the run is going."""
     from reasonray.generation.report import write_report
@@ -80,7 +80,7 @@ def report(folder: str) -> None:
     short_help="Write a dataset in the files of other trainers.",
     epilog="Try it: reasonray export out/demo --format diffusers --output out/diffusers",
 )
-@click.argument("folder", metavar="DIR")
+@options.dataset()
 @click.option(
     "--format",
     "kind",

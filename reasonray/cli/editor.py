@@ -1,8 +1,29 @@
-"""The commands around an editor: train."""
+"""The commands around an editor: features, train."""
 
 import click
 
 from reasonray.cli import options
+
+
+@click.command(
+    "features",
+    short_help="Compute what trainings read of the frozen models.",
+    epilog="Try it: reasonray features paper --data out/paper --output out/features",
+)
+@click.argument("recipe")
+@options.folder("--data", "A dataset that generate has made.", required=True)
+@options.folder(
+    "--output", "Folder that trainings are given as --features; may hold others'.", required=True
+)
+@options.parts("Only samples of these parts.")
+@options.settings("Change one key of the recipe, e.g. editor.image_size=512. Repeatable.")
+def compute_features(
+    recipe: str, data: str, output: str, parts: list[str] | None, settings: tuple[str, ...]
+) -> None:
+    """Compute what the frozen models of RECIPE's section `editor` give, which train does first."""
+    from reasonray.editor import job
+
+    click.echo(job.compute_features(recipe, data, output, parts, settings))
 
 
 @click.command(

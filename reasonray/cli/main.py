@@ -1,7 +1,11 @@
 """The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -11,6 +15,9 @@ from reasonray.core.extras import explained
 from reasonray.core.version import __version__
 
 AGAIN = "the same command continues it"
+
+_OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray for the process of a job; checked with Ray 2.60."""
 
 
 @click.group(
@@ -23,7 +30,8 @@ def cli() -> None:
 
 
 for command in (
-    *(dataset.generate, dataset.report, dataset.export, editor.train_editor, costs.plan_recipe),
+    *(dataset.generate, dataset.report, dataset.export, costs.plan_recipe),
+    *(editor.compute_features, editor.train_editor),
     *(serve.serve_editor, serve.make_key, dataset.recipe, mini.mini),
 ):
     cli.add_command(command)
@@ -31,7 +39,35 @@ for command in (
 
 def main() -> None:
     """Run the command line of this process and exit with its code."""
-    sys.exit(call(sys.argv[1:]))
+    run = job if _OF_A_JOB in os.environ else call
+    sys.exit(run(sys.argv[1:]))
+
+
+def job(arguments: Sequence[str]) -> int:
+    """`call`, as a job of Ray, whose log's last line says how it has ended.
+
+    Args:
+        arguments: without the program's name.
+    """
+    if threading.current_thread() is threading.main_thread():
+        # As Ray has it once it is joined; by default there would be no word of it.
+        signal.signal(signal.SIGTERM, _exit)
+    try:
+        code = call(arguments, in_job=True)
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        return _fail(f"stopped by SIGTERM; {AGAIN}", 1)
+    except Exception as error:  # noqa: BLE001  its traceback is printed, then the last line
+        sys.excepthook(type(error), error, error.__traceback__)
+        return _fail(f"a fault of its own: {type(error).__name__}: {error}", 1)
+    if code == 0:
+        click.echo("reasonray: done", err=True)
+    return code
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    sys.exit(number)
 
 
 def call(arguments: Sequence[str], *, in_job: bool = False) -> int:

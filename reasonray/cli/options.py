@@ -20,6 +20,11 @@ def folder(flag: str, help: str, *, required: bool = False) -> Callable[[_Comman
     return click.option(flag, required=required, metavar="DIR", callback=_folder, help=help)
 
 
+def dataset() -> Callable[[_Command], _Command]:
+    """The argument DIR, a folder that generate has made; the command's parameter is `folder`."""
+    return click.argument("folder", metavar="DIR", callback=_folder)
+
+
 def parts(help: str) -> Callable[[_Command], _Command]:
     """`--parts`, a list of strings; what no part is called is refused where they are used."""
     return click.option("--parts", metavar="I,II,III", callback=_parts, help=help)

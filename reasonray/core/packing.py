@@ -31,7 +31,7 @@ def no_room(
         return reason
     for pool in pools:
         for name, amount in (("CPU", pool.num_cpus), ("GPU", pool.num_gpus)):
-            largest = max(machine.get(name, 0) for machine in machines)
+            largest = max((machine.get(name, 0) for machine in machines), default=0)
             if amount > largest:
                 return (
                     f"pool {'+'.join(pool.stages)} needs {amount:g} {name}s on one machine, "
@@ -74,6 +74,19 @@ def shortage(
         f"this recipe needs at least {needs}, the cluster {verb} {has} ({_shares(pools)}; "
         f"{SPARE_CPUS} CPUs to read, write and resume); give the cluster more, or lower {keys}"
     )
+
+
+def bundles(pools: Sequence[PoolConfig]) -> list[dict[str, float]]:
+    """What is to find room, one process each: the least number of actors and Ray's own tasks.
+
+    Returns:
+        Of each what it takes of `CPU`, `GPU` and `memory` (bytes), without zeros.
+    """
+    shapes = [{"CPU": p.num_cpus, "GPU": p.num_gpus} for p in pools for _ in range(p.min_actors)]
+    shapes += [{"CPU": 1.0} for _ in range(SPARE_CPUS - 1)]
+    shapes.append({"CPU": 1.0, "memory": float(SPARE_MEMORY)})
+    needs = [{name: amount for name, amount in shape.items() if amount} for shape in shapes]
+    return [shape for shape in needs if shape]
 
 
 def fit_on_gpus(actors: Sequence[float], machines: Sequence[int]) -> bool:

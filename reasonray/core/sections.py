@@ -318,3 +318,10 @@ class OutputConfig(Config):
         description="Seconds without a finished block after which a run stops; raise it where "
         "loading a model or making one block takes longer",
     )
+    wait_for_cluster_s: float | None = Field(
+        None,
+        ge=0,
+        description="Seconds that a run waits for a cluster which has less than the pools' least "
+        "number of actors need; null: 900 where an autoscaler is at work, else 60. No effect on a "
+        "Ray that the run starts itself",
+    )

@@ -13,7 +13,7 @@ import torch
 
 from reasonray.cluster import connected, executed, hide_gpus_unless, settings
 from reasonray.core.console import say
-from reasonray.core.editor_sections import EditorConfig, MachinesConfig
+from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import PoolConfig
 from reasonray.core.session import session
@@ -28,7 +28,7 @@ def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path
     """Compute what is missing of a cache, on Ray Data.
 
     Args:
-        recipe: its `editor` and its `output.stall_timeout_s` count.
+        recipe: its `editor`, `output.stall_timeout_s` and `output.wait_for_cluster_s` count.
         data: the output of `generate`.
         parts: which parts of it.
         folder: of the cache, `features.key` its name.
@@ -70,7 +70,7 @@ def _make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Pat
         task = ray.remote(_describe).options(num_cpus=machines.num_cpus, num_gpus=machines.num_gpus)
         ray.get(task.remote(config, str(folder), [chunk.file for chunk in every]))
 
-    with connected_for(machines, "feature_actors"), settings(recipe):
+    with connected_for(recipe, "feature_actors"), settings(recipe):
         if missing:
             say(f"features: {len(every) - len(missing)} of {len(every)} row groups are done")
             executed(compute, folder)
@@ -98,13 +98,15 @@ def _describe(config: EditorConfig, folder: str, files: list[str]) -> None:
 
 
 def connected_for(
-    machines: MachinesConfig, key: Literal["num_workers", "feature_actors"]
+    recipe: Recipe, key: Literal["num_workers", "feature_actors"]
 ) -> AbstractContextManager[None]:
     """Ray, with room for as many of the editor's processes as a key of the recipe says.
 
     Raises:
         UserError: no connection, or the cluster is too small; names the keys to lower.
+        RunError: it grows, but has not grown enough within `output.wait_for_cluster_s`.
     """
+    machines = recipe.editor.machines
     count = getattr(machines, key) or 1
     pool = PoolConfig(
         stages=["editor"],
@@ -113,7 +115,11 @@ def connected_for(
         num_cpus=machines.num_cpus,
         num_gpus=machines.num_gpus,
     )
-    return connected([pool], f"editor.machines.{key}, num_cpus or num_gpus")
+    return connected(
+        [pool],
+        f"editor.machines.{key}, num_cpus or num_gpus",
+        recipe.output.wait_for_cluster_s,
+    )
 
 
 def spread(config: EditorConfig) -> EditorConfig:

@@ -66,14 +66,10 @@ def train(
         UserError: the recipe, the dataset or the output does not fit.
         RunError: the training had to stop; the same call goes on from there.
     """
-    recipe = load(recipe, overrides)
-    if "editor" not in recipe.model_fields_set:
-        raise UserError("recipe: has no section editor; take paper or current, or add one")
-    config, data, output = recipe.editor, Path(data).expanduser().absolute(), absolute(output)
+    recipe, data, parts = _checked(recipe, overrides, data, parts)
+    config, output = recipe.editor, absolute(output)
     shared = output / "features" if features is None else absolute(features, "features")
     loggers.check(config.output.loggers)
-    _, parts = selected(data, parts)
-    model.check(config)
     with session(output / SESSIONS, output):
         check_settings(output, recipe, data, parts)
         if (output / "editor").exists():
@@ -92,9 +88,57 @@ def train(
             "features": None if folder is None else str(folder),
             "output": str(output),
         }
-        with connected_for(config.machines, "num_workers"):
+        with connected_for(recipe, "num_workers"):
             _fit(task, spread(config))
     return output / "editor"
+
+
+def compute_features(
+    recipe: str | Path | Recipe,
+    data: str | Path,
+    output: str | Path,
+    parts: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+) -> Path:
+    """Compute what the frozen models give, which a training does first, or go on with it.
+
+    Args:
+        recipe: as in `train`.
+        data: the output of `generate`.
+        output: a folder that trainings are given as `features`; what others need may lie there.
+        parts: the dataset's parts; all by default.
+        overrides: `a.b=c` settings of the recipe.
+
+    Returns:
+        The cache's folder, named by what decides its content.
+
+    Raises:
+        UserError: the recipe or the dataset does not fit.
+        RunError: it had to stop; the same call goes on from there.
+    """
+    recipe, data, parts = _checked(recipe, overrides, data, parts)
+    if recipe.editor.features != "cached":
+        raise UserError("editor.features online: a training keeps none; set it to cached")
+    folder = absolute(output) / cache.key(recipe.editor, data, parts)
+    if (folder / cache.INFO).exists():
+        say(f"{folder}: complete, nothing to do")
+    make_features(recipe, data, parts, folder)
+    return folder
+
+
+def _checked(
+    recipe: str | Path | Recipe,
+    overrides: Sequence[str],
+    data: str | Path,
+    parts: Sequence[str] | None,
+) -> tuple[Recipe, Path, Sequence[str]]:
+    checked = load(recipe, overrides)
+    if "editor" not in checked.model_fields_set:
+        raise UserError("recipe: has no section editor; take paper or current, or add one")
+    data = Path(data).expanduser().absolute()
+    _, chosen = selected(data, parts)
+    model.check(checked.editor)
+    return checked, data, chosen
 
 
 def _fit(task: dict[str, Any], config: EditorConfig) -> None:

@@ -218,7 +218,7 @@ def _make_rows(
     names = [name for pool in needed.pools for name in pool.stages]
     check_wiring([stages.stage_class(name) for name in names], parts)
     left = write_input(workspace, work.input, ids)
-    with cluster.connected(needed.pools):
+    with cluster.connected(needed.pools, wait_s=recipe.output.wait_for_cluster_s):
         notes = RayNotes(f"{workspace.output}/{session.name}/rows")
         measured = RayNotes(f"{workspace.output}/{session.name}/measuring")
         try:

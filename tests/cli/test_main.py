@@ -1,5 +1,6 @@
 import json
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import click
 import pytest
 
 import reasonray
-from reasonray.cli.main import call, cli
+from reasonray.cli.main import call, cli, job
 from reasonray.cli.reference import pages
 from reasonray.cluster import executed
 from reasonray.core.errors import RunError, UserError
@@ -243,6 +244,42 @@ def test_a_bug_of_ours_shows_its_traceback(ran: Ran) -> None:
     ran.error = ZeroDivisionError("ours")
     with pytest.raises(ZeroDivisionError):
         call(["generate", "mini", "--output", "x"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "last"),
+    [
+        (None, 0, "reasonray: done"),
+        (UserError("output x: in use"), 2, "reasonray: output x: in use"),
+        (RunError("server gone"), 1, "reasonray: server gone; the same command continues it"),
+        (SystemExit(15), 1, "reasonray: stopped by SIGTERM; the same command continues it"),
+        (ZeroDivisionError("ours"), 1, "reasonray: a fault of its own: ZeroDivisionError: ours"),
+    ],
+    ids=["done", "user", "run", "sigterm", "bug"],
+)
+def test_a_jobs_last_line_says_how_it_ended(
+    error: BaseException | None,
+    code: int,
+    last: str,
+    ran: Ran,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ran.error = error
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert job(["generate", "mini", "--output", "/x"]) == code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err.splitlines()[-1] == last
+
+
+def test_a_job_takes_only_folders_that_outlive_it(
+    ran: Ran, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for line in (["report", "out"], ["export", "out", "--format", "x", "--output", "/y"]):
+        assert call(line, in_job=True) == 2
+        assert "out: give an absolute path on storage that all nodes" in capsys.readouterr().err
+    assert call(["generate", "mini", "--output", "s3://bucket/out"], in_job=True) == 0
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -270,6 +270,25 @@ def test_features_that_another_training_computes_are_said(
     assert f"shared/{key}: another run is writing" in message
 
 
+def test_features_alone_are_those_that_a_training_computes_first(
+    ray_session: None,
+    place: Path,
+    whole: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ["features", str(place / "recipe.yaml"), "--data", str(place / "data"), "--output"]
+    assert call([*line, str(tmp_path)]) == 0
+    [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert capsys.readouterr().out == f"{folder}\n"
+    names = {path.relative_to(tmp_path) for path in folder.rglob("*.parquet")}
+    assert names == {path.relative_to(place / "features") for path in place.rglob("*/*.parquet")}
+    assert call([*line, str(place / "features")]) == 0
+    assert "complete, nothing to do" in capsys.readouterr().err
+    assert call([*line, str(tmp_path), "--set", "editor.features=online"]) == 2
+    assert "editor.features online: a training keeps none" in capsys.readouterr().err
+
+
 def test_a_training_does_not_go_on_with_other_settings(
     place: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,15 @@ NUM_GPUS = 2
 """In name only, for the tests of who sees which."""
 
 
+PORTS_OF_A_NODE = (
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "metrics-export-port",
+    "runtime-env-agent-port",
+)
+"""Two of these on one machine would share their defaults."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What a test needs to know of it.
@@ -52,11 +61,10 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def started() -> Iterator[Cluster]:
+def started(num_cpus: int = NUM_CPUS, **environment: str) -> Iterator[Cluster]:
     """The cluster; ended with every process that descends from it, and no other."""
     folder = tempfile.mkdtemp(prefix="rr", dir="/tmp")  # socket paths must stay short
-    names = ["port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"]
-    names += ["metrics-export-port", "runtime-env-agent-port", "ray-client-server-port"]
+    names = ["port", "dashboard-port", "ray-client-server-port", *PORTS_OF_A_NODE]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
@@ -69,7 +77,7 @@ def started() -> Iterator[Cluster]:
         head = subprocess.Popen(
             [
                 *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
-                *("--num-cpus", str(NUM_CPUS), "--num-gpus", str(NUM_GPUS)),
+                *("--num-cpus", str(num_cpus), "--num-gpus", str(NUM_GPUS)),
                 *("--temp-dir", folder, "--dashboard-host", "127.0.0.1"),
                 *("--node-ip-address", "127.0.0.1", "--object-store-memory", "500000000"),
                 *(f"--{name}={port}" for name, port in ports.items()),
@@ -81,6 +89,7 @@ def started() -> Iterator[Cluster]:
                 "PYTHONUNBUFFERED": "1",
                 # As docs/serving.md has it for a cluster.
                 "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "reasonray.serving.guard:middlewares",
+                **environment,
             },
             start_new_session=True,
             stdout=subprocess.PIPE,
@@ -97,6 +106,34 @@ def started() -> Iterator[Cluster]:
         finally:
             _end(head)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def joined(cluster: Cluster, num_cpus: int) -> Iterator[None]:
+    """One more machine of the cluster, on this one; it leaves at the end of the block."""
+    ports = dict(zip(PORTS_OF_A_NODE, free_ports(len(PORTS_OF_A_NODE)), strict=True))
+    node = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).parent / "ray"), "start", "--block"),
+            *("--address", cluster.address, "--num-cpus", str(num_cpus)),
+            *("--node-ip-address", "127.0.0.1", "--object-store-memory", "200000000"),
+            *(f"--{name}={port}" for name, port in ports.items()),
+        ],
+        env={
+            **os.environ,
+            "RAY_AUTH_MODE": "disabled",
+            "PYTHONPATH": os.pathsep.join([str(HELPERS), str(ROOT)]),
+        },
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        _wait_for(node)
+        yield
+    finally:
+        _end(node)
 
 
 def _wait_for(head: "subprocess.Popen[str]") -> None:

@@ -193,7 +193,7 @@ def recipe(**changes: object) -> Recipe:
             {"stages": names[:8], "batch_size": 4},
             {"stages": names[8:], "batch_size": 8},
         ],
-        "output": {"block_rows": 8, "stall_timeout_s": 120},
+        "output": {"block_rows": 8, "stall_timeout_s": 120, "wait_for_cluster_s": 0},
     }
     return parse({**content, **changes}, name="toy")
 

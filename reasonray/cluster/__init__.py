@@ -1,0 +1,10 @@
+"""Ray: joined or started (`joining`), looked through for room (`room`), its head watched (`head`).
+
+The one place that does so, for the pipeline and for the editor's jobs, and where Ray's failures
+become errors of ours (`running`).
+"""
+
+from reasonray.cluster.joining import connected, own
+from reasonray.cluster.running import executed, hide_gpus_unless, settings
+
+__all__ = ["connected", "executed", "hide_gpus_unless", "own", "settings"]

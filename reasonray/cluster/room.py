@@ -1,0 +1,210 @@
+"""Whether the pools find room on a cluster, and what is asked of one that grows.
+
+A cluster grows by an autoscaler (KubeRay's, `ray up`'s), which starts machines that somebody asks
+for, or because somebody starts machines. Below the pools' minimum a run asks and waits.
+"""
+
+import contextlib
+import gc
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from reasonray.core.console import duration, say
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.packing import bundles, no_room, shortage
+from reasonray.core.sections import PoolConfig
+
+GROWING_S = 900.0
+"""What is waited where an autoscaler is at work: a machine with GPUs takes minutes to start."""
+
+JOINING_S = 60.0
+"""What is waited elsewhere: a machine may be joining, or a stopped run may still hold its CPUs."""
+
+_ASK_EVERY_S = 10.0
+"""The cluster holds one request: another run that ends takes ours back with its own."""
+
+_LOOK_EVERY_S = 1.0
+
+
+@contextlib.contextmanager
+def room(pools: Sequence[PoolConfig], keys: str, wait_s: float | None) -> Iterator[None]:
+    """The least number of the pools' actors find room while the block runs.
+
+    Args:
+        pools: who is to find room.
+        keys: of the recipe, to be lowered where there is not enough.
+        wait_s: for machines to join; None: `GROWING_S` with an autoscaler, `JOINING_S` without.
+
+    Raises:
+        UserError: they never will on this cluster.
+        RunError: they may, but not within that time.
+    """
+    if (limits := _limits()) and (reason := no_room(pools, *limits, keys)):
+        raise UserError(reason)
+    with contextlib.ExitStack() as stack:
+        _wait(pools, keys, wait_s, stack)
+        yield
+
+
+def _wait(
+    pools: Sequence[PoolConfig], keys: str, wait_s: float | None, stack: contextlib.ExitStack
+) -> None:
+    start = time.monotonic()
+    last_reason = asked = None
+    while reason := _missing(pools, keys):
+        is_there = no_room(pools, *_present(), keys) is None
+        grows = _grows()
+        patience = _patience(grows, wait_s, is_there=is_there)
+        waited = time.monotonic() - start
+        if waited >= patience:
+            if patience and (grows or (wait_s and not is_there)):
+                raise RunError(f"{reason}; waited {duration(waited)} (output.wait_for_cluster_s)")
+            raise UserError(reason)
+        if reason != last_reason:
+            say(f"waiting up to {duration(patience - waited)} for the cluster: {reason}")
+            last_reason = reason
+        if asked is None:
+            stack.callback(_give_back)
+        if asked is None or time.monotonic() - asked >= _ASK_EVERY_S:
+            if is_there:
+                gc.collect()  # the handles of a run that failed in this process hold its actors
+            _ask([*bundles(pools), *_held()])
+            asked = time.monotonic()
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _patience(grows: bool, wait_s: float | None, *, is_there: bool) -> float:
+    """Seconds to wait in all."""
+    if wait_s is None:
+        return GROWING_S if grows else JOINING_S
+    # What others hold comes free without anybody's asking.
+    return max(wait_s, JOINING_S) if is_there else wait_s
+
+
+def _missing(pools: Sequence[PoolConfig], keys: str) -> str | None:
+    """What is not there, or not free."""
+    return no_room(pools, *_present(), keys) or shortage(
+        pools, ray.available_resources(), keys, verb="has now free"
+    )
+
+
+def _present() -> tuple[Mapping[str, float], list[Mapping[str, float]]]:
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return ray.cluster_resources(), machines
+
+
+def _held() -> list[dict[str, float]]:
+    """What others have in use, machine by machine: an autoscaler is told of all it is to hold."""
+    # Nothing public tells of each machine. Checked with Ray 2.60.
+    free = ray._private.state.available_resources_per_node()  # noqa: SLF001
+    held = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            left = free.get(node["NodeID"], {})
+            used = {
+                name: amount
+                for name in ("CPU", "GPU", "memory")
+                if (amount := node["Resources"].get(name, 0) - left.get(name, 0)) > 1e-6
+            }
+            held += [used] if used else []
+    return held
+
+
+def _ask(shapes: list[dict[str, float]]) -> None:
+    # Imported here: it brings a quarter of a second of Ray's launcher.
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=shapes)
+
+
+def _give_back() -> None:
+    # Where the head is gone, so is the request.
+    with contextlib.suppress(Exception):
+        _ask([])
+
+
+def _grows() -> bool:
+    """Whether an autoscaler is at work on this cluster.
+
+    Ray's monitor runs on every head, and reports kinds of machines; where nobody has told it of
+    any, each machine is a kind of its own, named after itself. Nothing public tells. Checked with
+    Ray 2.60, autoscalers v1 and v2.
+    """
+    from ray.autoscaler._private.util import format_readonly_node_type
+    from ray.autoscaler.v2.sdk import get_cluster_status
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+    from ray.experimental.internal_kv import _internal_kv_get, internal_kv_get_gcs_client
+
+    own = {format_readonly_node_type(node["NodeID"]) for node in ray.nodes()}
+    if is_autoscaler_v2():
+        status = get_cluster_status(internal_kv_get_gcs_client().address)
+        nodes = [*status.active_nodes, *status.idle_nodes, *status.pending_nodes]
+        return not own.issuperset(node.ray_node_type_name for node in nodes)
+    report = _internal_kv_get(ray._private.ray_constants.DEBUG_AUTOSCALING_STATUS)  # noqa: SLF001
+    summary = json.loads(report).get("autoscaler_report") if report else None
+    return summary is not None and own.isdisjoint(summary["active_nodes"])
+
+
+def _limits() -> tuple[Mapping[str, float], list[Mapping[str, float]]] | None:
+    """What the cluster may reach in all, and the machines that it has or may start.
+
+    None: its configuration is not known. It is where a hosted autoscaler reports it, and on a head
+    node that `ray up` has started.
+    """
+    kinds = _reported() or _launched()
+    if not kinds:
+        return None
+    present, machines = _present()
+    total = Counter(present)
+    # Of each kind the machines that are there are counted twice: more is never refused than is so.
+    startable: list[Mapping[str, float]] = []
+    for resources, count in kinds:
+        for name, amount in resources.items():
+            total[name] += min(amount * count, sys.maxsize)
+        startable += [resources] * min(count, _MANY)
+    return total, [*machines, *startable]
+
+
+_MANY = 1000
+"""Machines of one kind; more are not looked at when actors are to find GPUs to share."""
+
+
+def _reported() -> list[tuple[dict[str, float], int]]:
+    # Nothing public tells. Checked with Ray 2.60, where only hosted autoscalers report it.
+    config = ray._private.state.state.get_cluster_config()  # noqa: SLF001
+
+    def bounded(amount: int) -> int:
+        return sys.maxsize if amount < 0 else amount  # -1 is without end
+
+    return [
+        ({name: bounded(amount) for name, amount in group.resources.items()}, bounded(count))
+        for group in (config.node_group_configs if config else ())
+        if group.resources and (count := group.max_count)
+    ]
+
+
+def _launched() -> list[tuple[dict[str, float], int]]:
+    """Of `ray up`, which leaves its configuration on the head node, where jobs start."""
+    path = Path("~/ray_bootstrap_config.yaml").expanduser()
+    here = ray.get_runtime_context().get_node_id()
+    on_head = any(
+        node["NodeID"] == here and "node:__internal_head__" in node["Resources"]
+        for node in ray.nodes()
+    )
+    if not on_head or not path.is_file():
+        return []
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    most = content.get("max_workers", 2)  # Ray's own default
+    kinds = content.get("available_node_types") or {}
+    workers = [kind for name, kind in kinds.items() if name != content.get("head_node_type")]
+    if not all(kind.get("resources") for kind in workers):
+        return []
+    return [(kind["resources"], min(kind.get("max_workers", most), most)) for kind in workers]

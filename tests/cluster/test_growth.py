@@ -1,0 +1,121 @@
+"""Clusters that grow while a run waits, and a head that dies: each has a cluster of its own."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import one_cluster
+import psutil
+import pytest
+from toy_runs import assert_same, num_committed, start
+from toy_stages import Build, Plan
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
+
+
+class Errors:
+    """What a driver writes, line by line as it comes."""
+
+    def __init__(self, driver: "subprocess.Popen[str]") -> None:
+        self.driver = driver
+        self.lines: list[tuple[float, str]] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.driver.stderr is not None
+        for line in self.driver.stderr:
+            self.lines.append((time.monotonic(), line.rstrip()))
+
+    def text(self) -> str:
+        return "\n".join(line for _, line in self.lines)
+
+    def when(self, words: str, timeout_s: float = 120) -> float:
+        """When a line with these words came."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            for moment, line in list(self.lines):
+                if words in line:
+                    return moment
+            assert time.monotonic() < deadline, self.text()
+            assert self.driver.poll() is None or self._thread.is_alive(), self.text()
+            time.sleep(0.1)
+
+    def end(self, timeout_s: float = 240) -> int:
+        """The driver's exit code."""
+        code = self.driver.wait(timeout_s)
+        self._thread.join(10)
+        return code
+
+
+def num_actors(name: str = "PoolActor") -> int:
+    """Processes of pools on this machine."""
+    count = 0
+    for process in psutil.process_iter():
+        try:
+            count += name in "".join(process.cmdline()[:1])
+        except psutil.Error:
+            continue
+    return count
+
+
+@pytest.fixture
+def small() -> Iterator[one_cluster.Cluster]:
+    """A head of one CPU, which no other test could use."""
+    with one_cluster.started(num_cpus=1) as cluster:
+        yield cluster
+
+
+def test_a_run_waits_for_machines_and_grows_with_them(
+    small: one_cluster.Cluster, tmp_path: Path
+) -> None:
+    output, num = tmp_path / "out", 40
+    few = ("--actors", 1, "--most-actors", 2)
+    driver = start(output, num, 0.2, *few, "--wait", 120, RAY_ADDRESS=small.address)
+    errors = Errors(driver)
+    errors.when("waiting up to 2 min for the cluster: this recipe needs at least 5 CPUs, the ")
+    before = num_actors()
+    with one_cluster.joined(small, num_cpus=4):
+        errors.when("rows/s", 180)
+        with one_cluster.joined(small, num_cpus=2):
+            joined = time.monotonic()
+            while num_actors() < before + 4:
+                assert time.monotonic() < joined + 60, errors.text()
+                assert driver.poll() is None, errors.text()
+                time.sleep(0.5)
+            assert errors.end() == 0, errors.text()
+    assert_same(output, Plan(num), Build())
+
+
+def test_a_cluster_that_does_not_grow_in_time_ends_the_run_which_may_go_on_later(
+    small: one_cluster.Cluster, tmp_path: Path
+) -> None:
+    errors = Errors(start(tmp_path / "out", 4, 0.0, "--wait", 3, RAY_ADDRESS=small.address))
+    assert errors.end() == 1
+    assert "needs at least 5 CPUs, the cluster has 1 CPUs" in errors.lines[-1][1]
+    assert "waited 3 s (output.wait_for_cluster_s)" in errors.lines[-1][1]
+
+
+def test_the_death_of_the_head_is_said_and_ends_the_run(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with one_cluster.started() as cluster:
+        patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "25"}
+        driver = start(output, 200, 0.1, RAY_ADDRESS=cluster.address, **patience)
+        errors = Errors(driver)
+        while num_committed(output) < 8:
+            assert driver.poll() is None, errors.text()
+            time.sleep(0.2)
+        one_cluster.kill(cluster.pid, "gcs_server")
+        died = time.monotonic()
+        said = errors.when("the cluster's head has not answered for", 30)
+        assert said - died < 15
+        assert errors.end(60) == 1
+        last = errors.lines[-1][1]
+        assert last.startswith("reasonray: the cluster's head has not answered for 2")
+        assert last.endswith("finished rows are kept, the same command goes on")
+    last_run = Errors(start(output, 200, 0.0))
+    assert last_run.end() == 0, last_run.text()
+    assert "going on, " in last_run.text()
+    assert_same(output, Plan(200), Build())
