@@ -6,7 +6,7 @@ The backends are in files of their own, imported when a recipe names them.
 import functools
 import importlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
 
 from reasonray.core.sections import LanguageModelConfig
@@ -22,6 +22,8 @@ class Request:
         seed: of this reply's sampling, 0..2^63-1.
         temperature: 0 takes the likeliest token.
         max_tokens: of the reply.
+        spent: called with the tokens read and written, thoughts included, once for each reply; from
+            any thread. Where a server does not count, they are guessed from letters.
     """
 
     messages: Sequence[Mapping[str, object]]
@@ -29,6 +31,7 @@ class Request:
     seed: int
     temperature: float
     max_tokens: int
+    spent: Callable[[int, int], None] = field(default=lambda read, written: None, compare=False)
 
 
 _FULL = 0.9

@@ -208,8 +208,14 @@ class OpenAIServer:
     def _count(self, answer: Answer, request: Request) -> None:
         self._num_answered += 1
         num_letters = sum(len(str(turn["content"])) for turn in request.messages)
-        guess = (num_letters + len(answer.text)) // 4
-        self.num_tokens_used += guess if answer.num_tokens is None else answer.num_tokens
+        num_written = len(answer.text) // 4 if answer.num_written is None else answer.num_written
+        if answer.num_tokens is None:
+            num_read = num_letters // 4
+        else:
+            num_written = min(num_written, answer.num_tokens)
+            num_read = answer.num_tokens - num_written
+        self.num_tokens_used += num_read + num_written
+        request.spent(num_read, num_written)
 
     def _given_up(self, last: Later) -> ReplyFailure:
         num_tries = self.config.server.max_attempts

@@ -153,6 +153,8 @@ class TransformersModel:
             ids_BT = token_B[:, None].to(self.device)
             mask_BT = torch.cat([mask_BT, torch.ones_like(ids_BT)], dim=1)
             position_BT = position_BT[:, -1:] + 1
+        for request, ids, written in zip(requests, questions, replies, strict=True):
+            request.spent(len(ids), len(written))
         texts = [str(self.tokenizer.decode(each, skip_special_tokens=True)) for each in replies]
         return [
             text if ended else reached_limit(text, request.max_tokens)

@@ -81,6 +81,8 @@ class VLLMEngine:
             messages, [self._sampling(request) for request in requests], use_tqdm=False
         )
         completions = [output.outputs[0] for output in outputs]
+        for request, output, completion in zip(requests, outputs, completions, strict=True):
+            request.spent(len(output.prompt_token_ids or ()), len(completion.token_ids))
         return [
             reached_limit(each.text, request.max_tokens, len(each.token_ids))
             if each.finish_reason == "length"

@@ -114,7 +114,10 @@ class Asks(Stage, Generic[Reply]):
             warmth = max(config.temperature, RETRY_TEMPERATURE) if attempt else config.temperature
             seed = sample_seed(self.seed, row["id"], self.name, attempt)
             text = yield from self._whole_reply(
-                Request(messages, question.json_schema, seed, warmth, config.max_tokens), question
+                Request(
+                    messages, question.json_schema, seed, warmth, config.max_tokens, self.spent
+                ),
+                question,
             )
             if isinstance(text, ReplyFailure):
                 if text.reason == "content_filter":

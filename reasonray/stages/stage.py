@@ -32,6 +32,7 @@ class Stage:
         models, prompts: what took part; copied into each processed row's provenance.
         advance: called with the number of rows that a stage has finished within a batch, where it
             finishes them one by one; may be called from any thread.
+        spent: called with the tokens that a language model has read and written; likewise.
     """
 
     name: ClassVar[str]
@@ -46,6 +47,7 @@ class Stage:
     notices: Sequence[str] = ()
     """Sentences for a person on how it works here; grows while it works."""
     advance: Callable[[int], None] = staticmethod(lambda num_rows: None)
+    spent: Callable[[int, int], None] = staticmethod(lambda num_read, num_written: None)
     max_rows: int | None = None
     """Rows that fitted into the memory together, once more did not."""
 
