@@ -4,7 +4,7 @@ The one place that does so, for the pipeline and for the editor's jobs, and wher
 become errors of ours (`running`).
 """
 
-from reasonray.cluster.joining import connected, own
+from reasonray.cluster.joining import connected, current_job, own
 from reasonray.cluster.running import executed, hide_gpus_unless, settings
 
-__all__ = ["connected", "executed", "hide_gpus_unless", "own", "settings"]
+__all__ = ["connected", "current_job", "executed", "hide_gpus_unless", "own", "settings"]

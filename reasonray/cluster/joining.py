@@ -95,6 +95,19 @@ def connected(
             ray.shutdown()
 
 
+def current_job() -> dict[str, str | None]:
+    """The ids of the job that this process is: Ray's `job_id`, and `submission_id` if there is one.
+
+    The second is None where no `ray job submit` has started it.
+    """
+    # Nothing public tells a job its submission's id. Checked with Ray 2.60.
+    metadata = ray._private.worker.global_worker.job_config.metadata  # noqa: SLF001
+    return {
+        "job_id": ray.get_runtime_context().get_job_id(),
+        "submission_id": metadata.get("job_submission_id"),
+    }
+
+
 @contextlib.contextmanager
 def own(num_cpus: float, at_end: Callable[[], None]) -> Iterator[float]:
     """A Ray of this process's own, whatever clusters there are; it ends with the block.

@@ -51,6 +51,27 @@ class StageTiming(BaseModel):
         return cls(rows=rows, seconds=round(seconds, 3), rows_per_second=rate)
 
 
+class PoolTiming(BaseModel):
+    """Time of one pool's processes, once their models were loaded, summed over processes and runs.
+
+    Where the idle ones of a pool are few beside the others', the others waited for it.
+    """
+
+    busy_seconds: float
+    """With rows in hand."""
+    idle_seconds: float
+    """Waiting for rows."""
+
+
+class RayJob(BaseModel):
+    """A job of Ray that worked on the output."""
+
+    job_id: str
+    """As Ray's dashboard has it."""
+    submission_id: str | None
+    """As `ray job submit` gives it; null where the run was not submitted."""
+
+
 class UsedModel(BaseModel):
     """A model that took part in some row."""
 
@@ -84,6 +105,10 @@ class Manifest(BaseModel):
     seconds: float
     """Wall time, summed over the runs that made the output."""
     stages: dict[str, StageTiming]
+    pools: dict[str, PoolTiming] = {}
+    """The names of a pool's stages, joined by + -> its time."""
+    jobs: list[RayJob] = []
+    """Those that made the output, one after another."""
     warnings: list[str] = []
     """What the user was told of the inputs: what was passed over and how much, models that do not
     know such pictures."""
@@ -182,6 +207,8 @@ def make_manifest(
     threshold: float | None,
     seconds: float,
     timings: dict[str, StageTiming],
+    pools: dict[str, PoolTiming] | None = None,
+    jobs: Sequence[RayJob] = (),
     warnings: Sequence[str] = (),
     shards: Mapping[Kind, list[str]] | None = None,
 ) -> Manifest:
@@ -213,6 +240,8 @@ def make_manifest(
         divergence_threshold=threshold,
         seconds=round(seconds, 3),
         stages=timings,
+        pools=pools or {},
+        jobs=list(jobs),
         warnings=list(warnings),
         shards=dict(shards or {}),
         recipe=recipe.model_dump(mode="json"),

@@ -33,6 +33,9 @@ class Unmetered:
         """As in `Meter`."""
 
 
+UNMETERED: Meter = Unmetered()
+
+
 class Effort:
     """The seconds in which a process had at least one batch in hand, and those in which none.
 

@@ -6,6 +6,9 @@ one to one; a killed run goes on where it was, in another session.
 What an actor does with a batch is `pool`'s, which knows nothing of Ray.
 """
 
+import threading
+import time
+
 import pyarrow as pa
 import ray
 import ray.data
@@ -13,6 +16,7 @@ import ray.exceptions
 from ray.data.checkpoint import CheckpointConfig
 
 from reasonray.cluster import executed, hide_gpus_unless, settings
+from reasonray.cluster.meter import RayMeter
 from reasonray.core.place import Place, arrow
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import to_rows
@@ -24,6 +28,9 @@ from reasonray.generation.work import Work
 from reasonray.generation.workspace import Workspace
 from reasonray.stages.divergence import rank_threshold
 
+TICK_S = 5.0
+"""A process tells so often how much of its time it works."""
+
 MEASURING_STAGES = ["load", "divergence"]
 """What the first pass of the rank form runs."""
 
@@ -33,7 +40,14 @@ class PoolActor(Pool):
 
     def __init__(self, spec: PoolSpec) -> None:
         hide_gpus_unless(spec.config.num_gpus)
-        super().__init__(spec, ray.get_runtime_context().get_actor_id() or "driver")
+        process_id = ray.get_runtime_context().get_actor_id() or "driver"
+        super().__init__(spec, process_id, RayMeter("+".join(spec.config.stages)))
+        threading.Thread(target=self._tick, name="reasonray-tick", daemon=True).start()
+
+    def _tick(self) -> None:
+        while True:
+            time.sleep(TICK_S)
+            self.tick()
 
 
 class _Measurer(PoolActor):

@@ -7,6 +7,7 @@ Knows nothing of Ray.
 """
 
 import dataclasses
+import functools
 import os
 import queue
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reasonray.core import in_hand
 from reasonray.core.errors import ReasonrayError, RunError
@@ -25,7 +27,8 @@ from reasonray.core.recipe import Recipe
 from reasonray.core.record import Row, is_rejected, reject, to_rows, to_table
 from reasonray.core.sections import PoolConfig
 from reasonray.core.version import __version__
-from reasonray.generation.counts import Counts, StageCounts
+from reasonray.generation.counts import Counts, PoolCounts, StageCounts
+from reasonray.generation.effort import UNMETERED, Effort, Meter
 from reasonray.generation.journal import Journal, Loss, losses_of, num_loading_losses
 from reasonray.generation.notes import Notes
 from reasonray.stages.alike import Failure, FailuresAlike, manner
@@ -73,14 +76,16 @@ class Pool:
     is retried or reworded on its way, one in a call ends the run as it is.
     """
 
-    def __init__(self, spec: PoolSpec, process_id: str) -> None:
+    def __init__(self, spec: PoolSpec, process_id: str, meter: Meter = UNMETERED) -> None:
         """Load the stages.
 
         Args:
             spec: the pool.
             process_id: the same for a process that takes over from one that died.
+            meter: is told of what is done, beside the run.
         """
-        self.spec = spec
+        self.spec, self._meter = spec, meter
+        self._recipe_hash = spec.recipe.hash()
         self._failure: Exception | None = None
         self.stages: list[Stage] = []
         self._every_journal: list[Journal] = []
@@ -91,6 +96,9 @@ class Pool:
             self._load(process_id)
         except Exception as error:  # noqa: BLE001  raised by the first call
             self._failure = error
+        # Loading is neither.
+        self._effort = Effort()
+        self._window = PoolCounts()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Process one batch.
@@ -104,11 +112,11 @@ class Pool:
         Raises:
             ReasonrayError: loading failed, or something outside the rows does.
         """
-        rows = self.process(to_rows(table))
-        result = to_table(rows)
+        result = to_table(self.process(to_rows(table)))
         if self.spec.is_last:
-            status = ["rejected" if is_rejected(row) else "accepted" for row in rows]
-            result = result.append_column("status", pa.array(status, pa.string()))
+            is_accepted = pc.is_null(result["stage"])
+            status = pc.if_else(is_accepted, pa.scalar("accepted"), pa.scalar("rejected"))
+            result = result.append_column("status", status)
         return result
 
     def process(self, rows: list[Row]) -> list[Row]:
@@ -122,7 +130,7 @@ class Pool:
         if self.spec.is_first:
             for row in rows:
                 self._begin(row)
-        with in_hand.batch():
+        with self._effort.batch(), in_hand.batch():
             losses = losses_of(self.spec.notes, self._every_journal)
             if any(self._is_suspect(row, losses) for row in rows):
                 rows = [done for row in rows for done in self._alone(row, losses)]
@@ -132,8 +140,23 @@ class Pool:
                     rows = self._run(rows, journal)
                 finally:
                     self._journals.put(journal)
-        self._counts.save()
+        self._note_effort()
         return rows
+
+    def tick(self) -> None:
+        """Called now and then, from any thread: time passes also while no row comes or goes."""
+        if self._failure is not None:
+            return
+        self._note_effort()
+        seconds = self._window.busy + self._window.idle
+        self._meter.busy(self._window.busy / max(seconds, 1e-9))
+        self._window = PoolCounts()
+
+    def _note_effort(self) -> None:
+        busy, idle = self._effort.taken()
+        self._window.add(PoolCounts(busy, idle))
+        self._counts.spend(busy, idle)
+        self._counts.save()
 
     def _load(self, process_id: str) -> None:
         config, work = self.spec.config, self.spec.work
@@ -173,6 +196,7 @@ class Pool:
             self._counts.add(stage.name, StageCounts(finished=num_rows))
 
         stage.advance = advance
+        stage.spent = functools.partial(self._meter.tokens, stage.name)
         self.stages.append(stage)
         self._errors[stage.name] = FailuresAlike(
             f"stage {stage.name}: the work on", "The models and the recipe may not fit", few=5
@@ -189,7 +213,7 @@ class Pool:
     def _begin(self, row: Row) -> None:
         row["provenance"] = {
             "reasonray": __version__,
-            "recipe_hash": self.spec.recipe.hash(),
+            "recipe_hash": self._recipe_hash,
             "seed": self.spec.recipe.seed,
             "variation": row.get("variation") or 0,
             "models": [],
@@ -211,6 +235,7 @@ class Pool:
             detail = f"the process ended {loss.num} times while it had this row in hand"
             reject(row, loss.stage, "crashed", detail)
             self._counts.add(loss.stage, StageCounts(rejected=1))
+            self._meter.rows(loss.stage, 0, 1, 0.0)
         with self._gathering:
             # With all journals in hand there is no other call in work.
             journals = [self._journals.get() for _ in range(self.spec.num_calls)]
@@ -261,12 +286,14 @@ class Pool:
         ]
         failures = [Failure(manner(detail), detail) for detail in details]
         errors.settle(num_concerned, num_concerned - len(failures), failures)
+        num_rejected = sum(map(is_rejected, rows)) - num_rejected
+        self._meter.rows(stage.name, num_concerned - num_rejected, num_rejected, seconds)
         self._counts.add(
             stage.name,
             StageCounts(
                 passed=len(rows),
                 worked=num_concerned,
-                rejected=sum(map(is_rejected, rows)) - num_rejected,
+                rejected=num_rejected,
                 seconds=seconds,
                 max_rows=stage.max_rows or 0,
                 notices=list(stage.notices),

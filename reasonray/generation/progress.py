@@ -19,7 +19,14 @@ from reasonray.core.errors import ReasonrayError
 from reasonray.core.place import reached
 from reasonray.core.sections import ASKING
 from reasonray.core.session import Session
-from reasonray.generation.counts import StageCounts, all_notices, keep_counts, read_counts
+from reasonray.dataset.manifest import RayJob
+from reasonray.generation.counts import (
+    StageCounts,
+    all_notices,
+    keep_counts,
+    read_counts,
+    read_pools,
+)
 from reasonray.generation.notes import Notes
 
 TABLE_EVERY_S = 0.5
@@ -37,6 +44,7 @@ class Progress:
         num_done: finished by earlier sessions.
         session: whose counts they are and are kept as; None: they are not kept.
         console: where to; the standard error output by default.
+        job: that the session is.
     """
 
     def __init__(
@@ -47,12 +55,13 @@ class Progress:
         num_done: int,
         session: Session | None = None,
         console: Console | None = None,
+        job: RayJob | None = None,
     ) -> None:
         self._notes = notes
         self._stages = stages
         self._num_rows = num_rows
         self._num_done = num_done
-        self._session = session
+        self._session, self._job = session, job
         self._console = console or Console(stderr=True)
         self._start = self._kept = time.monotonic()
         self._first_row: float | None = None
@@ -158,7 +167,8 @@ class Progress:
             return
         seconds, output = time.monotonic() - self._start, self._session.output
         with contextlib.suppress(OSError, ReasonrayError), reached(output):
-            keep_counts(self._session.counts_file, counts, seconds)
+            pools = read_pools(self._notes)
+            keep_counts(self._session.counts_file, counts, seconds, pools, self._job)
 
     def _through(self, counts: dict[str, StageCounts], stage: str) -> int:
         # A block that is done again after a crash is counted again.

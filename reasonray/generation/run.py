@@ -20,9 +20,9 @@ from reasonray.core.sections import SourceConfig
 from reasonray.core.session import Session
 from reasonray.core.writing import no_space, out_of_space, write_file
 from reasonray.dataset.card import write_card
-from reasonray.dataset.manifest import MANIFEST, Manifest, make_manifest, read_manifest
+from reasonray.dataset.manifest import MANIFEST, Manifest, RayJob, make_manifest, read_manifest
 from reasonray.dataset.report.page import REPORT
-from reasonray.generation.counts import read_timings, run_warnings
+from reasonray.generation.counts import pool_timings, ray_jobs, read_timings, run_warnings
 from reasonray.generation.notices import read_notices
 from reasonray.generation.plan import (
     Plan,
@@ -231,7 +231,8 @@ def _make_rows(
                         needed, workspace, work, build, measured
                     )
                 write_file(path, json.dumps({"threshold": threshold}))
-            with Progress(notes, names, num_rows, num_done, session):
+            job = RayJob(**cluster.current_job())
+            with Progress(notes, names, num_rows, num_done, session, job=job):
                 pipeline.run(needed, work, left, build, threshold, notes)
         finally:
             for each in (notes, measured):
@@ -277,6 +278,8 @@ def _publish(
         threshold=threshold,
         seconds=seconds,
         timings=timings,
+        pools=pool_timings(workspace.sessions_folder),
+        jobs=ray_jobs(workspace.sessions_folder),
         warnings=warnings,
     )
     session.check()

@@ -62,6 +62,8 @@ class Stage:
             RunError: something outside the rows fails; nothing is rejected for it.
         """
         concerned = [i for i, row in enumerate(rows) if self.concerns(row)]
+        if not concerned:
+            return list(rows)
         done = dict(zip(concerned, self._in_memory([rows[i] for i in concerned]), strict=True))
         return [done.get(i, row) for i, row in enumerate(rows)]
 
@@ -130,6 +132,8 @@ class Stage:
         return copies
 
     def _sign(self, row: Row) -> None:
+        if not self.models and not self.prompts:
+            return
         provenance = row.get("provenance") or {}
         row["provenance"] = {
             **provenance,

@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.metadata
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,12 @@ from reasonray.core.record import WORKING_SCHEMA, Row, to_rows, to_table
 from reasonray.core.sections import PoolConfig
 from reasonray.core.session import Session
 from reasonray.dataset.manifest import Summary, make_manifest
-from reasonray.generation.counts import keep_counts, read_counts, run_warnings
+from reasonray.generation.counts import (
+    keep_counts,
+    read_counts,
+    read_pools,
+    run_warnings,
+)
 from reasonray.generation.journal import Journal, losses_of
 from reasonray.generation.pool import MAX_LOSSES, Pool, PoolSpec
 from reasonray.stages.stage import Stage
@@ -88,6 +94,44 @@ def test_counts_are_shown_after_each_batch_and_kept_by_a_successor(notes: DictNo
     assert (counts["load"].passed, counts["load"].worked) == (6, 6)
     assert counts["divergence"].worked == 0
     assert (counts["quality"].worked, counts["quality"].rejected) == (4, 1)
+
+
+class Tallies:
+    """A meter that adds up."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, ...]] = Counter()
+        self.shares: list[float] = []
+
+    def rows(self, stage: str, finished: int, rejected: int, seconds: float) -> None:
+        self.counts[stage, "finished"] += finished
+        self.counts[stage, "rejected"] += rejected
+        assert seconds >= 0
+
+    def tokens(self, stage: str, num_read: int, num_written: int) -> None:
+        self.counts[stage, "prompt"] += num_read
+        self.counts[stage, "completion"] += num_written
+
+    def busy(self, share: float) -> None:
+        self.shares.append(share)
+
+
+def test_a_meter_hears_of_rows_tokens_and_time(notes: DictNotes) -> None:
+    meter = Tallies()
+    first = Pool(spec(notes), "a", meter)
+    last = Pool(spec(notes, 1, build=Build(delay=0.02)), "b", meter)
+    last.tick()
+    last(first(batch(4)))
+    last.tick()
+    last.stages[0].spent(7, 3)
+    assert meter.counts["load", "finished"] == 4
+    assert meter.counts["divergence", "finished"] == 0
+    assert meter.counts["quality", "finished"] == 3
+    assert meter.counts["quality", "rejected"] == 1
+    assert (meter.counts["paint", "prompt"], meter.counts["paint", "completion"]) == (7, 3)
+    idle, busy = meter.shares
+    assert idle == 0 < busy <= 1
+    assert read_pools(notes)["paint+quality"].busy >= 8 * 0.02
 
 
 def test_nothing_is_in_hand_after_a_batch(notes: DictNotes) -> None:
