@@ -21,7 +21,8 @@ class Timing:
     """Of one stage in the run that was measured.
 
     Attributes:
-        seconds: of an actor, for a row that the stage worked on.
+        seconds: of an actor, for a row that the stage worked on, with its share of what the actor
+            did beside its stages.
         num_gpus: of that actor.
     """
 
@@ -82,7 +83,8 @@ def read(path: Place, recipe: Recipe) -> Measured:
     for name, timing in manifest.stages.items():
         if timing.rows and _settings(name, then) == _settings(name, recipe):
             gpus = pool_of(name, then).num_gpus
-            timings[name] = Timing(timing.seconds / timing.rows, gpus)
+            seconds = timing.seconds * _beside(name, manifest, then) / timing.rows
+            timings[name] = Timing(seconds, gpus)
         elif timing.rows:
             ignored.append(name)
     if not any(model_of(name, recipe) for name in timings):
@@ -106,6 +108,21 @@ def read(path: Place, recipe: Recipe) -> Measured:
 def pool_of(stage: str, recipe: Recipe) -> PoolConfig:
     """The pool that a stage is in."""
     return next(pool for pool in recipe.pools if stage in pool.stages)
+
+
+def _beside(stage: str, manifest: Manifest, recipe: Recipe) -> float:
+    """How much longer its pool's processes had rows in hand than all of their stages worked, >= 1.
+
+    Where calls wait side by side, how many did is not known: 1.
+    """
+    for name, time in manifest.pools.items():
+        stages = name.split("+")
+        if stage in stages and recipe.num_calls(pool_of(stage, recipe)) == 1:
+            worked = sum(
+                manifest.stages[each].seconds for each in stages if each in manifest.stages
+            )
+            return max(1.0, time.busy_seconds / worked) if worked else 1.0
+    return 1.0
 
 
 def restricted(shares: dict[str, float], parts: Sequence[str]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from reasonray.core.session import last_session
 from reasonray.dataset.manifest import KINDS, read_manifest
 from reasonray.dataset.report.page import write_page
 from reasonray.dataset.report.survey import Snapshot, Survey
-from reasonray.generation.counts import read_timings, run_warnings
+from reasonray.generation.counts import pool_timings, read_timings, run_warnings
 from reasonray.generation.notices import read_notices
 from reasonray.generation.plan import planned_parts
 from reasonray.generation.work import by_file, finished
@@ -55,6 +55,7 @@ def _unfinished(folder: Place) -> Snapshot:
         recipe=recipe,
         timings=timings,
         seconds=seconds,
+        pools=pool_timings(workspace.sessions_folder),
         planned=sum(planned_parts(workspace).values()),
         warnings=[*read_notices(workspace), *run_warnings(workspace.sessions_folder)],
     )

@@ -234,6 +234,24 @@ def test_a_measured_run_gives_seconds_and_rejections(tmp_path: Path) -> None:
     assert {stage.name: stage.rows for stage in part_one.stages}["rewrite"] == pytest.approx(1000)
 
 
+def test_what_a_pool_does_beside_its_stages_is_part_of_each_of_their_rows(tmp_path: Path) -> None:
+    recipe = load("mini")
+    path = manifest(tmp_path, recipe)
+    content = json.loads(path.read_text())
+    [asking, painting] = ["+".join(pool.stages) for pool in recipe.pools]
+    worked = content["stages"]["paint"]["seconds"] + content["stages"]["quality"]["seconds"]
+    content["pools"] = {
+        asking: {"busy_seconds": 1.0, "idle_seconds": 500.0},  # measured worse than its stages
+        painting: {"busy_seconds": 1.5 * worked, "idle_seconds": 7.0},
+    }
+    path.write_text(json.dumps(content))
+    seconds = {
+        stage.name: stage.seconds for stage in plan("mini", measured=path, **MINI).generation.stages
+    }
+    assert seconds["paint"] == seconds["quality"] == pytest.approx(4.5)
+    assert seconds["rewrite"] == pytest.approx(3.0)
+
+
 def test_nothing_is_trained_on_what_was_all_rejected(tmp_path: Path) -> None:
     path = manifest(tmp_path, load("mini"), accepted=0)
     found = plan("mini", measured=path, overrides=['parts=["II"]'], **MINI)

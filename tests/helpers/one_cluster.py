@@ -40,11 +40,13 @@ class Cluster:
     Attributes:
         address: HOST:PORT, for `RAY_ADDRESS`.
         jobs_address: the URL that jobs are submitted to.
+        metrics_address: the URL that Prometheus would scrape, of its first machine.
         pid: of the process that all of the cluster's descend from.
     """
 
     address: str
     jobs_address: str
+    metrics_address: str
     pid: int
 
 
@@ -74,6 +76,8 @@ def started(num_cpus: int = NUM_CPUS, **environment: str) -> Iterator[Cluster]:
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
         # Ray's workers give way to everything else by default, which on a busy machine is for ever.
         patch.setenv("RAY_worker_niceness", "0")
+        # A process that ends takes with it what it has counted since.
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")
         head = subprocess.Popen(
             [
                 *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
@@ -101,6 +105,7 @@ def started(num_cpus: int = NUM_CPUS, **environment: str) -> Iterator[Cluster]:
             yield Cluster(
                 address=f"127.0.0.1:{ports['port']}",
                 jobs_address=f"http://127.0.0.1:{ports['dashboard-port']}",
+                metrics_address=f"http://127.0.0.1:{ports['metrics-export-port']}/metrics",
                 pid=head.pid,
             )
         finally:

@@ -87,6 +87,7 @@ class Propose(Toy):
     name = "propose"
 
     def one(self, row: Row) -> None:
+        self.spent(30, 10)
         instruction = f"what would {self.rng(row).integers(1000)} become"
         row["candidates"] = [instruction, "other"]
         row["instruction"] = visible_gpus() if row["input_caption"] == "gpus" else instruction

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from dashboards import missing, offered
 from one_cluster import NUM_CPUS, ROOT, Cluster
 from toy_runs import DRIVER, assert_same, num_committed
-from toy_stages import Build, Plan
+from toy_stages import Build, Plan, recipe
 
 from reasonray.dataset.manifest import read_manifest
 
@@ -58,22 +60,41 @@ def jobs(cluster: Cluster) -> Jobs:
     return Jobs(cluster.jobs_address)
 
 
+METRICS = {
+    "ray_reasonray_rows_total": {"stage", "outcome"},
+    "ray_reasonray_stage_seconds_total": {"stage"},
+    "ray_reasonray_tokens_total": {"stage", "kind"},
+    "ray_reasonray_pool_busy": {"pool"},
+}
+
+
 def test_a_job_stopped_in_the_middle_and_submitted_again_loses_and_doubles_nothing(
-    jobs: Jobs, tmp_path: Path
+    cluster: Cluster, jobs: Jobs, tmp_path: Path
 ) -> None:
     output, num = tmp_path / "out", 24
     job = jobs.submit(DRIVER, output, num, 0.1)
     while num_committed(output) < 8:
         assert jobs.is_running(job), jobs.client.get_job_logs(job)
         time.sleep(0.2)
+    deadline = time.monotonic() + 30
+    while lacking := missing(METRICS, offered(httpx.get(cluster.metrics_address).text)):
+        assert time.monotonic() < deadline, lacking
+        time.sleep(0.5)
     jobs.client.stop_job(job)
     status, _ = jobs.end(job)
     assert status == "STOPPED"
     assert read_manifest(output) is None
-    status, log = jobs.end(jobs.submit(DRIVER, output, num, 0.0))
+    second = jobs.submit(DRIVER, output, num, 0.0)
+    status, log = jobs.end(second)
     assert status == "SUCCEEDED", log
     assert f"of {3 * num} rows are done" in log
     assert_same(output, Plan(num), Build())
+    made = read_manifest(output)
+    assert made is not None
+    assert [each.submission_id for each in made.jobs] == [job, second]
+    assert len({each.job_id for each in made.jobs}) == 2
+    assert made.pools.keys() == {"+".join(pool.stages) for pool in recipe().pools}
+    assert all(pool.busy_seconds > 0 < pool.idle_seconds for pool in made.pools.values())
 
 
 def test_too_few_cpus_are_named_in_a_first_run_and_in_a_resumed_one(
@@ -107,6 +128,40 @@ def test_the_job_is_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
     assert status == "FAILED"
     assert "recipe minni: not one of" in log
     assert "did you mean mini?" in log
+
+
+def test_the_working_directory_is_sent_once_and_is_small(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.dashboard.modules.dashboard_sdk import SubmissionClient
+
+    sizes: list[int] = []
+    upload = SubmissionClient._do_request  # noqa: SLF001
+
+    def watched(client: Any, method: str, endpoint: str, *, data: Any = None, **rest: Any) -> Any:
+        if method == "PUT":
+            sizes.append(len(data))
+        return upload(client, method, endpoint, data=data, **rest)
+
+    monkeypatch.setattr(SubmissionClient, "_do_request", watched)
+    line = [sys.executable, "jobs/report.py", str(tmp_path)]
+    for _ in range(2):
+        job = jobs.client.submit_job(
+            entrypoint=" ".join(line), runtime_env={"working_dir": str(ROOT)}
+        )
+        status, log = jobs.end(job)
+        assert status == "FAILED"
+        assert log.splitlines()[-1].startswith(f"reasonray: {tmp_path}: ")
+    assert len(sizes) == 1
+    assert sizes[0] <= 40_000_000
+
+
+def test_an_installed_package_needs_no_file_of_ours(jobs: Jobs, tmp_path: Path) -> None:
+    program = Path(sys.executable).parent / "reasonray"
+    job = jobs.client.submit_job(entrypoint=f"{program} report out")
+    status, log = jobs.end(job)
+    assert status == "FAILED"
+    assert "out: give an absolute path on storage that all nodes mount" in log.splitlines()[-1]
 
 
 def test_a_training_is_submitted_likewise(jobs: Jobs, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from reasonray.core.place import Place
 from reasonray.core.record import PARTS, REASONING_TYPES, Row
 from reasonray.core.sections import ImagesConfig, StagesConfig
 from reasonray.core.writing import write_file
-from reasonray.dataset.manifest import KINDS
+from reasonray.dataset.manifest import KINDS, PoolTiming
 from reasonray.dataset.report.drawing import Thumbnail, histogram, thumbnail
 from reasonray.dataset.report.survey import SEED, Survey
 from reasonray.dataset.targets import few_dominate
@@ -144,6 +144,7 @@ def context(survey: Survey) -> Mapping[str, Any]:
         "target_warning": few_dominate(targets),
         "histograms": _histograms(survey),
         "timings": survey.timings,
+        "pools": _pools(survey.snapshot.pools),
         "slowest": max([t.seconds for t in survey.timings.values()], default=0.0),
         "models": _models(samples),
         "prompts": _prompts(samples),
@@ -151,6 +152,15 @@ def context(survey: Survey) -> Mapping[str, Any]:
         "sources": survey.values("source").most_common(),
         "recipe": yaml.safe_dump(survey.snapshot.recipe, sort_keys=False),
     }
+
+
+def _pools(times: Mapping[str, PoolTiming]) -> list[tuple[str, float, float]]:
+    """Of each pool its name, the seconds of its processes, and the part that they were busy."""
+    return [
+        (name.replace("+", " + "), total, time.busy_seconds / total)
+        for name, time in times.items()
+        if (total := time.busy_seconds + time.idle_seconds)
+    ]
 
 
 def _card(row: Row, side: int = SAMPLE_SIDE, max_bytes: int = SAMPLE_BYTES) -> Card:

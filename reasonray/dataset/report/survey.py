@@ -7,7 +7,7 @@ reads only those of sampled rows, row group by row group. Knows nothing of HTML.
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 from typing import Any
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from reasonray.core.errors import RunError
 from reasonray.core.place import Place, parquet
 from reasonray.core.record import PARTS, Row, Scores, to_rows
-from reasonray.dataset.manifest import KINDS, Kind, Manifest, StageTiming
+from reasonray.dataset.manifest import KINDS, Kind, Manifest, PoolTiming, StageTiming
 from reasonray.dataset.reading import shards
 
 SEED = 0
@@ -39,6 +39,7 @@ class Snapshot:
         files: kind -> its Parquet files -> the places in it of the rows that count; None: all.
         recipe: as run.
         timings: by stage.
+        pools: by pool, the time of its processes.
         seconds: wall time so far.
         planned: rows that there will be; None when the run is finished.
         version, recipe_hash, distinct_instructions: None while the run is going.
@@ -51,6 +52,7 @@ class Snapshot:
     recipe: dict[str, Any]
     timings: Mapping[str, StageTiming]
     seconds: float
+    pools: Mapping[str, PoolTiming] = field(default_factory=dict)
     planned: int | None = None
     version: str | None = None
     recipe_hash: str | None = None
@@ -67,6 +69,7 @@ class Snapshot:
             recipe=manifest.recipe,
             timings=manifest.stages,
             seconds=manifest.seconds,
+            pools=manifest.pools,
             version=manifest.reasonray,
             recipe_hash=manifest.recipe_hash,
             distinct_instructions=manifest.distinct_instructions,

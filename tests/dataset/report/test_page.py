@@ -22,7 +22,13 @@ from reasonray.core.record import (
     sample_id,
     to_table,
 )
-from reasonray.dataset.manifest import KINDS, StageTiming, Summary, make_manifest
+from reasonray.dataset.manifest import (
+    KINDS,
+    PoolTiming,
+    StageTiming,
+    Summary,
+    make_manifest,
+)
 from reasonray.dataset.report.drawing import histogram, thumbnail
 from reasonray.dataset.report.page import SAME_WORDS, SAMPLES_EACH_PART
 from reasonray.generation.plan import write_plan
@@ -84,7 +90,16 @@ def publish(folder: Path, rows: list[Row]) -> Path:
             pq.write_table(piece, folder / kind / f"{name}.parquet", row_group_size=100)
     timings = {"paint": StageTiming(rows=len(rows), seconds=4.0, rows_per_second=1.0)}
     manifest = make_manifest(
-        recipe, summary, threshold=0.001, seconds=90.0, timings=timings, warnings=["3 of 9 <b>"]
+        recipe,
+        summary,
+        threshold=0.001,
+        seconds=90.0,
+        timings=timings,
+        pools={
+            "load+rewrite": PoolTiming(busy_seconds=15, idle_seconds=45),
+            "paint": PoolTiming(busy_seconds=0, idle_seconds=0),
+        },
+        warnings=["3 of 9 <b>"],
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     return folder
@@ -115,6 +130,14 @@ class Page(html.parser.HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+def test_the_page_tells_where_the_run_waited(tmp_path: Path) -> None:
+    page = Page(write_report(publish(tmp_path / "out", [row(0)])))
+    [pool] = re.findall(r"load \+ rewrite</th>.*?</tr>", page.text, re.DOTALL)
+    assert "60.0" in pool
+    assert "25 %" in pool
+    assert '>paint</th><td class="n">0.0' not in page.text
 
 
 def test_the_page_tells_what_was_made_and_lost(tmp_path: Path) -> None:
