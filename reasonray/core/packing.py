@@ -5,12 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from reasonray.core.sections import PoolConfig
 
-SPARE_CPUS = 3
-"""For the tasks that read and write, and for the filter of a resumed run: one each. Without
-them the pools' actors hold all CPUs and nothing moves, without a word (ray issue 44687)."""
-
-SPARE_MEMORY = 1024**3
-"""What the filter of a resumed run reserves, bytes."""
+SPARE_CPUS = 2
+"""For the tasks that read and write, one each. Without them the pools' actors hold all CPUs and
+nothing moves, without a word (ray issue 44687)."""
 
 
 def no_room(
@@ -23,7 +20,7 @@ def no_room(
 
     Args:
         pools: who is to find room.
-        total: `CPU`, `GPU` and `memory` (bytes) of the cluster, of the size it may reach.
+        total: `CPU` and `GPU` of the cluster, of the size it may reach.
         machines: the same of each machine that is there or may be started.
         keys: of the recipe, to be lowered where there is not enough.
     """
@@ -54,25 +51,24 @@ def shortage(
 
     Args:
         pools: who is to find room.
-        there: `CPU`, `GPU` and `memory` (bytes), of all machines together.
+        there: `CPU` and `GPU`, of all machines together.
         keys: of the recipe, to be lowered where there is not enough.
         verb: how the cluster holds what is there.
     """
     needed = {
         "CPU": sum(pool.min_actors * pool.num_cpus for pool in pools) + SPARE_CPUS,
         "GPU": sum(pool.min_actors * pool.num_gpus for pool in pools),
-        "memory": float(SPARE_MEMORY),
     }
     missing = [name for name, amount in needed.items() if there.get(name, 0) < amount - 1e-6]
     if not missing:
         return None
     needs, has = (
-        " and ".join(_amount(name, amounts.get(name, 0)) for name in missing)
+        " and ".join(f"{amounts.get(name, 0):g} {name}s" for name in missing)
         for amounts in (needed, there)
     )
     return (
         f"this recipe needs at least {needs}, the cluster {verb} {has} ({_shares(pools)}; "
-        f"{SPARE_CPUS} CPUs to read, write and resume); give the cluster more, or lower {keys}"
+        f"{SPARE_CPUS} CPUs to read and write); give the cluster more, or lower {keys}"
     )
 
 
@@ -80,11 +76,10 @@ def bundles(pools: Sequence[PoolConfig]) -> list[dict[str, float]]:
     """What is to find room, one process each: the least number of actors and Ray's own tasks.
 
     Returns:
-        Of each what it takes of `CPU`, `GPU` and `memory` (bytes), without zeros.
+        Of each what it takes of `CPU` and `GPU`, without zeros.
     """
     shapes = [{"CPU": p.num_cpus, "GPU": p.num_gpus} for p in pools for _ in range(p.min_actors)]
-    shapes += [{"CPU": 1.0} for _ in range(SPARE_CPUS - 1)]
-    shapes.append({"CPU": 1.0, "memory": float(SPARE_MEMORY)})
+    shapes += [{"CPU": 1.0} for _ in range(SPARE_CPUS)]
     needs = [{name: amount for name, amount in shape.items() if amount} for shape in shapes]
     return [shape for shape in needs if shape]
 
@@ -110,10 +105,6 @@ def fit_on_gpus(actors: Sequence[float], machines: Sequence[int]) -> bool:
         else:
             return False
     return True
-
-
-def _amount(name: str, value: float) -> str:
-    return f"{value / 1024**3:.1f} GiB memory" if name == "memory" else f"{value:g} {name}s"
 
 
 def _shares(pools: Sequence[PoolConfig]) -> str:

@@ -75,7 +75,7 @@ def test_a_run_waits_for_machines_and_grows_with_them(
     few = ("--actors", 1, "--most-actors", 2)
     driver = start(output, num, 0.2, *few, "--wait", 120, RAY_ADDRESS=small.address)
     errors = Errors(driver)
-    errors.when("waiting up to 2 min for the cluster: this recipe needs at least 5 CPUs, the ")
+    errors.when("waiting up to 2 min for the cluster: this recipe needs at least 4 CPUs, the ")
     before = num_actors()
     with one_cluster.joined(small, num_cpus=4):
         errors.when("rows/s", 180)
@@ -94,7 +94,7 @@ def test_a_cluster_that_does_not_grow_in_time_ends_the_run_which_may_go_on_later
 ) -> None:
     errors = Errors(start(tmp_path / "out", 4, 0.0, "--wait", 3, RAY_ADDRESS=small.address))
     assert errors.end() == 1
-    assert "needs at least 5 CPUs, the cluster has 1 CPUs" in errors.lines[-1][1]
+    assert "needs at least 4 CPUs, the cluster has 1 CPUs" in errors.lines[-1][1]
     assert "waited 3 s (output.wait_for_cluster_s)" in errors.lines[-1][1]
 
 

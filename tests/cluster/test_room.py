@@ -125,7 +125,7 @@ def test_cpus_that_another_run_holds_are_waited_for_whatever_is_set(
 
     fake.patch.setattr("time.sleep", end)
     connect(num_cpus=1)
-    assert fake.now == 2
+    assert fake.now == 1
     assert "waiting up to 60 s for the cluster: this recipe needs" in capsys.readouterr().err
 
     def stay(seconds: float) -> None:
@@ -133,7 +133,7 @@ def test_cpus_that_another_run_holds_are_waited_for_whatever_is_set(
 
     fake.patch.setattr("time.sleep", stay)
     fake.busy = [{"CPU": 8}, {"CPU": 6}]
-    with pytest.raises(UserError, match="at least 4 CPUs, the cluster has now free 2 CPUs"):
+    with pytest.raises(UserError, match="at least 3 CPUs, the cluster has now free 2 CPUs"):
         connect(num_cpus=1)
 
 
@@ -145,13 +145,13 @@ def test_a_cluster_below_the_minimum_is_asked_to_grow_and_gets_its_request_back(
     fake.joining = {12: {"CPU": 16, "GPU": 0, "memory": 8 * GIB}, 40: {"CPU": 8, "GPU": 4}}
     connect(None, min_actors=6, num_cpus=4, num_gpus=1)
     assert fake.now == 40
-    ours = [{"CPU": 4, "GPU": 1}] * 6 + [{"CPU": 1}] * 2 + [{"CPU": 1, "memory": GIB}]
+    ours = [{"CPU": 4, "GPU": 1}] * 6 + [{"CPU": 1}] * 2
     # Asked again now and then: another run's request takes the place of ours.
     assert fake.asked[:-1] == [[*ours, {"CPU": 3}]] * 4
     assert fake.asked[-1] == []
     [first, second] = capsys.readouterr().err.splitlines()
-    assert first.startswith("waiting up to 15 min for the cluster: this recipe needs at least 27")
-    assert "27 CPUs and 6 GPUs, the cluster has 16 CPUs and 2 GPUs" in first
+    assert first.startswith("waiting up to 15 min for the cluster: this recipe needs at least 26")
+    assert "26 CPUs and 6 GPUs, the cluster has 16 CPUs and 2 GPUs" in first
     assert "needs at least 6 GPUs, the cluster has 2 GPUs" in second
 
 
@@ -170,7 +170,7 @@ def test_what_does_not_come_is_given_up_with_what_was_missing(
     fake: Fake, grows: bool, wait_s: float | None, error: type[Exception], seconds: int
 ) -> None:
     fake.grows(grows=grows)
-    with pytest.raises(error, match="needs at least 43 CPUs, the cluster has 16 CPUs"):
+    with pytest.raises(error, match="needs at least 42 CPUs, the cluster has 16 CPUs"):
         connect(wait_s, min_actors=5, num_cpus=8)
     assert fake.now == seconds
     assert (fake.asked[-1:] == [[]]) == (seconds > 0)

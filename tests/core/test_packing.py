@@ -1,6 +1,6 @@
 import pytest
 
-from reasonray.core.packing import fit_on_gpus, no_room, shortage
+from reasonray.core.packing import bundles, fit_on_gpus, no_room, shortage
 from reasonray.core.sections import PoolConfig
 
 KEYS = "pools.N.min_actors"
@@ -27,20 +27,23 @@ def test_pools_that_find_room_have_no_reason_against_it() -> None:
 
 def test_what_is_needed_is_added_up_with_what_ray_s_own_tasks_take() -> None:
     message = (
-        "this recipe needs at least 9 CPUs and 2 GPUs, the cluster has 8 CPUs and 1 GPUs "
-        "(pools: 2 x 2 CPUs and 1 GPUs, 1 x 2 CPUs; 3 CPUs to read, write and resume); give the "
+        "this recipe needs at least 8 CPUs and 2 GPUs, the cluster has 7 CPUs and 1 GPUs "
+        "(pools: 2 x 2 CPUs and 1 GPUs, 1 x 2 CPUs; 2 CPUs to read and write); give the "
         "cluster more, or lower pools.N.min_actors"
     )
     pools = [pool(num_cpus=2, num_gpus=1, min_actors=2), pool(num_cpus=2)]
-    assert reason(pools, [machine(8)]) == message
-    free = {"CPU": 8.0, "GPU": 1.0, "memory": 8.0 * GIB}
+    assert reason(pools, [machine(7)]) == message
+    free = {"CPU": 7.0, "GPU": 1.0, "memory": 8.0 * GIB}
     assert shortage(pools, free, KEYS, "has now free") == message.replace("has", "has now free")
 
 
-def test_memory_is_needed_to_resume() -> None:
-    short = {**machine(), "memory": GIB / 2}
-    message = "needs at least 1.0 GiB memory, the cluster has 0.5 GiB memory"
-    assert message in (reason([pool()], [short]) or "")
+def test_what_is_asked_of_a_cluster_is_one_bundle_a_process() -> None:
+    pools = [pool(num_cpus=2, num_gpus=0.5, min_actors=2), pool(num_cpus=0, num_gpus=1)]
+    assert bundles([*pools, pool(num_cpus=0)]) == [
+        *[{"CPU": 2, "GPU": 0.5}] * 2,
+        {"GPU": 1},
+        *[{"CPU": 1}] * 2,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_a_cluster_too_small_is_refused_before_the_start_and_before_a_resume(
     ray_session: None, tmp_path: Path
 ) -> None:
     content = recipe().model_dump()
-    content["pools"][1] |= {"min_actors": 5, "max_actors": 5}
+    content["pools"][1] |= {"min_actors": 6, "max_actors": 6}
     large = recipe(pools=content["pools"])
     wanted = f"needs at least 9 CPUs, the cluster has {NUM_CPUS} CPUs"
     plan = Plan(3, ((2, "outage"),))

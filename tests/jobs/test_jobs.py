@@ -107,7 +107,7 @@ def test_too_few_cpus_are_named_in_a_first_run_and_in_a_resumed_one(
     for folder in (output, tmp_path / "new"):
         status, log = jobs.end(jobs.submit(DRIVER, folder, 4, 0.0, "--actors", 4))
         assert status == "FAILED"
-        assert f"needs at least 11 CPUs, the cluster has {NUM_CPUS} CPUs" in log
+        assert f"needs at least 10 CPUs, the cluster has {NUM_CPUS} CPUs" in log
 
 
 @pytest.mark.parametrize("output", [["--output", "out"], ["--output=../out"]])
