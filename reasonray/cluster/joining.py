@@ -176,6 +176,8 @@ def _silent() -> Iterator[None]:
 @contextlib.contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
+        # At once: `ray job stop` kills what has not ended three seconds later.
+        say("stopping (SIGTERM); finished rows are kept")
         raise RunError("stopped by SIGTERM")
 
     if threading.current_thread() is not threading.main_thread():

@@ -98,6 +98,20 @@ def test_a_cluster_that_does_not_grow_in_time_ends_the_run_which_may_go_on_later
     assert "waited 3 s (output.wait_for_cluster_s)" in errors.lines[-1][1]
 
 
+@pytest.mark.parametrize("version", ["v2", pytest.param("v1", marks=pytest.mark.nightly)])
+def test_an_autoscaler_starts_the_machines_that_a_run_asks_for(
+    tmp_path: Path, version: str
+) -> None:
+    output, num = tmp_path / "out", 20
+    with one_cluster.started(num_cpus=1, autoscaler=version) as cluster:
+        time.sleep(10)  # its first report
+        driver = start(output, num, 0.0, "--wait", "null", RAY_ADDRESS=cluster.address)
+        errors = Errors(driver)
+        errors.when("waiting up to 15 min for the cluster: this recipe needs at least 4 CPUs, the ")
+        assert errors.end() == 0, errors.text()
+    assert_same(output, Plan(num), Build())
+
+
 def test_the_death_of_the_head_is_said_and_ends_the_run(tmp_path: Path) -> None:
     output = tmp_path / "out"
     with one_cluster.started() as cluster:

@@ -63,8 +63,13 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def started(num_cpus: int = NUM_CPUS, **environment: str) -> Iterator[Cluster]:
-    """The cluster; ended with every process that descends from it, and no other."""
+def started(num_cpus: int = NUM_CPUS, autoscaler: str | None = None) -> Iterator[Cluster]:
+    """The cluster; ended with every process that descends from it, and no other.
+
+    Args:
+        num_cpus: of its head.
+        autoscaler: v1 or v2, Ray's own, which starts up to two machines of four CPUs here.
+    """
     folder = tempfile.mkdtemp(prefix="rr", dir="/tmp")  # socket paths must stay short
     names = ["port", "dashboard-port", "ray-client-server-port", *PORTS_OF_A_NODE]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -78,6 +83,17 @@ def started(num_cpus: int = NUM_CPUS, **environment: str) -> Iterator[Cluster]:
         patch.setenv("RAY_worker_niceness", "0")
         # A process that ends takes with it what it has counted since.
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        options, environment = [], {}
+        if autoscaler:
+            options = ["--autoscaling-config", _cloud(Path(folder), ports["port"])]
+            environment = {
+                "RAY_FAKE_CLUSTER": "1",
+                "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+                "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+                "RAY_NODE_TYPE_NAME": "head",
+                "RAY_enable_autoscaler_v2": str(int(autoscaler == "v2")),
+                "AUTOSCALER_METRIC_PORT": str(free_ports(1)[0]),
+            }
         head = subprocess.Popen(
             [
                 *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
@@ -85,6 +101,7 @@ def started(num_cpus: int = NUM_CPUS, **environment: str) -> Iterator[Cluster]:
                 *("--temp-dir", folder, "--dashboard-host", "127.0.0.1"),
                 *("--node-ip-address", "127.0.0.1", "--object-store-memory", "500000000"),
                 *(f"--{name}={port}" for name, port in ports.items()),
+                *options,
             ],
             env={
                 **os.environ,
@@ -111,6 +128,36 @@ def started(num_cpus: int = NUM_CPUS, **environment: str) -> Iterator[Cluster]:
         finally:
             _end(head)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+HEAD_ID = f"{'f' * 51}00000"
+
+_CLOUD = """
+cluster_name: here
+max_workers: 2
+head_node_type: head
+idle_timeout_minutes: 5
+upscaling_speed: 100
+provider:
+  type: external
+  # Ray's own for tests, by a way that needs no file that its wheel leaves out.
+  module: ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider
+  head_node_id: HEAD_ID
+  gcs_address: ADDRESS
+  disable_node_updaters: true
+  disable_launch_config_check: true
+available_node_types:
+  head: {resources: {CPU: 1}, max_workers: 0, node_config: {}}
+  worker: {resources: {CPU: 4}, max_workers: 2, node_config: {}}
+"""
+
+
+def _cloud(folder: Path, port: int) -> str:
+    """What `ray up` would leave: a configuration of a cloud that starts its machines here."""
+    path = folder / "cloud.yaml"
+    text = _CLOUD.replace("HEAD_ID", HEAD_ID).replace("ADDRESS", f"127.0.0.1:{port}")
+    path.write_text(text)
+    return str(path)
 
 
 @contextlib.contextmanager

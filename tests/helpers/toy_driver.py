@@ -16,13 +16,16 @@ parser.add_argument("marked", nargs="*", help="CAPTION@NUMBER")
 parser.add_argument("--actors", type=int, default=1)
 parser.add_argument("--accepted", type=int)
 parser.add_argument("--most-actors", type=int, help="by default as many as at least")
-parser.add_argument("--wait", type=float, default=0.0, help="output.wait_for_cluster_s")
+parser.add_argument("--wait", default=0.0, help="output.wait_for_cluster_s")
 given = parser.parse_args()
 
 pools = recipe().model_dump()["pools"]
 for pool in pools:
     pool |= {"min_actors": given.actors, "max_actors": given.most_actors or given.actors}
-output = {**recipe().output.model_dump(), "wait_for_cluster_s": given.wait}
+output = {
+    **recipe().output.model_dump(),
+    "wait_for_cluster_s": None if given.wait == "null" else given.wait,
+}
 captions = tuple((int(m.split("@")[1]), m.split("@")[0]) for m in given.marked)
 try:
     run(

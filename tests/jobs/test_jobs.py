@@ -81,8 +81,9 @@ def test_a_job_stopped_in_the_middle_and_submitted_again_loses_and_doubles_nothi
         assert time.monotonic() < deadline, lacking
         time.sleep(0.5)
     jobs.client.stop_job(job)
-    status, _ = jobs.end(job)
+    status, log = jobs.end(job)
     assert status == "STOPPED"
+    assert "SIGTERM" in log.splitlines()[-1]
     assert read_manifest(output) is None
     second = jobs.submit(DRIVER, output, num, 0.0)
     status, log = jobs.end(second)
