@@ -30,21 +30,21 @@ def lying_server() -> Iterator[LyingServer]:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """The address of one S3 server for all tests that need not stop it."""
-    with object_store.started() as url:
-        yield url
+def store() -> Iterator[object_store.Store]:
+    """One S3 server for all tests."""
+    with object_store.started() as store:
+        yield store
 
 
 @pytest.fixture
-def bucket(s3_server: str) -> str:
+def bucket(store: object_store.Store) -> str:
     """The URI of a place on it where nothing is."""
     return f"s3://{object_store.BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[one_cluster.Cluster]:
-    """One Ray for all tests that need not kill it."""
+def cluster(store: object_store.Store) -> Iterator[one_cluster.Cluster]:
+    """One Ray for all tests that need not kill it; its processes reach the store, too."""
     with one_cluster.started() as cluster:
         yield cluster
 

@@ -11,6 +11,7 @@ takes of one core, model apart, then the totals, as JSON.
 import argparse
 import contextlib
 import json
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +28,10 @@ import PIL.WebPImagePlugin
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
+
+from toy_notes import DictNotes
 
 from reasonray import stages
 from reasonray.core.recipe import Recipe, load
@@ -211,8 +216,6 @@ def main() -> None:
 
 def measured(recipe: Recipe, rows: list[Row], folder: Path, clock: Clock) -> dict[str, Any]:
     """Milliseconds a row."""
-    for name in ("attempts", "progress"):
-        (folder / name).mkdir()
     tables = [to_table(rows, PLAN_SCHEMA)]
     figures: dict[str, Any] = {}
     sizes: list[int] = []
@@ -223,8 +226,8 @@ def measured(recipe: Recipe, rows: list[Row], folder: Path, clock: Clock) -> dic
                 recipe=recipe,
                 build=build,
                 divergence_threshold=None,
-                attempts=folder / "attempts",
-                progress=folder / "progress",
+                notes=DictNotes(),
+                work=folder,
                 is_first=number == 0,
                 is_last=config is recipe.pools[-1],
             ),

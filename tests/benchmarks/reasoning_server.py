@@ -26,6 +26,7 @@ import PIL.Image
 
 from reasonray import stages
 from reasonray.core.images import encode_png
+from reasonray.core.place import Place
 from reasonray.core.recipe import Recipe, load
 from reasonray.core.record import Row, sample_id
 from reasonray.generation.run import run
@@ -162,7 +163,7 @@ class Plan:
 
     num_rows: int
 
-    def __call__(self, recipe: Recipe, folder: Path, notices: list[str]) -> Iterator[Row]:
+    def __call__(self, recipe: Recipe, folder: Place, notices: list[str]) -> Iterator[Row]:
         for number in range(self.num_rows):
             name = f"{number:05}"
             yield {

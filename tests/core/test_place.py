@@ -3,11 +3,13 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from object_store import Store
 
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.place import (
@@ -171,6 +173,24 @@ def test_no_bucket_is_ever_made(bucket: str) -> None:
         create(folder / "a", b"")
     with pytest.raises(UserError, match=words), reached(folder):
         (folder / "a").write_bytes(b"")
+
+
+def test_a_store_that_is_away_for_a_while_is_waited_for(bucket: str, store: Store) -> None:
+    folder = place(bucket)
+    before = store.num_refused
+
+    def come_back() -> None:
+        with store.away():
+            time.sleep(6)
+
+    (folder / "a").write_bytes(b"before")
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    time.sleep(0.2)
+    assert create(folder / "b", b"mine")
+    assert (folder / "a").read_bytes() == b"before"
+    thread.join()
+    assert store.num_refused > before
 
 
 def test_without_credentials_a_store_is_refused_in_one_line(bucket: str) -> None:

@@ -1,18 +1,18 @@
 """Runs of the toy stages in a process of their own, and what is seen of them from outside."""
 
-import contextlib
 import os
 import subprocess
 import sys
 
-import pyarrow as pa
 from one_cluster import HELPERS
 from toy_stages import Build, Plan, recipe, sequential
 
-from reasonray.core.place import Place, files, parquet
+from reasonray.core.place import Place, parquet
 from reasonray.core.record import is_rejected
+from reasonray.core.session import last_session
 from reasonray.dataset.manifest import KINDS, complete_manifest
 from reasonray.dataset.reading import shards
+from reasonray.generation.work import finished
 
 DRIVER = HELPERS / "toy_driver.py"
 
@@ -28,13 +28,10 @@ def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
 
 
 def num_committed(output: Place) -> int:
-    """Rows that some session has committed, seen from outside while the run goes on."""
-    ids: set[str] = set()
-    for path in files(output / ".run/work", ".parquet"):
-        if path.parent.name == "checkpoint" and not path.stem.endswith(".pending"):
-            with contextlib.suppress(OSError, pa.ArrowInvalid):
-                ids.update(parquet(path).read()["id"].to_pylist())
-    return len(ids)
+    """Rows that count, seen from outside while the run goes on."""
+    folder = output / ".run"
+    index = finished(folder / "work", folder / "sealed", last_session(folder))
+    return int(index.num_rows)
 
 
 def published(output: Place) -> dict[str, dict[str, object]]:

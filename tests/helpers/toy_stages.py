@@ -17,6 +17,7 @@ import PIL.Image
 
 from reasonray.core.errors import RunError
 from reasonray.core.images import decode, encode_png
+from reasonray.core.place import Place
 from reasonray.core.recipe import Recipe, parse
 from reasonray.core.record import Part, Row, add_scores, reject, sample_id, sample_seed
 from reasonray.core.sections import StagesConfig
@@ -165,7 +166,7 @@ class Plan:
     captions: tuple[tuple[int, str], ...] = ()
     captioned: Part = "II"
 
-    def __call__(self, recipe: Recipe, folder: Path, notices: Sequence[str] = ()) -> Iterator[Row]:
+    def __call__(self, recipe: Recipe, folder: Place, notices: Sequence[str] = ()) -> Iterator[Row]:
         parts: list[Part] = recipe.parts
         for part in parts:
             for number in range(self.num_rows):
