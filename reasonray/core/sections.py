@@ -1,8 +1,8 @@
 """The sections of a recipe: pydantic models with a description, unit and default for every key."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 EditedFormat = Literal["webp", "png", "jpeg"]
@@ -238,10 +238,11 @@ ASKING = {"rewrite": "gen", "select": "select", "propose": "replace"}
 
 
 class ServerConfig(Config):
-    """How an OpenAI-compatible server is asked, not what; no effect on the other backends."""
+    """How an OpenAI-compatible server is asked, not what; no effect on backends in the actors."""
 
     base_url: str | None = Field(
-        None, description="Its /v1 URL; null: OPENAI_BASE_URL or OpenAI itself"
+        None,
+        description="Its /v1 URL; null: OPENAI_BASE_URL or OpenAI itself, serve: the run's own",
     )
     max_concurrency: int = Field(
         64,
@@ -268,21 +269,58 @@ class ServerConfig(Config):
     )
 
 
+ENGINE_KEYS = {
+    "model": "model.name",
+    "revision": "model.revision",
+    "dtype": "model.dtype",
+    "tensor_parallel_size": "tensor_parallel_size",
+    "max_model_len": "max_model_len",
+}
+"""Arguments of vLLM's engine that have a key of their own -> that key."""
+
+
 class LanguageModelConfig(Config):
     """Who answers P_gen, P_select and P_replace."""
 
-    backend: Literal["openai", "vllm", "transformers"] = Field(
-        "openai", description="An OpenAI-compatible server, vLLM's engine in the actors, or "
-        "transformers in the actors"
-    )  # fmt: skip
+    backend: Literal["openai", "serve", "vllm", "transformers"] = Field(
+        "openai",
+        description="openai: any OpenAI-compatible server; serve: vLLM behind Ray Serve on the "
+        "run's cluster, from its first row to its last; vllm: an engine in each of the actors; "
+        "transformers: in the actors",
+    )
     model: ModelConfig = ModelConfig(name="gpt-6-luna")
     server: ServerConfig = ServerConfig()
     tensor_parallel_size: int = Field(
         1,
         ge=1,
-        description="vllm: GPUs of one engine; num_gpus of its pools is the same, if not below 1",
+        description="serve, vllm: GPUs of one engine; vllm: num_gpus of its pools is the same, if "
+        "not below 1",
     )
-    max_model_len: int | None = Field(None, gt=0, description="vllm: context length; null: model's")
+    max_engines: int = Field(
+        1, ge=1, description="serve: engines at most; one is started, more while requests wait"
+    )
+    max_model_len: int | None = Field(
+        None, gt=0, description="serve, vllm: context length; null: model's"
+    )
+    engine: dict[str, Any] = Field(
+        {},
+        description="serve, vllm: other arguments of the engine, by its names (vllm.EngineArgs), "
+        "such as {gpu_memory_utilization: 0.8, quantization: fp8}",
+    )
+
+    @property
+    def has_server(self) -> bool:
+        """Whether requests leave the actors."""
+        return self.backend in ("openai", "serve")
+
+    @model_validator(mode="after")
+    def _the_engine_is_vllm_s(self) -> "LanguageModelConfig":
+        if self.engine and self.backend not in ("serve", "vllm"):
+            raise ValueError(f"engine: has no effect on the backend {self.backend}")
+        if twice := ENGINE_KEYS.keys() & self.engine:
+            name = min(twice)
+            raise ValueError(f"engine.{name}: stands in language_model.{ENGINE_KEYS[name]}")
+        return self
 
 
 class PoolConfig(Config):

@@ -305,7 +305,7 @@ def _painting(config: ModelConfig) -> _Painting:
 def _ask(name: str, recipe: Recipe, size: int, machine: Hardware) -> Work:
     config = recipe.language_model
     prompt, reply = tokens(name, recipe)
-    if config.backend == "openai":
+    if config.has_server:
         return Work(model=config.model.name, tokens=(prompt, reply), is_server=True)
     model = architectures.causal_lm(config.model)
     rows = size if config.backend == "vllm" else min(size, 64)

@@ -207,7 +207,7 @@ def _make_rows(
     if num_done == num_rows:
         return threshold
     from reasonray import cluster
-    from reasonray.generation import pipeline
+    from reasonray.generation import language_server, pipeline
     from reasonray.generation.ray_notes import RayNotes
 
     parts = planned_parts(workspace)
@@ -218,7 +218,11 @@ def _make_rows(
     names = [name for pool in needed.pools for name in pool.stages]
     check_wiring([stages.stage_class(name) for name in names], parts)
     left = write_input(workspace, work.input, ids)
-    with cluster.connected(needed.pools, wait_s=recipe.output.wait_for_cluster_s):
+    pools = [*needed.pools, *language_server.pools(needed)]
+    with (
+        cluster.connected(pools, wait_s=recipe.output.wait_for_cluster_s),
+        language_server.served(needed, workspace.output) as needed,
+    ):
         notes = RayNotes(f"{workspace.output}/{session.name}/rows")
         measured = RayNotes(f"{workspace.output}/{session.name}/measuring")
         try:

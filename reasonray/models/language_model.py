@@ -131,25 +131,37 @@ def next_request(dialogue: Dialogue, reply: str | ReplyFailure) -> Request | Non
 
 BACKENDS = {
     "openai": "reasonray.models.openai_server:OpenAIServer",
+    "serve": "reasonray.models.openai_server:OpenAIServer",
     "vllm": "reasonray.models.vllm_engine:VLLMEngine",
     "transformers": "reasonray.models.transformers_model:TransformersModel",
 }
 
 
-@functools.cache
 def load_language_model(config: LanguageModelConfig) -> LanguageModel:
     """The configured model; stages in one process that name the same one share it.
 
     Raises:
         UserError: no such weights, or no key for the server.
     """
+    return _loaded(config.model_dump_json())
+
+
+@functools.cache
+def _loaded(settings: str) -> LanguageModel:
+    config = LanguageModelConfig.model_validate_json(settings)
     module, _, name = BACKENDS[config.backend].partition(":")
     return cast(LanguageModel, getattr(importlib.import_module(module), name)(config))
 
 
+def served_name(config: LanguageModelConfig) -> str:
+    """The model as its server is asked for it; what Ray Serve has after a colon is an adapter."""
+    name = config.model.name
+    return name.rpartition(":")[2] if config.backend == "serve" else name
+
+
 def revision(config: LanguageModelConfig) -> str | None:
     """The configured revision, else the commit that was loaded here; a server's is not known."""
-    if config.backend == "openai":
+    if config.has_server:
         return config.model.revision
     from reasonray.models import weights
 

@@ -25,6 +25,7 @@ from reasonray.models.language_model import (
     Request,
     next_request,
     reached_limit,
+    served_name,
 )
 from reasonray.models.server_faults import SCHEMA_KEYWORDS, Change, Later, address, verdict
 
@@ -118,7 +119,7 @@ class OpenAIServer:
         while True:
             while (left := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(left)
-            body = request_body(request, self.config.model.name, changes, max_tokens)
+            body = request_body(request, served_name(self.config), changes, max_tokens)
             outcome = await self._attempt(body)
             match outcome:
                 case Answer():
@@ -193,7 +194,7 @@ class OpenAIServer:
 
     def _note_model(self, name: str) -> None:
         """Say once that the server has answered to a name that is not its model's."""
-        expected, actual = self.config.model.name.lower(), name.lower()
+        expected, actual = served_name(self.config).lower(), name.lower()
         # Some add a date or a variant to the name, some leave it out.
         if self._other_model or expected.startswith(actual) or actual.startswith(expected):
             return

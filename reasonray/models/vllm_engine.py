@@ -43,9 +43,10 @@ class VLLMEngine:
                 dtype=config.model.dtype,
                 tensor_parallel_size=config.tensor_parallel_size,
                 max_model_len=config.max_model_len,
-                enable_prefix_caching=True,
-                seed=0,
+                **{"enable_prefix_caching": True, "seed": 0} | config.engine,
             )
+        except TypeError as error:
+            raise UserError(f"language_model.engine: vLLM does not know this: {error}") from error
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"model {config.model.name}: vLLM cannot load it: {reason}") from error

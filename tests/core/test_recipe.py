@@ -128,6 +128,32 @@ def test_pools_must_cover_the_stages_in_order(tmp_path: Path) -> None:
     assert "max_actors 1 is below min_actors 3" in message("mini", "pools.0.min_actors=3")
 
 
+def test_vllm_s_engine_takes_what_has_no_key_of_its_own() -> None:
+    more = "language_model.engine={quantization: fp8, gpu_memory_utilization: 0.8}"
+    assert load("current", [more]).language_model.engine["quantization"] == "fp8"
+    assert "engine: has no effect on the backend openai" in message("paper", more)
+    text = message("current", "language_model.engine={max_model_len: 10}")
+    assert "engine.max_model_len: stands in language_model.max_model_len" in text
+
+
+def test_a_server_of_the_run_s_own_has_no_address() -> None:
+    own = ["language_model.backend=serve"]
+    assert load("current", own).language_model.has_server
+    text = message("current", *own, "language_model.server.base_url=http://127.0.0.1:1/v1")
+    assert "language_model.server.base_url: the backend serve starts a server of its own" in text
+
+
+@pytest.mark.parametrize(
+    ("engine", "decides"),
+    [("{quantization: fp8}", True), ("{gpu_memory_utilization: 0.5, max_num_seqs: 8}", False)],
+)
+def test_how_much_room_an_engine_takes_may_be_changed_when_going_on(
+    engine: str, decides: bool
+) -> None:
+    before, after = load("current"), load("current", [f"language_model.engine={engine}"])
+    assert (before.hash() != after.hash()) == decides
+
+
 def test_vllm_s_engine_has_as_many_gpus_as_its_actor() -> None:
     text = message("current", "pools.1.num_gpus=2")
     assert "pools.1.num_gpus is 2, language_model.tensor_parallel_size 1" in text
