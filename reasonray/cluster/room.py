@@ -9,7 +9,6 @@ import gc
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,12 +162,12 @@ def _limits() -> tuple[Mapping[str, float], list[Mapping[str, float]]] | None:
     if not kinds:
         return None
     present, machines = _present()
-    total = Counter(present)
+    total = dict(present)
     # Of each kind the machines that are there are counted twice: more is never refused than is so.
     startable: list[Mapping[str, float]] = []
     for resources, count in kinds:
         for name, amount in resources.items():
-            total[name] += min(amount * count, sys.maxsize)
+            total[name] = total.get(name, 0) + amount * count
         startable += [resources] * min(count, _MANY)
     return total, [*machines, *startable]
 

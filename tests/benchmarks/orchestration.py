@@ -9,6 +9,7 @@ large and a small number of rows, so that starting up is apart.
 """
 
 import argparse
+import logging
 import tempfile
 import time
 from pathlib import Path
@@ -42,7 +43,8 @@ class Idle(Toy):
 def idle(name: str, recipe: Recipe, threshold: float | None) -> Stage:
     """`Build` of such stages."""
     kind = type(f"Idle_{name}", (Idle,), {"name": name, "parts": stages.stage_class(name).parts})
-    return kind(recipe, 0.0)
+    stage: Stage = kind(recipe, 0.0)
+    return stage
 
 
 class Arrow:
@@ -122,7 +124,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=3000)
     parser.add_argument("--large", type=int, default=24000)
     given = parser.parse_args()
-    ray.init(num_cpus=6, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=6, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     rates = {}
     for way in (with_arrow, with_dicts, ours):
         seconds = []

@@ -49,8 +49,8 @@ class Fake:
         patch.setattr("ray.autoscaler.sdk.request_resources", self.request)
         patch.setattr(ray, "get_runtime_context", lambda: self)
         patch.setattr(room, "_grows", lambda: False)
-        patch.setattr(room.time, "sleep", self.sleep)
-        patch.setattr(room.time, "monotonic", lambda: float(self.now))
+        patch.setattr("time.sleep", self.sleep)
+        patch.setattr("time.monotonic", lambda: float(self.now))
         patch.setattr("reasonray.cluster.head._answers", lambda: True)
         self.patch = patch
 
@@ -199,7 +199,8 @@ def test_a_cluster_that_grows_counts_with_what_it_may_become(fake: Fake, max_cou
     config = messages.ClusterConfig(node_group_configs=[group])
     fake.patch.setattr("ray._private.state.state.get_cluster_config", lambda: config)
     fake.grows()
-    fake.joining = dict.fromkeys((5, 6, 7, 8), larger)
+    machine = {name: float(amount) for name, amount in larger.items()}
+    fake.joining = dict.fromkeys((5, 6, 7, 8), machine)
     connect(None, num_gpus=2, min_actors=4, num_cpus=15)
     assert fake.now == 8
     asked = len(fake.asked)

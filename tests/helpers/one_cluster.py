@@ -90,7 +90,7 @@ def started(num_cpus: int = NUM_CPUS, autoscaler: str | None = None) -> Iterator
                 "RAY_FAKE_CLUSTER": "1",
                 "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
                 "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
-                "RAY_NODE_TYPE_NAME": "head",
+                "RAY_NODE_TYPE_NAME": "ray.head.default",
                 "RAY_enable_autoscaler_v2": str(int(autoscaler == "v2")),
                 "AUTOSCALER_METRIC_PORT": str(free_ports(1)[0]),
             }
@@ -135,9 +135,18 @@ HEAD_ID = f"{'f' * 51}00000"
 _CLOUD = """
 cluster_name: here
 max_workers: 2
-head_node_type: head
+head_node_type: ray.head.default
 idle_timeout_minutes: 5
 upscaling_speed: 100
+auth: {}
+file_mounts: {}
+cluster_synced_files: []
+initialization_commands: []
+setup_commands: []
+head_setup_commands: []
+worker_setup_commands: []
+head_start_ray_commands: []
+worker_start_ray_commands: []
 provider:
   type: external
   # Ray's own for tests, by a way that needs no file that its wheel leaves out.
@@ -147,7 +156,7 @@ provider:
   disable_node_updaters: true
   disable_launch_config_check: true
 available_node_types:
-  head: {resources: {CPU: 1}, max_workers: 0, node_config: {}}
+  ray.head.default: {resources: {CPU: 1}, max_workers: 0, node_config: {}}
   worker: {resources: {CPU: 4}, max_workers: 2, node_config: {}}
 """
 
