@@ -40,8 +40,8 @@ from reasonray.core.packing import no_room
 from reasonray.core.sections import PoolConfig
 from reasonray.core.version import __version__
 
-JOBS = ("generate", "features", "train")
-SECRETS = {"reasonray", "reasonray-keys", "valkey"}
+JOBS = ("generate", "train")
+SECRETS = {"reasonray-secrets", "reasonray-keys", "valkey"}
 """That docs/cluster.md has a user make."""
 
 
@@ -62,8 +62,8 @@ def test_what_kustomize_makes_of_it_is_so_too(app: str) -> None:
         for container in (*pod["containers"], *pod.get("initContainers", [])):
             assert container["image"] == f"registry.example/reasonray:{__version__}"
             for source in container["envFrom"]:
-                assert source.get("configMapRef", {}).get("name", "reasonray") in config
-                assert source.get("secretRef", {}).get("name", "reasonray") in SECRETS
+                assert source.get("configMapRef", {}).get("name", "reasonray-settings") in config
+                assert source.get("secretRef", {}).get("name", "valkey") in SECRETS
         for volume in pod["volumes"]:
             assert volume.get("secret", {}).get("secretName", "valkey") in SECRETS
 
@@ -112,6 +112,8 @@ def test_the_operator_s_own_rules_hold(app: str) -> None:
         assert not group.get("priority") or scales
     # Autoscaler v2 starts pods itself.
     assert not any("restartPolicy" in pod for pod in pods(manifest))
+    # KubeRay keeps a cluster's token in a secret that bears the cluster's name.
+    assert manifest["metadata"]["name"] not in SECRETS
     # Without autoscaler nothing changes what is asked for at first.
     if not scales:
         assert all(each["minReplicas"] == each["maxReplicas"] for each in groups(manifest))
@@ -140,7 +142,7 @@ def test_every_pod_is_nobody_and_has_shared_memory(app: str) -> None:
             assert each["securityContext"] == {
                 "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
             }  # fmt: skip
-            assert {"configMapRef": {"name": "reasonray"}} in each["envFrom"]
+            assert {"configMapRef": {"name": "reasonray-settings"}} in each["envFrom"]
         assert {"name": "shm", "mountPath": "/dev/shm"} in pod["containers"][0]["volumeMounts"]
 
 
