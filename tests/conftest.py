@@ -18,7 +18,14 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("untimed")
 
-MAY_BE_SKIPPED = ("needs vLLM", "needs Chromium", "needs root", "needs a file system")
+MAY_BE_SKIPPED = (
+    "needs vLLM",
+    "needs Chromium",
+    "needs root",
+    "needs a file system",
+    "needs kubectl",
+    "needs promtool",
+)
 """How the reasons begin for which a test may be skipped; CONTRIBUTING.md says how each is run."""
 
 
