@@ -41,14 +41,12 @@ class Cluster:
     Attributes:
         address: HOST:PORT, for `RAY_ADDRESS`.
         jobs_address: the URL that jobs are submitted to.
-        metrics_address: the URL that Prometheus would scrape, of its first machine.
         pid: of the process that all of the cluster's descend from.
         metrics_address: the URL at which Prometheus asks.
     """
 
     address: str
     jobs_address: str
-    metrics_address: str
     pid: int
     metrics_address: str
 
@@ -129,7 +127,6 @@ def started(num_cpus: int = NUM_CPUS, autoscaler: str | None = None) -> Iterator
             yield Cluster(
                 address=f"127.0.0.1:{ports['port']}",
                 jobs_address=f"http://127.0.0.1:{ports['dashboard-port']}",
-                metrics_address=f"http://127.0.0.1:{ports['metrics-export-port']}/metrics",
                 pid=head.pid,
                 metrics_address=f"http://127.0.0.1:{ports['metrics-export-port']}",
             )

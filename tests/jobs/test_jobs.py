@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from dashboards import missing, offered
 from one_cluster import NUM_CPUS, ROOT, Cluster
@@ -77,7 +76,7 @@ def test_a_job_stopped_in_the_middle_and_submitted_again_loses_and_doubles_nothi
         assert jobs.is_running(job), jobs.client.get_job_logs(job)
         time.sleep(0.2)
     deadline = time.monotonic() + 30
-    while lacking := missing(METRICS, offered(httpx.get(cluster.metrics_address).text)):
+    while lacking := missing(METRICS, offered(cluster.metrics())):
         assert time.monotonic() < deadline, lacking
         time.sleep(0.5)
     jobs.client.stop_job(job)
