@@ -30,8 +30,13 @@ _INDEX += ["stage", "reason"]
 _OPEN_FILES = 8
 
 
-def audit(work: Work, planned: pa.Array) -> pa.Table:
+def audit(work: Work, index: pa.Table, planned: pa.Array) -> pa.Table:
     """Check that each planned id is there exactly once.
+
+    Args:
+        work: where the rows lie.
+        index: of all that are finished.
+        planned: ids, sorted.
 
     Returns:
         Of every row its keys, `status`, and as in the work's index `file` and `row`, sorted by id.
@@ -39,7 +44,6 @@ def audit(work: Work, planned: pa.Array) -> pa.Table:
     Raises:
         RunError: an id is missing, doubled or not of this plan.
     """
-    index = work.index()
     if not index.num_rows:
         raise RunError(f"output {work.output}: no finished rows for {len(planned)} planned ones")
     rows = work.read(index, _INDEX)
@@ -122,13 +126,18 @@ class Judged:
         return replace(self, index=self.index.filter(pc.less_equal(places, last)))
 
 
-def judged(workspace: Workspace, work: Work) -> Judged:
+def judged(workspace: Workspace, work: Work, index: pa.Table) -> Judged:
     """The finished rows of a whole plan.
+
+    Args:
+        workspace: of the output.
+        work: where the rows lie.
+        index: of all that are finished.
 
     Raises:
         RunError: a row is missing or doubled.
     """
-    index = audit(work, planned_ids(workspace))
+    index = audit(work, index, planned_ids(workspace))
     duplicates = near_duplicates(index)
     is_duplicate = pc.is_in(index["id"], value_set=pa.array(duplicates, pa.string()))
     is_accepted = pc.equal(index["status"].cast(pa.string()), "accepted")
@@ -140,6 +149,7 @@ def write_shards(
     workspace: Workspace,
     session: Session,
     work: Work,
+    finished: pa.Table,
     config: OutputConfig,
     num_accepted: int | None = None,
 ) -> tuple[Summary, dict[Kind, list[str]]]:
@@ -148,7 +158,8 @@ def write_shards(
     Args:
         workspace: of the output.
         session: whose name the shards bear: what another one leaves there is not of the dataset.
-        work: every planned row, finished.
+        work: where the rows lie.
+        finished: the index of every planned row.
         config: of the shards.
         num_accepted: rows beyond so many samples are left out; None: there is no such number.
 
@@ -158,7 +169,7 @@ def write_shards(
     Raises:
         RunError: a row is missing or doubled; nothing is published then.
     """
-    rows = judged(workspace, work)
+    rows = judged(workspace, work, finished)
     if num_accepted is not None:
         rows = rows.first(num_accepted, candidate_ids(workspace))
     index, duplicates = rows.index, rows.duplicates

@@ -154,9 +154,9 @@ def _round(
     index = work.index()
     if not _num_accepted(index):
         raise _no_sample(workspace, work, index)
-    if recipe.accepted is not None and _plan_more(recipe.accepted, workspace, work):
+    if recipe.accepted is not None and _plan_more(recipe.accepted, workspace, work, index):
         return None
-    return _publish(recipe, workspace, session, work, threshold)
+    return _publish(recipe, workspace, session, work, index, threshold)
 
 
 def _plan(recipe: Recipe, workspace: Workspace, session: Session, plan: Plan | None) -> None:
@@ -244,9 +244,9 @@ def _make_rows(
     return threshold
 
 
-def _plan_more(accepted: int, workspace: Workspace, work: Work) -> bool:
+def _plan_more(accepted: int, workspace: Workspace, work: Work, index: pa.Table) -> bool:
     """Plan what the samples that are still missing will need; False where there is nothing to."""
-    rows = judged(workspace, work)
+    rows = judged(workspace, work, index)
     num_missing = accepted - rows.num_accepted
     if num_missing <= 0:
         return False
@@ -268,9 +268,10 @@ def _publish(
     workspace: Workspace,
     session: Session,
     work: Work,
+    index: pa.Table,
     threshold: float | None,
 ) -> Manifest:
-    summary, shards = write_shards(workspace, session, work, recipe.output, recipe.accepted)
+    summary, shards = write_shards(workspace, session, work, index, recipe.output, recipe.accepted)
     timings, seconds = read_timings(workspace.sessions_folder)
     warnings = [*read_notices(workspace), *run_warnings(workspace.sessions_folder)]
     if recipe.accepted is not None and (num := summary.total("accepted")) < recipe.accepted:

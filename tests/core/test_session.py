@@ -29,14 +29,14 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "_LOOK_EVERY_S", 0.2)
 
 
-def begun_elsewhere(output: Place, number: int = 1, **changes: object) -> None:
+def begun_elsewhere(output: Place, number: int = 1, **changes: str) -> None:
     """What the session of a process on another machine looks like."""
-    holder = {"host": "elsewhere", "boot": "b", "namespace": "n", "pid": os.getpid()}
-    holder |= {"started": "1", "since": "noon", **changes}
+    holder = {"host": "elsewhere", "boot": "b", "namespace": "n", "started": "1", "since": "noon"}
+    content = {**holder, "pid": os.getpid(), **changes}
     for name in ("sessions", "hearts"):
         make_folder(output / ".run" / name)
     (output / f".run/hearts/{number:06}").write_bytes(b"")
-    assert create(output / f".run/sessions/{number:06}.json", json.dumps(holder).encode())
+    assert create(output / f".run/sessions/{number:06}.json", json.dumps(content).encode())
 
 
 def test_a_second_holder_is_told_who_is_first(output: Place) -> None:
@@ -93,8 +93,7 @@ def test_a_killed_process_of_this_machine_is_followed_at_once(output: Place) -> 
 
 
 def test_a_process_that_has_the_number_of_a_dead_one_is_another(tmp_path: Path) -> None:
-    here = sessions._here()  # noqa: SLF001
-    begun_elsewhere(tmp_path, **here, started="1")
+    begun_elsewhere(tmp_path, 1, **sessions._here())  # noqa: SLF001
     with session(tmp_path / ".run", tmp_path) as second:
         assert second.number == 2
 

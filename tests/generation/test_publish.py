@@ -82,7 +82,7 @@ def test_a_row_that_is_missing_or_not_planned_stops_the_publication(
         row = {**next(Plan(1)(recipe(), tmp_path)), "id": "I/toy/strange"}
         commit(work, "again", [{**row, "scores": {}, "provenance": {}}])  # type: ignore[typeddict-item]
     with pytest.raises(RunError, match=r"[1-9] planned rows are missing|[1-9] are not planned"):
-        write_shards(workspace, session, work, OutputConfig())
+        write_shards(workspace, session, work, work.index(), OutputConfig())
     assert not (tmp_path / "out/accepted").exists()
 
 
@@ -121,7 +121,7 @@ def test_near_duplicates_are_published_as_rejections(tmp_path: Path) -> None:
 
 def test_an_output_without_rejections_has_an_empty_shard(tmp_path: Path) -> None:
     workspace, session, work = finished(tmp_path / "out", parts=["I"])
-    write_shards(workspace, session, work, OutputConfig())
+    write_shards(workspace, session, work, work.index(), OutputConfig())
     assert pq.read_table(tmp_path / "out/rejected").num_rows == 0
 
 
@@ -132,13 +132,13 @@ def test_a_run_to_so_many_samples_ends_with_the_last_of_them(
     # All rows are finished, as where a round was larger than it had to be.
     workspace, session, work = finished(tmp_path / "out", accepted=1000)
     order = candidate_ids(workspace)
-    rows = judged(workspace, work)
+    rows = judged(workspace, work, work.index())
     states = {row["id"]: row["is_accepted"] for row in rows.index.to_pylist()}
     expected: list[str] = []
     for row_id in order.to_pylist():
         if sum(states[each] for each in expected) < num_accepted:
             expected.append(row_id)
-    summary, _ = write_shards(workspace, session, work, OutputConfig(), num_accepted)
+    summary, _ = write_shards(workspace, session, work, work.index(), OutputConfig(), num_accepted)
     tables = {kind: pq.read_table(tmp_path / "out" / kind) for kind in KINDS}
     listed = [row_id for table in tables.values() for row_id in table["id"].to_pylist()]
     assert sorted(listed) == sorted(expected)
@@ -152,6 +152,6 @@ def test_what_an_earlier_session_left_of_its_shards_is_removed(tmp_path: Path) -
     stray = tmp_path / "out/accepted/000000-00000.parquet"
     stray.parent.mkdir()
     stray.write_bytes(b"half a shard")
-    _, names = write_shards(workspace, session, work, OutputConfig())
+    _, names = write_shards(workspace, session, work, work.index(), OutputConfig())
     assert names == {kind: [f"{kind}/{session.name}-00000.parquet"] for kind in KINDS}
     assert not stray.exists()

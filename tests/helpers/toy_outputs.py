@@ -67,7 +67,8 @@ def published(
 ) -> None:
     """A complete output, with what the run would remove at its very end."""
     workspace, session, work = finished(output, block=block, **changes)
-    summary, shards = write_shards(workspace, session, work, config or OutputConfig())
+    config = config or OutputConfig()
+    summary, shards = write_shards(workspace, session, work, work.index(), config)
     manifest = make_manifest(
         recipe(**changes), summary, shards=shards, threshold=None, seconds=1, timings={}
     )

@@ -11,6 +11,7 @@ from toy_outputs import write_table
 
 from reasonray.core.errors import UserError
 from reasonray.core.images import encode_png
+from reasonray.core.place import Place
 from reasonray.core.recipe import load
 from reasonray.core.record import (
     ACCEPTED_SCHEMA,
@@ -110,7 +111,7 @@ class Page(html.parser.HTMLParser):
 
     VOID = frozenset(["meta", "img", "input", "br", "rect", "line"])
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         super().__init__()
         self.text = path.read_text(encoding="utf-8")
         self.tags: list[str] = []
