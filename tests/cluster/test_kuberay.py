@@ -40,7 +40,7 @@ from reasonray.core.packing import no_room
 from reasonray.core.sections import PoolConfig
 from reasonray.core.version import __version__
 
-JOBS = ("generate", "train")
+JOBS = ("generate", "features", "train")
 SECRETS = {"reasonray-secrets", "reasonray-keys", "valkey"}
 """That docs/cluster.md has a user make."""
 
