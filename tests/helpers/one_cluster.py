@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -41,11 +42,17 @@ class Cluster:
         address: HOST:PORT, for `RAY_ADDRESS`.
         jobs_address: the URL that jobs are submitted to.
         pid: of the process that all of the cluster's descend from.
+        metrics_address: the URL at which Prometheus asks.
     """
 
     address: str
     jobs_address: str
     pid: int
+    metrics_address: str
+
+    def metrics(self) -> str:
+        """What Ray tells Prometheus, in its text format."""
+        return httpx.get(f"{self.metrics_address}/metrics", timeout=60).text
 
 
 def free_ports(count: int) -> list[int]:
@@ -121,6 +128,7 @@ def started(num_cpus: int = NUM_CPUS, autoscaler: str | None = None) -> Iterator
                 address=f"127.0.0.1:{ports['port']}",
                 jobs_address=f"http://127.0.0.1:{ports['dashboard-port']}",
                 pid=head.pid,
+                metrics_address=f"http://127.0.0.1:{ports['metrics-export-port']}",
             )
         finally:
             _end(head)
