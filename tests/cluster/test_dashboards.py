@@ -12,7 +12,10 @@ from one_cluster import ROOT
 
 DASHBOARDS = sorted((ROOT / "cluster" / "grafana").glob("*.json"))
 
-EXPRESSION = 'sum by (le, kind) (rate(ray_a_seconds_bucket{route="ray_b", code!="1"}[5m])) / ray_c'
+EXPRESSION = (
+    'sum by (le, kind) (rate(ray_a_seconds_bucket{route="ray_b", code!="1"}[5m])) '
+    "/ on () max by (x) (ray_c)"
+)
 ENDPOINT = """\
 # TYPE ray_a_seconds histogram
 ray_a_seconds_bucket{route="/",kind="x",le="1.0"} 1
@@ -26,7 +29,7 @@ def test_metrics_and_labels_are_read_from_expressions() -> None:
     required = requirements([EXPRESSION])
     assert required == {
         "ray_a_seconds_bucket": {"le", "kind", "route", "code"},
-        "ray_c": {"le", "kind"},
+        "ray_c": {"x"},
     }
     assert missing(required, offered(ENDPOINT)) == ["ray_c", "ray_a_seconds_bucket{code}"]
     assert missing({"ray_edits": set()}, offered(ENDPOINT)) == ["ray_edits"]

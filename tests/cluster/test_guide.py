@@ -76,6 +76,11 @@ def test_jobs_and_services_bear_the_names_that_kuberay_gives_them() -> None:
         assert kinds[match[1]] == {"serve": "RayService", "head": "RayCluster"}[match[2]]
 
 
+def test_a_token_is_in_the_secret_that_kuberay_makes() -> None:
+    [name] = re.findall(r"get secret ([\w-]+) -o jsonpath='\{\.data\.auth_token\}'", TEXT)
+    assert name == read("cluster")["metadata"]["name"]
+
+
 def test_the_image_and_kuberay_are_those_of_the_files() -> None:
     settings = yaml.safe_load((KUBERAY / "settings" / "kustomization.yaml").read_text("utf-8"))
     [image] = settings["images"]

@@ -40,7 +40,7 @@ from reasonray.core.packing import no_room
 from reasonray.core.sections import PoolConfig
 from reasonray.core.version import __version__
 
-JOBS = ("generate", "train")
+JOBS = ("generate", "features", "train")
 SECRETS = {"reasonray-secrets", "reasonray-keys", "valkey"}
 """That docs/cluster.md has a user make."""
 
@@ -61,9 +61,9 @@ def test_what_kustomize_makes_of_it_is_so_too(app: str) -> None:
     for pod in pods(rays):
         for container in (*pod["containers"], *pod.get("initContainers", [])):
             assert container["image"] == f"registry.example/reasonray:{__version__}"
-            for source in container["envFrom"]:
-                assert source.get("configMapRef", {}).get("name", "reasonray-settings") in config
-                assert source.get("secretRef", {}).get("name", "valkey") in SECRETS
+            sources = {kind: name for each in container["envFrom"] for kind, name in each.items()}
+            assert {sources["configMapRef"]["name"]} == config
+            assert sources["secretRef"] == {"name": "reasonray-secrets", "optional": True}
         for volume in pod["volumes"]:
             assert volume.get("secret", {}).get("secretName", "valkey") in SECRETS
 
@@ -268,11 +268,19 @@ def test_all_that_a_user_changes_stands_in_the_settings(tmp_path: Path) -> None:
     ):
         file.write_text(file.read_text().replace(old, new))
     for app in APPS:
-        text = json.dumps(composed(app, mine))
+        resources = composed(app, mine)
+        text = json.dumps(resources)
         assert "my-bucket" not in text
         assert "s3://ours/dataset" in text
         assert "r.io/x:7" in text
         assert "registry.example" not in text
+        # Other settings are other pods, so that a RayService makes a new cluster of them.
+        assert set(settings_names(resources)) & set(settings_names(composed(app))) == set()
+
+
+def settings_names(resources: list[Manifest]) -> list[str]:
+    """The ConfigMap's name, wherever it stands."""
+    return re.findall(r"reasonray-settings[\w-]*", json.dumps(resources))
 
 
 def test_the_store_of_heads_is_where_they_look_for_it() -> None:

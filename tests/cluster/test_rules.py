@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from dashboards import requirements
+from dashboards import expressions, missing, requirements
 from one_cluster import ROOT
 
 PROMETHEUS = ROOT / "cluster" / "prometheus"
@@ -25,7 +25,16 @@ def test_an_alert_says_what_is_and_what_to_do(rule: dict[str, Any]) -> None:
     labels = {label.strip() for group in grouped for label in group.split(",")} - {"le"}
     text = " ".join(rule["annotations"].values())
     assert set(re.findall(r"\$labels\.(\w+)", text)) == labels
-    assert requirements([rule["expr"]])
+
+
+def test_alerts_look_at_what_dashboards_show() -> None:
+    """Whose metrics are looked for on real endpoints (tests/serving, tests/jobs)."""
+    shown: dict[str, set[str]] = {}
+    for file in (ROOT / "cluster" / "grafana").glob("*.json"):
+        shown |= requirements(expressions(file))
+    asked = requirements(rule["expr"] for rule in RULES)
+    of_ray = {"SessionName"}  # and the like are on every metric of Ray
+    assert missing({name: labels - of_ray for name, labels in asked.items()}, shown) == []
 
 
 def test_alerts_bear_different_names() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-# What is in quotes, between brackets of a range, and after `by`: no metric stands there.
+# What is in quotes and in the brackets of a range: no metric stands there.
 _TEXT = re.compile(r'"[^"]*"')
 _RANGE = re.compile(r"\[[^\]]*\]")
-_GROUPED = re.compile(r"\b(?:by|on|ignoring|without)\s*\(([^)]*)\)")
+_GROUPED = re.compile(r"\bby\s*\(([^)]*)\)\s*\(")
 _SELECTOR = re.compile(r"\b(ray_\w+)\s*(?:\{([^}]*)\})?")
 
 
@@ -29,14 +29,27 @@ def expressions(file: Path) -> Iterator[str]:
 
 
 def requirements(expressions: Iterable[str]) -> dict[str, set[str]]:
-    """Name of a metric -> the labels that expressions select or group it by."""
+    """Name of a metric -> the labels that expressions, `by (…) (…)`, select or group it by."""
     labels: dict[str, set[str]] = defaultdict(set)
     for expression in expressions:
         plain = _RANGE.sub("", _TEXT.sub('""', expression))
-        groups = {each.strip() for group in _GROUPED.findall(plain) for each in group.split(",")}
         for name, matchers in _SELECTOR.findall(plain):
-            labels[name] |= groups | set(re.findall(r"(\w+)\s*(?:=|!)", matchers))
+            labels[name] |= set(re.findall(r"(\w+)\s*(?:=|!)", matchers))
+        for grouped in _GROUPED.finditer(plain):
+            names = {each.strip() for each in grouped[1].split(",")}
+            for name, _ in _SELECTOR.findall(_until_closed(plain[grouped.end() :])):
+                labels[name] |= names
     return dict(labels)
+
+
+def _until_closed(text: str) -> str:
+    """What stands before the bracket that closes one which is open already."""
+    depth = 1
+    for i, letter in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth == 0:
+            return text[:i]
+    raise ValueError(f"a bracket is not closed: {text}")
 
 
 def offered(text: str) -> dict[str, set[str]]:

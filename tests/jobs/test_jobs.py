@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboards import missing, offered
+from dashboards import expressions, missing, offered, requirements
 from one_cluster import NUM_CPUS, ROOT, Cluster
 from toy_runs import DRIVER, assert_same, num_committed
 from toy_stages import Build, Plan, recipe
@@ -59,6 +59,7 @@ def jobs(cluster: Cluster) -> Jobs:
     return Jobs(cluster.jobs_address)
 
 
+DASHBOARD = ROOT / "cluster" / "grafana" / "generation.json"
 METRICS = {
     "ray_reasonray_rows_total": {"stage", "outcome"},
     "ray_reasonray_stage_seconds_total": {"stage"},
@@ -75,8 +76,10 @@ def test_a_job_stopped_in_the_middle_and_submitted_again_loses_and_doubles_nothi
     while num_committed(output) < 8:
         assert jobs.is_running(job), jobs.client.get_job_logs(job)
         time.sleep(0.2)
-    deadline = time.monotonic() + 30
-    while lacking := missing(METRICS, offered(cluster.metrics())):
+    shown = requirements(expressions(DASHBOARD))
+    assert missing(METRICS, shown) == []
+    deadline = time.monotonic() + 60  # Ray's processes report every 10 s
+    while lacking := missing(shown, offered(cluster.metrics())):
         assert time.monotonic() < deadline, lacking
         time.sleep(0.5)
     jobs.client.stop_job(job)
