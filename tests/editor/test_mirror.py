@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reasonray.core import writing
 from reasonray.core.errors import RunError
 from reasonray.core.place import files, names, place
 from reasonray.editor import mirror
@@ -24,7 +25,7 @@ def test_a_folder_is_written_to_itself(tmp_path: Path) -> None:
 
 def test_a_store_shows_what_has_changed(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    send = mirror.send
+    send = writing.send
 
     def watched(folder: Path, target: object, changed: list[str]) -> None:
         sent.extend(changed)
@@ -52,7 +53,7 @@ def test_a_store_shows_what_has_changed(bucket: str, monkeypatch: pytest.MonkeyP
 def test_metrics_show_by_themselves(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "_EVERY_S", 0.05)
     output, shown = place(bucket), threading.Event()
-    send = mirror.send
+    send = writing.send
 
     def watched(*given: object) -> None:
         send(*given)  # type: ignore[arg-type]
