@@ -11,9 +11,13 @@ from reasonray.cli import options
     epilog="Try it: reasonray features paper --data out/paper --output out/features",
 )
 @click.argument("recipe")
-@options.folder("--data", "A dataset that generate has made.", required=True)
 @options.folder(
-    "--output", "Folder that trainings are given as --features; may hold others'.", required=True
+    "--data", "A dataset that generate has made, or its s3://, gs://, az:// URI.", required=True
+)
+@options.folder(
+    "--output",
+    "Folder or URI that trainings are given as --features; may hold others'.",
+    required=True,
 )
 @options.parts("Only samples of these parts.")
 @options.settings("Change one key of the recipe, e.g. editor.image_size=512. Repeatable.")
@@ -32,16 +36,19 @@ def compute_features(
     epilog="Try it: reasonray train paper --data out/paper --output out/editor",
 )
 @click.argument("recipe")
-@options.folder("--data", "A dataset that generate has made.", required=True)
+@options.folder(
+    "--data", "A dataset that generate has made, or its s3://, gs://, az:// URI.", required=True
+)
 @options.folder(
     "--output",
-    "New or empty folder for the editor; an unfinished training in it is continued.",
+    "New or empty folder for the editor, or s3://, gs://, az://BUCKET/FOLDER; an unfinished "
+    "training in it is continued.",
     required=True,
 )
 @options.parts("Only samples of these parts.")
 @options.folder(
     "--features",
-    "Folder for what the frozen models give, which trainings share; by default in --output.",
+    "Folder or URI for what the frozen models give, which trainings share; by default in --output.",
 )
 @options.settings("Change one key of the recipe, e.g. editor.num_steps=2000. Repeatable.")
 def train_editor(

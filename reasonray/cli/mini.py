@@ -100,11 +100,12 @@ def train(models: tuple[str, ...], workdir: str, further: int | None) -> None:
 )
 def editor(output: str, keep: str | None) -> None:
     """Write the package's tiny editor as a folder, to be served or loaded like any other."""
+    from reasonray.core.place import place
     from reasonray.mini import editor as tiny
 
     if keep is not None:
         tiny.keep(Path(keep))
-    tiny.write(Path(output))
+    tiny.write(place(output, "--output"))
     click.echo(output)
 
 

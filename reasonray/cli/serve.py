@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from reasonray.core.extras import explained
+from reasonray.core.place import Place, place
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -14,6 +15,11 @@ def _named(text: str) -> tuple[str, str]:
     if not equals or not name or not editor:
         raise click.BadParameter(f"{text}: expected NAME=EDITOR", param_hint="--model")
     return name, editor
+
+
+def _resolved(editor: str) -> Place:
+    where = place(editor, "editor")
+    return where.resolve() if isinstance(where, Path) else where
 
 
 @click.command(
@@ -62,7 +68,7 @@ def serve_editor(
     """Serve the EDITOR that train has made, in a browser and behind OpenAI's API, until Ctrl-C."""
     named = [_named(text) for text in models]
     if editor is not None:
-        name = re.sub(r"[^\w.-]", "-", Path(editor).resolve().name) or "editor"
+        name = re.sub(r"[^\w.-]", "-", _resolved(editor).name) or "editor"
         named.insert(0, (name, editor))
     if not named:
         raise click.UsageError("Which editor? Give its folder, or --model NAME=EDITOR.")
@@ -78,7 +84,7 @@ def serve_editor(
         config = ServingConfig.model_validate(
             {
                 "models": {
-                    name: {"editor": str(Path(folder).resolve()), **each} for name, folder in named
+                    name: {"editor": str(_resolved(folder)), **each} for name, folder in named
                 },
                 "keys": None if keys is None else str(Path(keys).resolve()),
                 "anonymous": keys is None,

@@ -172,6 +172,24 @@ def names(folder: Place) -> list[str]:
     return sorted(name for name in inside if name)
 
 
+def versions(folder: Place) -> list[tuple[str, int, int | str]]:
+    """All files below a folder: names in it, sizes, and what changes when they do; sorted.
+
+    On this machine that is the time of the last change, on a store the content's tag.
+    """
+    if isinstance(folder, Path):
+        return [
+            (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        ]
+    base = folder.path.rstrip("/") + "/"
+    return sorted(
+        (name.removeprefix(base), info["size"], str(info.get("ETag") or info.get("etag")))
+        for name, info in folder.fs.find(folder.path, detail=True).items()
+    )
+
+
 def remove(path: Place) -> None:
     """Delete a file or a folder with all in it, if it is there."""
     if not isinstance(path, Path):
@@ -235,6 +253,8 @@ def _create_here(path: Path, content: bytes) -> bool:
 
 
 def _is_a_store_s(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return False  # of the disk that something is copied to
     roots = {each.__module__.partition(".")[0] for each in type(error).__mro__}
     return isinstance(error, OSError | TimeoutError) or not roots.isdisjoint(_OF_STORES)
 

@@ -18,8 +18,9 @@ class ModelConfig(Config):
     """Which weights, and where they run."""
 
     name: str = Field(
-        description="Hub id, a local folder, or `package:FOLDER` for one inside an installed "
-        "Python package"
+        description="Hub id, a local folder, a URI of one on a store (s3://, gs://, az://), of "
+        "which each machine keeps a copy in REASONRAY_CACHE, or `package:FOLDER` for one inside an "
+        "installed Python package"
     )
     revision: str | None = Field(None, description="Hub commit or tag; no effect on folders")
     device: str = Field("auto", description="auto (a GPU if the actor has one), cpu or cuda")

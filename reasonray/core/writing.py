@@ -5,11 +5,15 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from upath import UPath
+
 from reasonray.core.errors import RunError, UserError
-from reasonray.core.place import Place, remove
+from reasonray.core.place import Place, reached, remove
+
+_SMALL_BYTES, _AT_ONCE = 2**24, 32
 
 
 def absolute(folder: str | Path, name: str = "output") -> Path:
@@ -68,20 +72,56 @@ def replaced(path: Place, *, sync: bool = True) -> Iterator[Path]:
         synchronise(path.parent)
 
 
-def publish(folder: Path, target: Place) -> None:
+@contextlib.contextmanager
+def filled(target: Place, last: str) -> Iterator[Path]:
+    """Give a new folder on this machine to fill, which takes another's place if all goes well.
+
+    Args:
+        target: where it is to be; as before if the block fails.
+        last: the file in it that says that all the others are there, as a store has no folders
+            that could be moved to their place.
+
+    Raises:
+        UserError: it cannot be made there.
+        RunError: a store fails.
+    """
+    if isinstance(target, Path):
+        above, temporary = None, target.with_name(f".{target.name}.{os.getpid()}")
+    else:
+        above = Path(tempfile.mkdtemp(prefix="reasonray-"))
+        temporary = above / target.name
+    try:
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had our number
+            temporary.mkdir(parents=True)
+        except OSError as error:
+            if out_of_space(error):
+                raise
+            raise unusable(target, error) from error
+        yield temporary
+        with reached(target):
+            publish(temporary, target, last)
+    finally:
+        shutil.rmtree(above or temporary, ignore_errors=True)
+
+
+def publish(folder: Path, target: Place, last: str | None = None) -> None:
     """Put a finished folder in its place, instead of what is there.
 
     Args:
-        folder: on this machine; moved, its files on the disk first, or sent to a store, file by
-            file, and deleted.
+        folder: on this machine; moved, its files on the disk first, or sent to a store and deleted.
         target: where it is to be.
+        last: a file of it that a store gets when it has all others, and loses first.
     """
     if not isinstance(target, Path):
+        if last is not None:
+            remove(target / last)
         remove(target)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                name = path.relative_to(folder).as_posix()
-                target.fs.put_file(str(path), (target / name).path)
+        names = [
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        ]
+        send(folder, target, [name for name in names if name != last])
+        send(folder, target, [name for name in names if name == last])
         shutil.rmtree(folder)
         return
     for path in folder.rglob("*"):
@@ -91,6 +131,25 @@ def publish(folder: Path, target: Place) -> None:
     shutil.rmtree(target, ignore_errors=True)
     folder.rename(target)
     synchronise(target.parent)
+
+
+def send(folder: Path, target: UPath, names: Sequence[str]) -> None:
+    """Copy files of a folder to a store; small ones many at a time, as each waits for an answer.
+
+    Args:
+        folder: on this machine.
+        target: on the store.
+        names: of the files in both.
+    """
+    pairs = [(folder / name, (target / name).path) for name in names]
+    small = [pair for pair in pairs if pair[0].stat().st_size <= _SMALL_BYTES]
+    if small:
+        sources, targets = [str(path) for path, _ in small], [path for _, path in small]
+        target.fs.put(sources, targets, batch_size=_AT_ONCE)
+    for path, name in pairs:
+        if path.stat().st_size > _SMALL_BYTES:
+            # In parts by itself, of which each stands in memory.
+            target.fs.put_file(str(path), name)
 
 
 def out_of_space(error: BaseException) -> bool:

@@ -4,8 +4,9 @@ A row is one variant of a record; the states up to the picture's end stand in it
 instructions.
 
 A Ray Data job turns each row group of a dataset into one Arrow file, by actors that hold the frozen
-models; a file is there whole or not at all, so that a stopped job goes on. Training maps the files
-into memory and reads any sample at any time. The cache's folder is named by the hash of all that
+models; a file is there whole or not at all, so that a stopped job goes on. Training maps the files,
+or its machine's copy of those on a store, into memory and reads any sample at any time. The cache's
+folder is named by the hash of all that
 its content follows from, so that one of another dataset, model or preprocessing is never taken;
 of models on the hub it notes the commits, which the training then loads, too.
 
@@ -23,12 +24,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from reasonray.core.copies import local
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place, arrow, parquet, place, versions
+from reasonray.core.reading import is_local
+from reasonray.core.sections import ModelConfig
 from reasonray.core.writing import replaced, write_file
-from reasonray.dataset.manifest import MANIFEST
+from reasonray.dataset.manifest import MANIFEST, complete_manifest
+from reasonray.dataset.reading import shards
 from reasonray.editor.batches import Variant, ahead
 from reasonray.editor.frozen import Array, Frozen, Sample
 from reasonray.editor.pairs import COLUMNS, Pair, origin, pairs, size_kept
@@ -65,15 +70,16 @@ class Features:
         UserError: it is not finished, or damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         content = _info(folder)
         self.width: int = content["width"]
         self.null = np.array(content["null"], np.float16)
         self.left_out: list[str] = content["left_out"]
         self._num_crops: int = content["num_crops"]
+        here = local(folder, "features", content["files"])
         try:
             tables = [
-                pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all()
+                pa.ipc.open_file(pa.memory_map(str(here / name))).read_all()
                 for name in content["files"]
             ]
         except (OSError, pa.ArrowInvalid) as error:
@@ -134,12 +140,12 @@ class Chunk:
     file: str
 
 
-def chunks(data: Path, parts: Sequence[str], folder: Path) -> list[Chunk]:
+def chunks(data: Place, parts: Sequence[str], folder: Place) -> list[Chunk]:
     """All row groups of a dataset, with the files that they get in a cache's folder."""
     return [
         Chunk(str(shard), group, tuple(parts), str(folder / f"{shard.stem}-{group:05d}.arrow"))
-        for shard in sorted((data / "accepted").glob("*.parquet"))
-        for group in range(pq.ParquetFile(shard).num_row_groups)
+        for shard in shards(data, complete_manifest(data), "accepted")
+        for group in range(parquet(shard).num_row_groups)
     ]
 
 
@@ -157,7 +163,8 @@ def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> tuple[int, int
     Raises:
         UserError: a record's picture cannot be read.
     """
-    table = pq.ParquetFile(chunk.shard).read_row_group(chunk.row_group, columns=list(COLUMNS))
+    shard = parquet(place(chunk.shard))
+    table = shard.read_row_group(chunk.row_group, columns=list(COLUMNS))
     rows = [row for row in table.to_pylist() if row["part"] in chunk.parts]
     is_kept = [size_kept(row, frozen.config) is not None for row in rows]
     kept = list(compress(rows, is_kept))
@@ -166,17 +173,16 @@ def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> tuple[int, int
     step = max(1, batch_size // frozen.config.num_crops)
     batches = [kept[start : start + step] for start in range(0, len(kept), step)]
     with (
-        replaced(Path(chunk.file)) as temporary,
+        replaced(place(chunk.file)) as temporary,
         pa.ipc.new_file(str(temporary), schema) as sink,
     ):
         # Pictures are decoded and cut while the models compute with those before them.
         cut = ahead(partial(_cut, batch, frozen.config) for batch in batches)
         for batch, made in zip(batches, cut, strict=True):
             origins = {row["id"]: origin(row) for row in batch}
-            for place, sample in enumerate(frozen.samples(made)):
-                sink.write_table(
-                    as_row(sample, origins[sample.id], place % frozen.config.num_crops, schema)
-                )
+            for position, sample in enumerate(frozen.samples(made)):
+                number = position % frozen.config.num_crops
+                sink.write_table(as_row(sample, origins[sample.id], number, schema))
     return len(kept), len(left_out)
 
 
@@ -197,15 +203,16 @@ def as_row(sample: Sample, made_of: str, number: int, schema: pa.Schema) -> pa.T
     return pa.table({**values, "origin": [made_of], "taught_tokens": [count]}, schema=schema)
 
 
-def finish(folder: Path, files: Sequence[str], frozen: Frozen) -> None:
+def finish(folder: Place, files: Sequence[str], frozen: Frozen) -> None:
     """Write the cache's description, after which it counts as finished."""
     null = frozen.null()
     left_out: list[str] = []
     for name in files:
-        with pa.memory_map(name) as file:
+        filesystem, path = arrow(place(name))
+        with filesystem.open_input_file(path) as file:
             left_out += json.loads(pa.ipc.open_file(file).schema.metadata[LEFT_OUT])
     content = {
-        "files": [Path(name).name for name in files],
+        "files": [place(name).name for name in files],
         "width": null.shape[1],
         "null": null.tolist(),
         "num_crops": frozen.config.num_crops,
@@ -215,7 +222,7 @@ def finish(folder: Path, files: Sequence[str], frozen: Frozen) -> None:
     write_file(folder / INFO, json.dumps(content))
 
 
-def pinned(config: EditorConfig, folder: Path) -> EditorConfig:
+def pinned(config: EditorConfig, folder: Place) -> EditorConfig:
     """The settings with the hub's commits that a finished cache was computed with.
 
     A name without a revision means another model as soon as somebody uploads one.
@@ -232,17 +239,19 @@ def pinned(config: EditorConfig, folder: Path) -> EditorConfig:
     return config.model_copy(update=models)
 
 
-def fingerprint(data: Path) -> str:
-    """16 hexadecimal digits of a dataset: its manifest, its shards' names, sizes and times."""
-    content = [(data / MANIFEST).read_text(), _files(data / "accepted")]
+def fingerprint(data: Place) -> str:
+    """16 hexadecimal digits of a dataset: its manifest, its shards' names, sizes and versions."""
+    counted = {shard.name for shard in shards(data, complete_manifest(data), "accepted")}
+    there = [each for each in versions(data / "accepted") if each[0] in counted]
+    content = [(data / MANIFEST).read_text(), there]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def key(config: EditorConfig, data: Path, parts: Sequence[str]) -> str:
+def key(config: EditorConfig, data: Place, parts: Sequence[str]) -> str:
     """16 hexadecimal digits of everything that the features follow from.
 
-    A model in a folder counts with its files' names, sizes and times; one of the hub with its name
-    and revision (see `pinned`).
+    A model in a folder or on a store counts with its files' names, sizes and versions; one of the
+    hub with its name and revision (see `pinned`).
 
     Raises:
         UserError: a `package:` model is not there.
@@ -257,17 +266,21 @@ def key(config: EditorConfig, data: Path, parts: Sequence[str]) -> str:
     for name in ("base", "vae", "mllm"):
         if settings[name]:
             settings[name].pop("device")
-            files[name] = _files(Path(weights.resolve(getattr(config, name))))
+            files[name] = versions(_place(getattr(config, name)))
     # The base's UNet has no part in them.
     files["base"] = [file for file in files["base"] if file[0].startswith(("vae/", "text_", "tok"))]
     content = [
         PREPROCESSING, settings, files, bool(config.alignment_steps), list(parts),
-        str(data.resolve()), fingerprint(data),
+        str(data.resolve()) if isinstance(data, Path) else str(data), fingerprint(data),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _info(folder: Path) -> dict[str, Any]:
+def _place(model: ModelConfig) -> Place:
+    return Path(weights.resolve(model)) if is_local(model.name) else place(model.name, "model")
+
+
+def _info(folder: Place) -> dict[str, Any]:
     path = folder / INFO
     if not path.exists():
         raise UserError(f"{folder}: no finished features (no {INFO})")
@@ -278,14 +291,5 @@ def _info(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _damaged(folder: Path, error: Exception) -> UserError:
+def _damaged(folder: Place, error: Exception) -> UserError:
     return UserError(f"features {folder}: damaged ({error}); delete this folder and run again")
-
-
-def _files(folder: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of all files in a folder; none if it is not there."""
-    return [
-        (str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]

@@ -6,7 +6,6 @@ Also what both of the editor's jobs ask of a cluster, and where their sessions l
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -14,6 +13,7 @@ import torch
 from reasonray.cluster import connected, executed, hide_gpus_unless, settings
 from reasonray.core.console import say
 from reasonray.core.editor_sections import EditorConfig
+from reasonray.core.place import Place, files, place, reached
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import PoolConfig
 from reasonray.core.session import session
@@ -24,7 +24,7 @@ SESSIONS = ".sessions"
 """In the output of a training and in a cache of features: one process at a time writes there."""
 
 
-def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path) -> None:
+def make_features(recipe: Recipe, data: Place, parts: Sequence[str], folder: Place) -> None:
     """Compute what is missing of a cache, on Ray Data.
 
     Args:
@@ -37,17 +37,19 @@ def make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path
         UserError: a record's picture cannot be read; a model cannot be loaded; another training
             computes them at this moment.
     """
-    if (folder / features.INFO).exists():
-        return
+    with reached(folder, "features"):
+        if (folder / features.INFO).exists():
+            return
     with session(folder / SESSIONS, folder):
         _make_features(recipe, data, parts, folder)
 
 
-def _make_features(recipe: Recipe, data: Path, parts: Sequence[str], folder: Path) -> None:
+def _make_features(recipe: Recipe, data: Place, parts: Sequence[str], folder: Place) -> None:
     import ray
 
     every = features.chunks(data, parts, folder)
-    missing = [chunk for chunk in every if not Path(chunk.file).exists()]
+    done = {str(path) for path in files(folder, ".arrow")}
+    missing = [chunk for chunk in every if chunk.file not in done]
     config, machines = recipe.editor, recipe.editor.machines
 
     def compute() -> None:
@@ -92,9 +94,9 @@ class _FeatureActor:
         return {"samples": num_samples, "left_out": left_out}
 
 
-def _describe(config: EditorConfig, folder: str, files: list[str]) -> None:
+def _describe(config: EditorConfig, folder: str, names: list[str]) -> None:
     hide_gpus_unless(config.machines.num_gpus)
-    features.finish(Path(folder), files, Frozen(config))
+    features.finish(place(folder), names, Frozen(config))
 
 
 def connected_for(

@@ -1,7 +1,6 @@
 """What comes out of a training: sample edits as it goes on, and the finished editor's folder."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,19 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from reasonray.core.editor_sections import EditorConfig
-from reasonray.core.writing import publish
+from reasonray.core.place import Place, remove
+from reasonray.core.writing import filled
+from reasonray.dataset.manifest import MANIFEST
 from reasonray.editor.batches import Samples, padded
 from reasonray.editor.frozen import Frozen, Sample, alike
-from reasonray.editor.metrics_log import METRICS, read_metrics
+from reasonray.editor.metrics_log import read_metrics
 from reasonray.editor.model import Editor, load_scheduler, load_text_parts, load_vae
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.editor.sampling import denoise, three_passes
 from reasonray.models.pixels import to_images
+
+INDEX = "model_index.json"
+"""Of an editor's folder; the last of its files that is written."""
 
 MIN_STEPS = 100
 """InstructPix2Pix took ten thousand; fewer than this many mean that the recipe is for more data."""
@@ -138,7 +142,12 @@ class Artist:
 
 
 def write_editor(
-    editor: Editor, config: EditorConfig, folder: Path, data: Path, settings: dict[str, Any]
+    editor: Editor,
+    config: EditorConfig,
+    folder: Place,
+    data: Place,
+    settings: dict[str, Any],
+    metrics: Path,
 ) -> None:
     """Write the pipeline's folder with its card: whole or not at all.
 
@@ -148,6 +157,7 @@ def write_editor(
         folder: new.
         data: whose manifest is copied.
         settings: of the training.
+        metrics: its `metrics.jsonl`.
     """
     frozen = Frozen(config)
     if config.lora_rank is not None and config.output.lora_export == "merged":
@@ -167,22 +177,22 @@ def write_editor(
         tokens=config.tokens,
         **parts,
     )
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    pipeline.save_pretrained(temporary)
-    shutil.copy(data / "manifest.json", temporary / "data-manifest.json")
-    (temporary / "training.json").write_text(json.dumps(settings, indent=2) + "\n")
     condition = f"`{config.mllm.name}`" if config.condition == "mllm" else "its text encoder"
-    (temporary / "README.md").write_text(
-        CARD.format(
-            figures=_figures(folder.parent / METRICS),
-            base=config.base.name,
-            condition=condition,
-            counts=describe(settings["counts"]),
-            parts=", ".join(settings["parts"]),
-        )
+    card = CARD.format(
+        figures=_figures(metrics),
+        base=config.base.name,
+        condition=condition,
+        counts=describe(settings["counts"]),
+        parts=", ".join(settings["parts"]),
     )
-    publish(temporary, folder)
+    if isinstance(folder, Path):
+        for stale in folder.parent.glob(f".{folder.name}.*"):
+            remove(stale)  # of a training that was killed
+    with filled(folder, last=INDEX) as temporary:
+        pipeline.save_pretrained(temporary)
+        (temporary / "data-manifest.json").write_bytes((data / MANIFEST).read_bytes())
+        (temporary / "training.json").write_text(json.dumps(settings, indent=2) + "\n")
+        (temporary / "README.md").write_text(card)
 
 
 def describe(counts: Mapping[str, float]) -> str:

@@ -16,11 +16,14 @@ import numpy as np
 from PIL import Image
 
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place
 from reasonray.core.writing import write_file
 
 PROJECT = "reasonray"
 RUNS = "loggers.json"
 """The runs' ids of this training in the services that have such."""
+
+_MLFLOW = "MLFLOW_TRACKING_URI"
 
 
 class Logger(Protocol):
@@ -47,12 +50,18 @@ class Logger(Protocol):
         ...
 
 
-def check(names: Sequence[str]) -> None:
-    """Whether all are installed.
+def check(names: Sequence[str], output: Place) -> None:
+    """Whether all are installed, and can show what goes to an output.
 
     Raises:
-        UserError: one is not.
+        UserError: one is not, or cannot.
     """
+    if "mlflow" in names and not isinstance(output, Path) and not os.environ.get(_MLFLOW):
+        # Its own database notes where the pictures lie.
+        raise UserError(
+            f"editor.output.loggers: mlflow keeps a database in the output, which {output} cannot "
+            f"hold: set {_MLFLOW} to a server's address, or leave it out"
+        )
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise UserError(
@@ -72,7 +81,7 @@ def build(names: Sequence[str], folder: Path, settings: dict[str, Any]) -> list[
     Raises:
         UserError: one is not installed, or refuses.
     """
-    check(names)
+    check(names, folder)
     kinds: dict[str, Callable[[Path, dict[str, Any]], Logger]]
     kinds = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
     return [kinds[name](folder, settings) for name in names]
@@ -157,7 +166,7 @@ class MLflow:
         import mlflow
 
         # Not MLflow's own default, the working directory: that is a passing one of Ray's.
-        where = os.environ.get("MLFLOW_TRACKING_URI")
+        where = os.environ.get(_MLFLOW)
         self.client: Any = mlflow.MlflowClient(where or f"sqlite:///{folder / 'mlflow.db'}")
         self.run_id = _run_id(folder, "mlflow")
         if self.run_id is None:

@@ -2,18 +2,22 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
+from reasonray.core.place import Place
 from reasonray.core.writing import write_file
 from reasonray.editor.loggers import Logger
 
 STAGES = ("alignment", "editing")
 """Of a training, in their order."""
 METRICS = "metrics.jsonl"
+
+_TAIL_BYTES = 4096
 
 
 class MetricsLog:
@@ -79,8 +83,24 @@ class MetricsLog:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, without one that a kill has cut off; none without a file."""
+    return _lines(path.read_text()) if path.exists() else []
+
+
+def latest(path: Place) -> dict[str, Any] | None:
+    """The last line with a loss of a `metrics.jsonl` that is being written; None: there is none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            lines = _lines(file.read().decode(errors="replace"))
+    except FileNotFoundError:
+        return None
+    return next((line for line in reversed(lines) if "loss" in line), None)
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
     lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in text.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             lines.append(json.loads(line))
     return lines

@@ -3,13 +3,14 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from reasonray.core.editor_sections import EditorConfig
+from reasonray.core.place import Place, parquet
+from reasonray.dataset.manifest import complete_manifest
+from reasonray.dataset.reading import shards
 from reasonray.editor.batches import WINDOW, Variant
 from reasonray.editor.frozen import Array, Frozen, Sample
 from reasonray.editor.pairs import COLUMNS, origin, pairs, size_kept
@@ -27,17 +28,17 @@ class Online:
         parts: which parts of it.
     """
 
-    def __init__(self, config: EditorConfig, data: Path, parts: Sequence[str]) -> None:
+    def __init__(self, config: EditorConfig, data: Place, parts: Sequence[str]) -> None:
         self.config, self.frozen = config, Frozen(config)
         self.ids: list[str] = []
         self.origins: list[str] = []
         self.groups: list[int] = []
         self.shapes: list[tuple[int, ...]] = []
         self.left_out: list[str] = []
-        self._files: list[tuple[Path, int]] = []
+        self._files: list[tuple[Place, int]] = []
         self._places: list[int] = []
-        for shard in sorted((data / "accepted").glob("*.parquet")):
-            for group in range(pq.ParquetFile(shard).num_row_groups):
+        for shard in shards(data, complete_manifest(data), "accepted"):
+            for group in range(parquet(shard).num_row_groups):
                 self._add(shard, group, parts)
         self._open: OrderedDict[int, pa.Table] = OrderedDict()
         # Batches are made ahead in threads, while held-out ones are asked for.
@@ -53,10 +54,10 @@ class Online:
         with self._computing:
             return self.frozen.samples(made)
 
-    def _add(self, shard: Path, group: int, parts: Sequence[str]) -> None:
+    def _add(self, shard: Place, group: int, parts: Sequence[str]) -> None:
         # Whether a crop keeps an edit shows in the picture's header.
         columns = [name for name in COLUMNS if name != "edited_image"]
-        rows = pq.ParquetFile(shard).read_row_group(group, columns=columns)
+        rows = parquet(shard).read_row_group(group, columns=columns)
         for place, row in enumerate(rows.to_pylist()):
             if row["part"] not in parts:
                 continue
@@ -76,7 +77,7 @@ class Online:
         with self._reading:
             if group not in self._open:
                 shard, number = self._files[group]
-                table = pq.ParquetFile(shard).read_row_group(number, columns=list(COLUMNS))
+                table = parquet(shard).read_row_group(number, columns=list(COLUMNS))
                 self._open[group] = table
                 if len(self._open) > WINDOW:
                     self._open.popitem(last=False)

@@ -16,6 +16,9 @@ from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin
 from PIL import Image
 from torch import Tensor
 
+from reasonray.core.copies import local
+from reasonray.core.place import place
+from reasonray.core.reading import is_local
 from reasonray.editor.conditioning import multimodal_states, null_states, text_states
 from reasonray.editor.connector import Connector
 from reasonray.editor.sampling import (
@@ -109,12 +112,18 @@ class ReasonEditPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Self:
-        """As diffusers'; the UNet's adapters that are kept apart are loaded, too."""
+        """As diffusers'; the UNet's adapters that are kept apart are loaded, too.
+
+        A URI of an object store (s3://, gs://, az://) is a folder's name, too.
+        """
+        folder = pretrained_model_name_or_path
+        if not is_local(str(folder)):
+            folder = local(place(str(folder), "editor"), "editor")
         load: Any = super().from_pretrained
-        pipe = load(pretrained_model_name_or_path, **options)
+        pipe = load(folder, **options)
         if pipe.config.lora_weights:
             where = {"weight_name": pipe.config.lora_weights, "revision": options.get("revision")}
-            pipe.unet.load_lora_adapter(pretrained_model_name_or_path, prefix="unet", **where)
+            pipe.unet.load_lora_adapter(folder, prefix="unet", **where)
             pipe.register_to_config(lora_weights=None)  # of that folder, not of the next
         return pipe  # type: ignore[no-any-return]
 

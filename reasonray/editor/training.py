@@ -32,6 +32,9 @@ from reasonray.editor.metrics_log import MetricsLog
 from reasonray.editor.model import Editor
 from reasonray.editor.objective import Objective
 
+NAN_BATCH = "nan-batch.json"
+"""Stage, step and ids of a batch whose loss is not a number."""
+
 
 @dataclass
 class Worker:
@@ -298,14 +301,13 @@ class _Steps:
         log.write(self.stage.name, self.done, figures)
 
     def _stop(self, ids: list[str]) -> None:
-        path = self.worker.folder / "nan-batch.json" if self.worker.folder else None
-        if path and ids:
+        if self.worker.folder and ids:
             content = {"stage": self.stage.name, "step": self.done, "ids": ids}
-            path.write_text(json.dumps(content, indent=2))
+            (self.worker.folder / NAN_BATCH).write_text(json.dumps(content, indent=2))
         raise RunError(
             f"{self.stage.name} step {self.done}: the loss is not a number; the samples of this "
-            f"batch are in {path}; look at them, or lower editor.learning_rate and give another "
-            "output; the same command would end here again",
+            f"batch are in the output's {NAN_BATCH}; look at them, or lower editor.learning_rate "
+            "and give another output; the same command would end here again",
             again=False,
         )
 

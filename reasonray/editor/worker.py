@@ -16,16 +16,22 @@ import torch
 
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import ReasonrayError, RunError, UserError
+from reasonray.core.place import Place, place, reached
+from reasonray.core.session import Session
 from reasonray.core.writing import write_file
 from reasonray.editor import features as cache
 from reasonray.editor import finished, loggers, model, sharding, training
 from reasonray.editor.batches import Batches, Samples, of_all, split
+from reasonray.editor.features_job import SESSIONS
+from reasonray.editor.metrics_log import METRICS
+from reasonray.editor.mirror import Mirror, mirrored
 from reasonray.editor.online import Online
 
 MAX_HELD_OUT = 256
 """Samples that the held-out loss is measured on, at most."""
 COUNTS = "counts.json"
 """What a training is on, once its samples are known; `left_out`: no crop keeps their edit."""
+EDITOR = "editor"
 FAILURE = "failure.json"
 """The message of one of our errors, which Ray Train would give in words of its own."""
 
@@ -35,17 +41,20 @@ def train_loop(task: dict[str, Any]) -> None:
 
     Args:
         task: `job.train`'s: editor (the recipe's section), seed, data, parts, features (a finished
-            cache; None: they are computed here) and output, folders as text.
+            cache; None: they are computed here) and output, folders or URIs as text, and the number
+            of the output's session.
 
     Raises:
         RunError, UserError: of this process, or what another has left in `FAILURE`.
     """
-    failure = Path(task["output"]) / FAILURE
+    output = place(task["output"])
+    failure = output / FAILURE
     if failure.exists():
         # Nothing that a restart could change.
         raise RunError(json.loads(failure.read_text())["message"])
     try:
-        _train(task)
+        with mirrored(output) as mirror:
+            _train(task, output, mirror)
     except ReasonrayError as error:
         again = getattr(error, "again", True)
         content = {"kind": type(error).__name__, "message": str(error), "again": again}
@@ -53,7 +62,7 @@ def train_loop(task: dict[str, Any]) -> None:
         raise
 
 
-def _train(task: dict[str, Any]) -> None:
+def _train(task: dict[str, Any], output: Place, mirror: Mirror) -> None:
     import ray.train
     import ray.train.torch
 
@@ -63,19 +72,22 @@ def _train(task: dict[str, Any]) -> None:
     config = EditorConfig.model_validate(task["editor"])
     torch.set_num_threads(config.machines.num_threads)
     context = ray.train.get_context()
-    rank, output = context.get_world_rank(), Path(task["output"])
+    rank, data = context.get_world_rank(), place(task["data"])
+    session = Session(output, output / SESSIONS, task["session"])
     samples: Samples
     if task["features"] is not None:
-        samples = cache.Features(Path(task["features"]))
+        samples = cache.Features(place(task["features"]))
     else:
-        samples = Online(config, Path(task["data"]), task["parts"])
+        samples = Online(config, data, task["parts"])
     trained_on, held_out = split(samples.origins, config.validation_fraction)
     if not trained_on:
         raise UserError(f"{task['data']}: no sample is left to train on; lower "
                         "editor.validation_fraction")  # fmt: skip
     counts = count(config, samples, trained_on)
     if rank == 0:
-        write_file(output / COUNTS, json.dumps(counts, indent=2) + "\n")
+        mirror.fetch()
+        write_file(mirror.folder / COUNTS, json.dumps(counts, indent=2) + "\n")
+        mirror.send(COUNTS)
     device = ray.train.torch.get_device()
     pinned = device.type == "cuda"
     # Measured on the largest crops, always the same.
@@ -85,19 +97,26 @@ def _train(task: dict[str, Any]) -> None:
     editor, scheduler = model.load_editor(config, samples.null.shape[1], task["seed"])
     sharded = config.machines.parallel == "fsdp" and context.get_world_size() > 1
     num_samples = config.validation.num_samples
-    artist = finished.Artist(
-        config, samples, held_out[:num_samples], output / "samples" if rank == 0 else None, device
-    )
+    sheets = mirror.folder / "samples" if rank == 0 else None
+    artist = finished.Artist(config, samples, held_out[:num_samples], sheets, device)
+    names = config.output.loggers if rank == 0 else ()
+
+    def save(state: dict[str, Any]) -> None:
+        if rank == 0:
+            session.check()
+            mirror.send()
+        _report(state, rank)
+
     worker = training.Worker(
         rank=rank,
         world_size=context.get_world_size(),
         device=device,
         wrap=partial(sharding.shard, device=device) if sharded else ray.train.torch.prepare_model,
-        loggers=loggers.build(config.output.loggers, output, task["editor"]) if rank == 0 else (),
+        loggers=loggers.build(names, mirror.folder, task["editor"]),
         sharded=sharded,
-        save=lambda state: _report(state, rank),
-        restored=_restored(),
-        folder=output,
+        save=save,
+        restored=_restored(output),
+        folder=mirror.folder,
     )
     training.train(
         editor,
@@ -115,8 +134,12 @@ def _train(task: dict[str, Any]) -> None:
         if rank == 0:
             editor.load_state_dict(weights)
     if rank == 0:
-        settings = {**task, "counts": counts}
-        finished.write_editor(editor, config, output / "editor", Path(task["data"]), settings)
+        settings = {name: value for name, value in task.items() if name != "session"}
+        session.check()
+        finished.write_editor(
+            editor, config, output / EDITOR, data, {**settings, "counts": counts},
+            metrics=mirror.folder / METRICS,
+        )  # fmt: skip
 
 
 def count(config: EditorConfig, samples: Samples, trained_on: Sequence[int]) -> dict[str, float]:
@@ -144,13 +167,13 @@ def _report(state: dict[str, Any], rank: int) -> None:
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def _restored() -> dict[str, Any] | None:
+def _restored(output: Place) -> dict[str, Any] | None:
     import ray.train
 
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return None
-    with checkpoint.as_directory() as folder:
+    with reached(output), checkpoint.as_directory() as folder:
         state: dict[str, Any] = torch.load(
             Path(folder) / "state.pt", map_location="cpu", weights_only=True
         )

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place, names, reached
+from reasonray.core.writing import filled
 from reasonray.mini import ZOO
 
 EDITOR = ZOO / "editor"
@@ -60,11 +62,11 @@ def keep(editor: Path, folder: Path = EDITOR, num_bytes: int = NUM_BYTES) -> Non
     shutil.copytree(editor / "scheduler", folder / "scheduler", dirs_exist_ok=True)
 
 
-def write(output: Path, folder: Path = EDITOR) -> None:
+def write(output: Place, folder: Path = EDITOR) -> None:
     """Write the zoo's editor as a diffusers folder, as if it had been trained there.
 
     Args:
-        output: new.
+        output: new; a folder or a URI of a store.
         folder: that `keep` has written.
 
     Raises:
@@ -74,12 +76,14 @@ def write(output: Path, folder: Path = EDITOR) -> None:
     from safetensors.torch import load_file
 
     from reasonray.core.editor_sections import EditorConfig
-    from reasonray.core.writing import publish
     from reasonray.editor.connector import Connector
+    from reasonray.editor.finished import INDEX
     from reasonray.editor.frozen import Frozen
     from reasonray.editor.pipeline import ReasonEditPipeline
 
-    if output.exists():
+    with reached(output):
+        is_there = bool(names(output)) or output.exists()
+    if is_there:
         raise UserError(f"--output {output}: is there already; give a new folder")
     settings = json.loads((folder / SETTINGS).read_text())
     # The text encoder, which alignment imitates, is no part of the editor.
@@ -104,12 +108,10 @@ def write(output: Path, folder: Path = EDITOR) -> None:
         connector=connector,
         tokens=config.tokens,
     )
-    temporary = output.with_name(f".{output.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    pipeline.save_pretrained(temporary)
-    for name in (SETTINGS, "README.md"):
-        shutil.copy(folder / name, temporary / name)
-    publish(temporary, output)
+    with filled(output, last=INDEX) as temporary:
+        pipeline.save_pretrained(temporary)
+        for name in (SETTINGS, "README.md"):
+            shutil.copy(folder / name, temporary / name)
 
 
 def _shrunk(changes: Mapping[str, Tensor], num_bytes: int) -> dict[str, Tensor]:

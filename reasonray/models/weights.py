@@ -17,7 +17,10 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from reasonray.core.copies import local
 from reasonray.core.errors import UserError
+from reasonray.core.place import place
+from reasonray.core.reading import is_local
 from reasonray.core.sections import ModelConfig
 
 PACKAGE_PREFIX = "package:"
@@ -27,11 +30,14 @@ def resolve(config: ModelConfig) -> str:
     """What `from_pretrained` is given: a hub id or a folder.
 
     `package:a/b/c` is the folder b/c of the installed package a, wherever this machine has it,
-    so that a recipe holds no machine's paths.
+    so that a recipe holds no machine's paths. Of a URI it is this machine's copy of what is there.
 
     Raises:
-        UserError: the package or its folder is not there.
+        UserError: the package or its folder is not there, or the URI leads to nothing.
+        RunError: a store fails, or there is no space left for a copy.
     """
+    if not is_local(config.name):
+        return str(local(place(config.name, "model")))
     if not config.name.startswith(PACKAGE_PREFIX):
         return config.name
     package, _, folder = config.name.removeprefix(PACKAGE_PREFIX).partition("/")

@@ -33,7 +33,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,64}$")]
 class ServedModel(Config):
     """One editor and its replicas."""
 
-    editor: str = Field(description="Folder that `reasonray train` has made, or a hub id of one")
+    editor: str = Field(
+        description="What `reasonray train` has made: a folder, a URI (s3://, "
+        "gs://, az://), or a hub id"
+    )
     revision: str | None = Field(None, description="Hub commit or tag; no effect on folders")
     device: str = Field("auto", description="auto (a GPU if the replica has one), cpu or cuda")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(

@@ -20,6 +20,9 @@ from ray.serve import metrics
 from ray.serve.schema import LoggingConfig
 from transformers.utils.hub import cached_file
 
+from reasonray.core.place import Place, written
+from reasonray.core.place import place as stored
+from reasonray.core.reading import is_local
 from reasonray.core.sections import ModelConfig
 from reasonray.core.silence import silence
 from reasonray.editor.pipeline import ReasonEditPipeline
@@ -223,8 +226,13 @@ def _facts(pipe: Any, place: ModelConfig, side: int | None) -> Facts:
         num_inference_steps=drawn.get("num_inference_steps", 50),
         guidance_scale=drawn.get("guidance_scale", 7.5),
         image_guidance_scale=drawn.get("image_guidance_scale", 1.5),
-        created=int(Path(index).stat().st_mtime),
+        created=int(written(_original(place, index))),
     )
+
+
+def _original(place: ModelConfig, index: str) -> Place:
+    """Of a file of the editor: a copy of a store's is as old as the machine's first need of it."""
+    return Path(index) if is_local(place.name) else stored(place.name) / Path(index).name
 
 
 # Any: what Serve makes of a class is declared in two ways.

@@ -10,7 +10,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType
 
 from ray import serve
@@ -18,6 +17,7 @@ from ray import serve
 from reasonray import cluster
 from reasonray.core.console import say
 from reasonray.core.errors import RunError, UserError
+from reasonray.core.place import Place, place, reached
 from reasonray.serving import guard
 from reasonray.serving.app import build
 from reasonray.serving.config import ServedModel, ServingConfig
@@ -46,7 +46,7 @@ def run(config: ServingConfig, host: str, port: int) -> None:
     """
     _check_address(config, host, port)
     for name, model in config.models.items():
-        check_editor(name, Path(model.editor))
+        check_editor(name, place(model.editor, f"model {name}"))
     os.environ[_GUARD_VARIABLE] = guard.IMPORT_PATH
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     cpus = sum(model.max_replicas * model.num_cpus for model in config.models.values())
@@ -76,15 +76,17 @@ def run(config: ServingConfig, host: str, port: int) -> None:
             say("stopping")
 
 
-def check_editor(name: str, folder: Path) -> None:
+def check_editor(name: str, folder: Place) -> None:
     """Look whether a folder holds an editor, without loading it.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not, or a store does not let us see.
     """
     index = folder / "model_index.json"
     try:
-        kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+        with reached(folder, f"model {name}"):
+            content = index.read_text(encoding="utf-8") if index.exists() else "{}"
+        kind = json.loads(content)["_class_name"]
     except (OSError, ValueError, KeyError, TypeError):
         kind = None
     if kind != "ReasonEditPipeline":

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reasonray.cli.main import call
+from reasonray.core.place import place
 
 
 @pytest.fixture
@@ -51,6 +52,22 @@ def test_what_cannot_be_served_is_told_in_one_line(
         assert call(["serve", *arguments]) == 2, message
         said = capsys.readouterr().err
         assert said.startswith("reasonray: ")
+        assert message in said
+        assert said.count("\n") == 1
+
+
+def test_what_on_a_store_cannot_be_served_is_told_in_one_line(
+    bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place(bucket) / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    cases = {
+        f"{bucket}/none (model none): not an editor's folder, it has no": f"{bucket}/none",
+        f"{bucket} (model {bucket[-32:]}): not an editor's folder, it holds a Stable": bucket,
+        "editor http://host/editor: expected a folder or a URI": "http://host/editor",
+    }
+    for message, editor in cases.items():
+        assert call(["serve", editor]) == 2, message
+        said = capsys.readouterr().err
         assert message in said
         assert said.count("\n") == 1
 

@@ -23,6 +23,7 @@ from reasonray.core.place import (
     place,
     reached,
     remove,
+    versions,
     written,
 )
 
@@ -224,3 +225,22 @@ def test_what_a_store_says_is_told_by_whose_fault_it_is(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with pytest.raises(PermissionError), reached(tmp_path):
         raise PermissionError
+
+
+def test_a_change_of_a_file_shows_in_its_version(folder: Place) -> None:
+    assert versions(folder / "none") == []
+    make_folder(folder / "deep")
+    for name in ("deep/b", "a"):
+        (folder / name).write_bytes(b"12")
+    before = versions(folder)
+    assert [each[:2] for each in before] == [("a", 2), ("deep/b", 2)]
+    assert versions(folder) == before
+    (folder / "a").write_bytes(b"21")
+    after = versions(folder)
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
+def test_a_full_disk_of_ours_is_not_the_store_s_fault() -> None:
+    with pytest.raises(OSError, match="No space"), reached(place("s3://bucket/out")):
+        raise OSError(28, "No space left on device")

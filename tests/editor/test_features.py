@@ -16,9 +16,12 @@ from PIL import ImageOps
 from reasonray.core import images
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
+from reasonray.core.place import place as stored
 from reasonray.core.sections import ModelConfig
+from reasonray.core.writing import publish
 from reasonray.editor import features, frozen, model
 from reasonray.editor.conditioning import multimodal_states
+from reasonray.editor.online import Online
 from reasonray.editor.pairs import pairs
 
 EVERY = [(index, number) for index in range(20) for number in range(2)]
@@ -124,6 +127,42 @@ def test_a_model_changed_in_its_folder_is_another_cache(
         [path] = (folder / part).glob("*.safetensors")
         path.touch()
         assert (features.key(moved, data, ["I"]) != first) == counts
+
+
+def test_features_on_a_store_are_those_on_a_disk(
+    config: EditorConfig,
+    data: Path,
+    samples: features.Features,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dataset, models and cache; whichever machine asks."""
+    store = stored(bucket)
+    models = {
+        "base": ModelConfig(name=f"{bucket}/base"),
+        "mllm": ModelConfig(name=f"{bucket}/mllm"),
+    }
+    for name in models:
+        publish(shutil.copytree(getattr(config, name).name, tmp_path / name), store / name)
+    publish(shutil.copytree(data, tmp_path / "data"), store / "data")
+    remote = config.model_copy(update=models)
+    theirs = tiny_base.cached(remote, store / "data", store / "features")
+    assert theirs.ids == samples.ids
+    for ours, other in zip(theirs.take(EVERY), samples.take(EVERY), strict=True):
+        assert np.array_equal(ours.source, other.source)
+        assert np.array_equal(ours.reasoning, other.reasoning)
+    assert features.pinned(remote, store / "features") == remote
+    keys = {features.key(remote, store / "data", ["I"])}
+    monkeypatch.setenv("REASONRAY_CACHE", str(tmp_path / "another machine"))
+    keys.add(features.key(remote, store / "data", ["I"]))
+    assert len(keys) == 1
+    (store / "base" / "vae" / "config.json").write_text(
+        (store / "base" / "vae" / "config.json").read_text() + " "
+    )
+    assert features.key(remote, store / "data", ["I"]) not in keys
+    online = Online(config, store / "data", ["I"])
+    assert np.array_equal(online.take([(3, 1)])[0].source, samples.take([(3, 1)])[0].source)
 
 
 HUB = """

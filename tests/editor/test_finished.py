@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from reasonray.core.editor_sections import EditorConfig
+from reasonray.core.place import Place, names, place
 from reasonray.editor import finished, model, training
 from reasonray.editor.batches import Batches
 from reasonray.editor.pipeline import LORA_WEIGHTS, ReasonEditPipeline
@@ -51,13 +52,18 @@ def trained(training_once: Trained) -> Trained:
 
 
 def write(trained: Trained, lora_export: str, folder: Path) -> Path:
+    write_to(trained, lora_export, folder, folder.parent / "metrics.jsonl")
+    return folder
+
+
+def write_to(trained: Trained, lora_export: str, folder: Place, metrics: Path) -> None:
     config, editor, _, data = trained
     output = config.output.model_copy(update={"lora_export": lora_export})
     changed = config.model_copy(update={"output": output})
     counts = {"trained_on": 4, "held_out": 0, "left_out": 1, "editing_steps": 5, "epochs": 5}
-    finished.write_editor(editor, changed, folder, data, {"parts": ["I"], "counts": counts})
+    settings = {"parts": ["I"], "counts": counts}
+    finished.write_editor(editor, changed, folder, data, settings, metrics)
     assert "leaves out 1, whose edit no crop keeps" in (folder / "README.md").read_text()
-    return folder
 
 
 @torch.no_grad()
@@ -106,6 +112,26 @@ def test_separate_adapters_leave_the_base_s_unet_as_it_was(
         theirs: Any = StableDiffusionInstructPix2PixPipeline.from_pretrained(config.base.name)
         theirs.load_lora_weights(folder, weight_name=LORA_WEIGHTS)
         assert torch.allclose(predicted(theirs.unet), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("lora_export", ["merged", "separate"])
+def test_an_editor_on_a_store_is_the_one_on_a_disk(
+    trained: Trained, lora_export: str, bucket: str, tmp_path: Path
+) -> None:
+    expected = predicted(trained[1].unet)
+    write_to(trained, lora_export, place(bucket) / "editor", tmp_path / "metrics.jsonl")
+    pipe = ReasonEditPipeline.from_pretrained(f"{bucket}/editor")
+    assert torch.allclose(predicted(pipe.unet), expected, atol=1e-5)
+    lora = names(place(bucket) / "editor").count(LORA_WEIGHTS)
+    assert lora == (lora_export == "separate")
+
+
+def test_what_a_killed_training_has_left_of_its_editor_goes(
+    trained: Trained, tmp_path: Path
+) -> None:
+    (tmp_path / ".editor.1").mkdir()
+    write(trained, "merged", tmp_path / "editor")
+    assert names(tmp_path) == ["editor"]
 
 
 def test_a_loaded_editor_with_adapters_can_be_saved_again(trained: Trained, tmp_path: Path) -> None:

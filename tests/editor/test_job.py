@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import PIL.Image
 import pytest
 import tiny_base
@@ -20,8 +20,11 @@ from one_cluster import Cluster, kill
 
 from reasonray.cli.main import call
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place, create, names
+from reasonray.core.place import place as stored
 from reasonray.core.recipe import RECIPES, load
-from reasonray.core.session import session
+from reasonray.core.session import last_session, session
+from reasonray.core.writing import publish
 from reasonray.editor.features_job import SESSIONS
 from reasonray.editor.job import check_settings
 from reasonray.editor.pipeline import ReasonEditPipeline
@@ -63,16 +66,20 @@ def start(
     arguments += ["--output", str(output), "--features", str(place / "features")]
     for setting in settings:
         arguments += ["--set", setting]
-    with output.with_suffix(".log").open("ab") as log:
+    return command(arguments, output.with_suffix(".log"), **environment)
+
+
+def command(arguments: list[str], log: Path, **environment: str) -> "subprocess.Popen[bytes]":
+    with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, "-c", DRIVER, *arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
             stdout=subprocess.DEVNULL,
-            stderr=log,
+            stderr=file,
         )
 
 
-def losses(output: Path) -> dict[tuple[str, int], float]:
+def losses(output: Place) -> dict[tuple[str, int], float]:
     found: dict[tuple[str, int], float] = {}
     for line in (output / "metrics.jsonl").read_text().splitlines():
         told: dict[str, Any] = json.loads(line)
@@ -83,7 +90,7 @@ def losses(output: Path) -> dict[tuple[str, int], float]:
     return found
 
 
-def wait_for_steps(output: Path, count: int) -> None:
+def wait_for_steps(output: Place, count: int) -> None:
     deadline = time.monotonic() + 150
     path = output / "metrics.jsonl"
     while not path.exists() or len(path.read_text().splitlines()) < count:
@@ -106,22 +113,24 @@ def interrupt_driver(driver: "subprocess.Popen[bytes]", log: Path, parent: int) 
     assert log.read_text().endswith("reasonray: stopped; the same command continues it\n")
 
 
+def edit(pipe: Any) -> bytes:
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    picture = PIL.Image.new("RGB", (32, 32), "orange")
+    edited: PIL.Image.Image = pipe(
+        picture, "Show what it makes.", num_inference_steps=2, generator=generator
+    ).images[0]
+    return edited.tobytes()
+
+
 def test_a_training_leaves_an_editor_that_edits(whole: Path, place: Path) -> None:
     found = losses(whole)
     assert sorted(found) == sorted(
         [("alignment", step) for step in range(1, 4)]
         + [("editing", step) for step in range(1, NUM_STEPS + 1)]
     )
-    pipe: Any = ReasonEditPipeline.from_pretrained(whole / "editor")
-    pipe.set_progress_bar_config(disable=True)
-    picture = PIL.Image.new("RGB", (32, 32), "orange")
-    edited = pipe(
-        picture,
-        "Show what it makes.",
-        num_inference_steps=2,
-        generator=torch.Generator().manual_seed(0),
-    ).images[0]
-    assert np.asarray(edited).std() > 0
+    edited = edit(ReasonEditPipeline.from_pretrained(whole / "editor"))
+    assert len(set(edited)) > 1
     assert not list((whole / "editor").rglob("*.bin"))
     card = (whole / "editor" / "README.md").read_text()
     assert "Held-out loss" in card
@@ -166,6 +175,36 @@ def test_a_killed_training_goes_on_with_the_same_losses(
     assert losses(tmp_path / "out") == losses(whole)
 
 
+@pytest.mark.timeout(400)
+def test_a_training_on_a_store_killed_in_the_middle_is_the_one_on_a_disk(
+    cluster: Cluster, whole: Path, place: Path, bucket: str, tmp_path: Path
+) -> None:
+    store = stored(bucket)
+    publish(shutil.copytree(place / "data", tmp_path / "data"), store / "data")
+    arguments = ["train", str(place / "recipe.yaml"), "--data", f"{bucket}/data"]
+    arguments += ["--output", f"{bucket}/out"]
+    log = tmp_path / "log"
+    driver = command(arguments, log, RAY_ADDRESS=cluster.address)
+    wait_for_steps(store / "out", 12)
+    driver.kill()
+    driver.wait()
+    assert not names(store / "out" / "editor")
+    driver = command(arguments, log, RAY_ADDRESS=cluster.address)
+    assert driver.wait(timeout=240) == 0, log.read_text()
+    assert losses(store / "out") == losses(whole)
+    assert edit(ReasonEditPipeline.from_pretrained(f"{bucket}/out/editor")) == edit(
+        ReasonEditPipeline.from_pretrained(whole / "editor")
+    )
+    there = names(store / "out")
+    assert there == sorted([*names(whole), "features"])
+    assert names(store / "out" / "samples") == names(whole / "samples")
+    assert names(store / "out" / "editor") == names(whole / "editor")
+    assert len(names(store / "out" / "tensorboard")) == 2  # each process has a file of its own
+    card = (store / "out" / "editor" / "README.md").read_text()
+    assert card == (whole / "editor" / "README.md").read_text()
+    assert len([name for name in names(store / "out" / "run") if "checkpoint_2" in name]) == 2
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_workers_learn_what_one_does(
     cluster: Cluster, whole: Path, place: Path, tmp_path: Path, parallel: str
@@ -186,7 +225,7 @@ def test_two_workers_learn_what_one_does(
 
 
 def refused(
-    capsys: pytest.CaptureFixture[str], place: Path, output: Path, *options: str | Path
+    capsys: pytest.CaptureFixture[str], place: Path, output: Place, *options: str | Path
 ) -> str:
     """The message of a training that stops; of an option given twice the last one counts."""
     arguments = ["train", place / "recipe.yaml", "--data", place / "data", "--output", output]
@@ -199,8 +238,9 @@ def refused(
     [
         (["--parts", "III"], "no accepted sample"),
         (["--parts", "I,IV"], "parts IV: unknown"),
-        (["--output", "s3://bucket/there"], "output s3://bucket/there: must be a folder"),
-        (["--features", "s3://bucket/there"], "features s3://bucket/there: must be a folder"),
+        (["--output", "http://host/there"], "output http://host/there: expected a folder or a URI"),
+        (["--features", "http://host/it"], "features http://host/it: expected a folder or a URI"),
+        (["--data", "http://host/there"], "data http://host/there: expected a folder or a URI"),
         (
             ["--set", "editor.machines.num_workers=3"],
             "batch_size 4 does not divide by machines.num_workers 3",
@@ -253,11 +293,35 @@ def test_a_record_that_cannot_be_read_is_said(
     assert "record I/toy/0000/0: input_image: a.png" in message
 
 
-def test_a_folder_that_another_training_writes_is_said(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("where", ["folder", "store"])
+def test_an_output_that_another_training_writes_is_said(
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+    where: str,
 ) -> None:
-    with session(tmp_path / "out" / SESSIONS, tmp_path / "out"):
-        assert "another run" in refused(capsys, place, tmp_path / "out")
+    text = request.getfixturevalue("bucket") if where == "store" else str(tmp_path)
+    output = stored(text) / "out"
+    with session(output / SESSIONS, output):
+        assert f"output {output}: another run" in refused(capsys, place, output)
+
+
+@pytest.mark.nightly
+def test_a_training_that_was_taken_for_dead_writes_no_more(
+    cluster: Cluster, place: Path, bucket: str, tmp_path: Path
+) -> None:
+    output, log = stored(bucket) / "out", tmp_path / "log"
+    arguments = ["train", str(place / "recipe.yaml"), "--data", str(place / "data")]
+    arguments += ["--output", str(output), "--features", str(place / "features")]
+    driver = command(arguments, log, RAY_ADDRESS=cluster.address)
+    wait_for_steps(output, 5)
+    number = last_session(output / SESSIONS)
+    token = (output / SESSIONS / "sessions" / f"{number:06}.json").read_bytes()
+    assert create(output / SESSIONS / "sessions" / f"{number + 1:06}.json", token + b" ")
+    assert driver.wait(timeout=240) == 1
+    assert "has taken over" in log.read_text()
+    assert not names(output / "editor")
 
 
 def test_features_that_another_training_computes_are_said(

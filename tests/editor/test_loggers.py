@@ -221,7 +221,7 @@ def test_a_logger_that_is_not_installed_is_said_before_any_work(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="wandb is not installed: pip install wandb"):
-        loggers.check(["wandb"])
+        loggers.check(["wandb"], tmp_path)
     arguments = ["train", "paper", "--data", str(tmp_path), "--output", str(tmp_path / "out")]
     assert call([*arguments, "--set", "editor.output.loggers=[mlflow]"]) == 2
     assert "editor.output.loggers: mlflow is not installed" in capsys.readouterr().err

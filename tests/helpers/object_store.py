@@ -8,6 +8,7 @@ import http.client
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -100,13 +101,17 @@ class Store:
 
 @contextlib.contextmanager
 def started() -> Iterator[Store]:
-    """With an empty bucket; this process's environment, and so its children's, leads to it."""
+    """With an empty bucket; this process's environment, and so its children's, leads to it.
+
+    What is copied from it lies in a folder that goes at the end.
+    """
     [port] = free_ports(1)
     command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     store = Store(port)
     try:
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as cache:
+            patch.setenv("REASONRAY_CACHE", cache)
             patch.setenv("AWS_ENDPOINT_URL", store.url)
             patch.setenv("AWS_ACCESS_KEY_ID", "key")
             patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")

@@ -11,6 +11,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from toy_stages import recipe
 
 from reasonray.core.editor_sections import EditorConfig
+from reasonray.core.place import Place, make_folder
 from reasonray.core.record import ACCEPTED_SCHEMA, Image, Part, Row, sample_id, to_table
 from reasonray.core.sections import OutputConfig
 from reasonray.core.writing import write_file
@@ -108,9 +109,9 @@ def sample(number: int, part: Part = "I", **changes: object) -> Row:
     return row  # type: ignore[return-value]
 
 
-def cached(config: EditorConfig, data: Path, folder: Path) -> features.Features:
+def cached(config: EditorConfig, data: Place, folder: Place) -> features.Features:
     """The features of a dataset's part I, computed into a folder."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     frozen = Frozen(config)
     chunks = features.chunks(data, ["I"], folder)
     for chunk in chunks:

@@ -8,7 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from reasonray.cli.main import call
 from reasonray.core.errors import UserError
+from reasonray.core.place import place as stored
+from reasonray.core.place import versions
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.mini.editor import CHANGES, EDITOR, UNET, keep, write
 
@@ -65,3 +68,16 @@ def test_only_an_editor_of_the_zoo_s_is_kept_and_nothing_is_written_over(
         keep(tmp_path, tmp_path / "zoo")
     with pytest.raises(UserError, match="is there already"):
         write(written)
+
+
+def test_it_is_written_to_a_store_as_to_a_disk(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "editor")
+    assert call(["mini", "editor", "--output", f"{bucket}/editor"]) == 0
+    assert capsys.readouterr().out.strip() == f"{bucket}/editor"
+    theirs, ours = versions(stored(bucket) / "editor"), versions(tmp_path / "editor")
+    assert [each[:2] for each in theirs] == [each[:2] for each in ours]
+    capsys.readouterr()
+    assert call(["mini", "editor", "--output", f"{bucket}/editor"]) == 2
+    assert f"--output {bucket}/editor: is there already" in capsys.readouterr().err

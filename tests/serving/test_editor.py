@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from serving_editor import Paced, alone, edit, paced, pixels
 from tiny_editor import picture, text_parts
 
 from reasonray.core.errors import UserError
+from reasonray.core.place import Place, place, written
+from reasonray.core.writing import publish
 from reasonray.serving.config import ServedModel, ServingConfig
 from reasonray.serving.editor import LocalEditor
 from reasonray.serving.errors import ApiError
@@ -27,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return editor_folder(tmp_path_factory.mktemp("served"))
 
 
-def opened(folder: Path, **settings: Any) -> LocalEditor:
+def opened(folder: Place, **settings: Any) -> LocalEditor:
     model = ServedModel(editor=str(folder), max_batch=2)
     models = {"tiny": model}
     return LocalEditor(model, ServingConfig(models=models, anonymous=True, **settings))
@@ -69,6 +72,21 @@ def task(**changes: Any) -> EditTask:
         "compression": 100,
     }
     return EditTask(**{**values, **changes})
+
+
+def test_an_editor_on_a_store_edits_as_on_a_disk(
+    editor: LocalEditor, folder: Path, bucket: str, tmp_path: Path
+) -> None:
+    publish(shutil.copytree(folder, tmp_path / "copy"), place(bucket) / "editor")
+    theirs = opened(place(bucket) / "editor")
+    try:
+        files = [asyncio.run(events(each, task()))[-1].file for each in (editor, theirs)]
+        assert files[0] == files[1]
+        facts = [asyncio.run(each.facts()) for each in (editor, theirs)]
+        assert facts[1].side == facts[0].side == SIDE
+        assert facts[1].created == int(written(place(bucket) / "editor" / "model_index.json"))
+    finally:
+        theirs.engine.close()
 
 
 async def events(editor: LocalEditor, task: EditTask) -> list[Any]:
