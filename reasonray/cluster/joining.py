@@ -101,7 +101,8 @@ def current_job() -> dict[str, str | None]:
     The second is None where no `ray job submit` has started it.
     """
     # Nothing public tells a job its submission's id. Checked with Ray 2.60.
-    config = ray._private.worker.global_worker.core_worker.get_job_config()  # noqa: SLF001
+    worker: Any = ray._private.worker.global_worker  # noqa: SLF001
+    config = worker.core_worker.get_job_config()
     return {
         "job_id": ray.get_runtime_context().get_job_id(),
         "submission_id": config.metadata.get("job_submission_id") or None,

@@ -23,7 +23,7 @@ def strict(node: Any) -> Any:
         return [strict(each) for each in node]
     if not isinstance(node, dict):
         return node
-    schema = {}
+    schema: dict[str, Any] = {}
     for key, value in node.items():
         if key == "properties":
             schema[key] = {name: strict(each) for name, each in value.items()}

@@ -90,7 +90,8 @@ def test_its_versions_are_all_that_the_package_needs() -> None:
         *project["dependencies"],
         *(each for extra in extras() for each in project["optional-dependencies"][extra]),
     ]
-    environment: dict[str, str] = {**default_environment(), "python_version": "3.11"}
+    environment = {key: str(text) for key, text in default_environment().items()}
+    environment["python_version"] = "3.11"
     for requirement in map(Requirement, needed):
         if requirement.marker is None or requirement.marker.evaluate(environment):
             version = image[canonicalize_name(requirement.name)]
