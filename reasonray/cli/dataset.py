@@ -52,7 +52,6 @@ def generate(
     """Make a dataset as RECIPE says: a shipped one (mini, paper, current) or a YAML file."""
     from reasonray import generate as run
     from reasonray.cli.spending import approve
-    from reasonray.core.place import place
 
     ask = partial(approve, may_ask=not yes)
     manifest = run(recipe, output, sources, parts, limit, settings, ask, accepted)
@@ -62,7 +61,7 @@ def generate(
     )
     for warning in manifest.warnings:
         click.echo(f"warning: {warning}")
-    click.echo(place(output) / "report.html")
+    click.echo(f"{output.rstrip('/')}/report.html")
 
 
 @click.command(
