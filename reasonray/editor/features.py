@@ -28,7 +28,7 @@ import pyarrow as pa
 from reasonray.core.copies import local
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
-from reasonray.core.place import Place, arrow, parquet, place, versions
+from reasonray.core.place import Place, arrow, parquet, place, reached, versions
 from reasonray.core.reading import is_local
 from reasonray.core.sections import ModelConfig
 from reasonray.core.writing import replaced, write_file
@@ -142,11 +142,12 @@ class Chunk:
 
 def chunks(data: Place, parts: Sequence[str], folder: Place) -> list[Chunk]:
     """All row groups of a dataset, with the files that they get in a cache's folder."""
-    return [
-        Chunk(str(shard), group, tuple(parts), str(folder / f"{shard.stem}-{group:05d}.arrow"))
-        for shard in shards(data, complete_manifest(data), "accepted")
-        for group in range(parquet(shard).num_row_groups)
-    ]
+    with reached(data, "data"):
+        return [
+            Chunk(str(shard), group, tuple(parts), str(folder / f"{shard.stem}-{group:05d}.arrow"))
+            for shard in shards(data, complete_manifest(data), "accepted")
+            for group in range(parquet(shard).num_row_groups)
+        ]
 
 
 def write_chunk(chunk: Chunk, frozen: Frozen, batch_size: int) -> tuple[int, int]:
@@ -241,9 +242,10 @@ def pinned(config: EditorConfig, folder: Place) -> EditorConfig:
 
 def fingerprint(data: Place) -> str:
     """16 hexadecimal digits of a dataset: its manifest, its shards' names, sizes and versions."""
-    counted = {shard.name for shard in shards(data, complete_manifest(data), "accepted")}
-    there = [each for each in versions(data / "accepted") if each[0] in counted]
-    content = [(data / MANIFEST).read_text(), there]
+    with reached(data, "data"):
+        counted = {shard.name for shard in shards(data, complete_manifest(data), "accepted")}
+        there = [each for each in versions(data / "accepted") if each[0] in counted]
+        content = [(data / MANIFEST).read_text(), there]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
@@ -266,7 +268,9 @@ def key(config: EditorConfig, data: Place, parts: Sequence[str]) -> str:
     for name in ("base", "vae", "mllm"):
         if settings[name]:
             settings[name].pop("device")
-            files[name] = versions(_place(getattr(config, name)))
+            folder = _place(getattr(config, name))
+            with reached(folder, f"editor.{name}"):
+                files[name] = versions(folder)
     # The base's UNet has no part in them.
     files["base"] = [file for file in files["base"] if file[0].startswith(("vae/", "text_", "tok"))]
     content = [
@@ -282,10 +286,12 @@ def _place(model: ModelConfig) -> Place:
 
 def _info(folder: Place) -> dict[str, Any]:
     path = folder / INFO
-    if not path.exists():
-        raise UserError(f"{folder}: no finished features (no {INFO})")
+    with reached(folder, "features"):
+        if not path.exists():
+            raise UserError(f"{folder}: no finished features (no {INFO})")
+        text = path.read_text()
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(text)
     except ValueError as error:
         raise _damaged(folder, error) from error
     return content

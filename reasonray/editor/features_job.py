@@ -48,7 +48,8 @@ def _make_features(recipe: Recipe, data: Place, parts: Sequence[str], folder: Pl
     import ray
 
     every = features.chunks(data, parts, folder)
-    done = {str(path) for path in files(folder, ".arrow")}
+    with reached(folder, "features"):
+        done = {str(path) for path in files(folder, ".arrow")}
     missing = [chunk for chunk in every if chunk.file not in done]
     config, machines = recipe.editor, recipe.editor.machines
 

@@ -345,8 +345,9 @@ def test_features_alone_are_those_that_a_training_computes_first(
     assert call([*line, str(tmp_path)]) == 0
     [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert capsys.readouterr().out == f"{folder}\n"
-    names = {path.relative_to(tmp_path) for path in folder.rglob("*.parquet")}
-    assert names == {path.relative_to(place / "features") for path in place.rglob("*/*.parquet")}
+    theirs = place / "features"
+    ours = {path.relative_to(tmp_path) for path in folder.rglob("*.arrow")}
+    assert ours == {path.relative_to(theirs) for path in theirs.rglob("*.arrow")}
     assert call([*line, str(place / "features")]) == 0
     assert "complete, nothing to do" in capsys.readouterr().err
     assert call([*line, str(tmp_path), "--set", "editor.features=online"]) == 2
