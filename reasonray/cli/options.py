@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from reasonray.core.reading import is_local
+from reasonray.core.uris import is_local
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from reasonray.core.extras import explained
-from reasonray.core.place import Place, place
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -17,9 +16,11 @@ def _named(text: str) -> tuple[str, str]:
     return name, editor
 
 
-def _resolved(editor: str) -> Place:
+def _resolved(editor: str) -> str:
+    from reasonray.core.place import place
+
     where = place(editor, "editor")
-    return where.resolve() if isinstance(where, Path) else where
+    return str(where.resolve() if isinstance(where, Path) else where)
 
 
 @click.command(
@@ -68,7 +69,7 @@ def serve_editor(
     """Serve the EDITOR that train has made, in a browser and behind OpenAI's API, until Ctrl-C."""
     named = [_named(text) for text in models]
     if editor is not None:
-        name = re.sub(r"[^\w.-]", "-", _resolved(editor).name) or "editor"
+        name = re.sub(r"[^\w.-]", "-", _resolved(editor).rpartition("/")[2]) or "editor"
         named.insert(0, (name, editor))
     if not named:
         raise click.UsageError("Which editor? Give its folder, or --model NAME=EDITOR.")
@@ -83,9 +84,7 @@ def serve_editor(
     try:
         config = ServingConfig.model_validate(
             {
-                "models": {
-                    name: {"editor": str(_resolved(folder)), **each} for name, folder in named
-                },
+                "models": {name: {"editor": _resolved(folder), **each} for name, folder in named},
                 "keys": None if keys is None else str(Path(keys).resolve()),
                 "anonymous": keys is None,
                 "deadline_s": deadline,

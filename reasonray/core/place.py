@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from reasonray.core.errors import RunError, UserError
-from reasonray.core.reading import is_local
+from reasonray.core.uris import is_local
 
 Place = Path | UPath
 
@@ -74,7 +74,7 @@ def place(text: str | Place, name: str = "output") -> Place:
 
 
 @contextlib.contextmanager
-def reached(path: Place, name: str = "output") -> Iterator[None]:
+def reached(path: Place | str, name: str = "output") -> Iterator[None]:
     """Have what a store refuses or fails in said in one line; a folder's errors pass as they are.
 
     Raises:
@@ -259,9 +259,9 @@ def _is_a_store_s(error: Exception) -> bool:
     return isinstance(error, OSError | TimeoutError) or not roots.isdisjoint(_OF_STORES)
 
 
-def _refusal(path: UPath, name: str, error: Exception) -> UserError | RunError:
+def _refusal(path: UPath | str, name: str, error: Exception) -> UserError | RunError:
     kind, told = type(error).__name__, " ".join(str(error).split())
-    bucket = path.parts[0].rstrip("/")
+    bucket = str(path).rpartition("://")[2].partition("/")[0]
     if isinstance(error, FileNotFoundError):
         return UserError(
             f"{name} {path}: not there ({told}); is there a bucket {bucket}? It must be made first"

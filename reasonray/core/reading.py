@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from reasonray.core.errors import RunError
+from reasonray.core.uris import is_local
 
 _Read = TypeVar("_Read")
 
@@ -47,11 +48,6 @@ _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 class NoImageError(FileNotFoundError):
     """A cell of a Parquet file leads to no image; its text says why."""
-
-
-def is_local(uri: str) -> bool:
-    """Whether it is a plain path, one with "://" in a file's name too."""
-    return "://" not in uri or uri.startswith(("/", ".", "~"))
 
 
 def file_name(uri: str) -> str | None:

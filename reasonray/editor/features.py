@@ -29,8 +29,8 @@ from reasonray.core.copies import local
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
 from reasonray.core.place import Place, arrow, parquet, place, reached, versions
-from reasonray.core.reading import is_local
 from reasonray.core.sections import ModelConfig
+from reasonray.core.uris import is_local
 from reasonray.core.writing import replaced, write_file
 from reasonray.dataset.manifest import MANIFEST, complete_manifest
 from reasonray.dataset.reading import shards

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reasonray.core.copies import local
 from reasonray.core.place import place
-from reasonray.core.reading import is_local
+from reasonray.core.uris import is_local
 from reasonray.editor.conditioning import multimodal_states, null_states, text_states
 from reasonray.editor.connector import Connector
 from reasonray.editor.sampling import (

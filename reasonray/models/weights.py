@@ -20,8 +20,8 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 from reasonray.core.copies import local
 from reasonray.core.errors import UserError
 from reasonray.core.place import place
-from reasonray.core.reading import is_local
 from reasonray.core.sections import ModelConfig
+from reasonray.core.uris import is_local
 
 PACKAGE_PREFIX = "package:"
 

@@ -22,9 +22,9 @@ from transformers.utils.hub import cached_file
 
 from reasonray.core.place import Place, written
 from reasonray.core.place import place as stored
-from reasonray.core.reading import is_local
 from reasonray.core.sections import ModelConfig
 from reasonray.core.silence import silence
+from reasonray.core.uris import is_local
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.models import weights
 from reasonray.serving.config import ServedModel, ServingConfig

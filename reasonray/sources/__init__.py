@@ -12,10 +12,11 @@ from pathlib import Path
 
 from reasonray.core.errors import UserError
 from reasonray.core.place import Place
-from reasonray.core.reading import is_local, printable
+from reasonray.core.reading import printable
 from reasonray.core.recipe import Recipe
 from reasonray.core.record import Part, Row, sample_id
 from reasonray.core.sections import SourceConfig
+from reasonray.core.uris import is_local
 from reasonray.sources import folder, instructpix2pix, instructpix2pix_parquet, v3det
 from reasonray.sources.item import Item
 from reasonray.sources.mini.source import make as make_mini_world

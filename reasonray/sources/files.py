@@ -15,7 +15,9 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from reasonray.core.errors import UserError
-from reasonray.core.reading import chain, is_local, protocols
+from reasonray.core.place import reached
+from reasonray.core.reading import chain, protocols
+from reasonray.core.uris import is_local
 
 _DATA = re.compile(
     r"\.(zip|tar|tgz|gz|bz2|xz|zst|7z|rar|arrow|feather|tfrecords?|incomplete|part|crdownload)$"
@@ -52,7 +54,9 @@ class Folder:
         except ValueError as error:
             raise UserError(f"source {uri}: no such kind of filesystem ({error})") from error
         root = root.rstrip("/") or root  # an archive's own is "", a disk's "/"
-        if not filesystem.exists(root):
+        with reached(Path(uri) if is_local(uri) else uri, "source"):
+            is_there = filesystem.exists(root)
+        if not is_there:
             raise UserError(f"source {uri}: there is no such folder")
         return cls(filesystem, root, uri)
 

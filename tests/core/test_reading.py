@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reasonray.core.reading import NoImageError, is_local, read_bytes
+from reasonray.core.reading import NoImageError, read_bytes
+from reasonray.core.uris import is_local
 
 CONTENT = bytes(range(256)) * 2
 TEXT = base64.b64encode(CONTENT).decode()

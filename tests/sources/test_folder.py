@@ -143,8 +143,16 @@ def test_a_host_and_a_login_stay_in_the_images_uris() -> None:
 def test_an_unknown_filesystem_is_the_user_s_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="nope"):
         items("nope://bucket/photos")
-    monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
-    with pytest.raises(UserError, match="s3fs"):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
+    with pytest.raises(UserError, match="gcsfs"):
+        items("gs://bucket/photos")
+
+
+def test_a_store_without_credentials_is_the_user_s_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(UserError, match="source s3://bucket/photos: no valid credentials"):
         items("s3://bucket/photos")
 
 

@@ -149,7 +149,11 @@ def _free(output: str | Place) -> Place:
         UserError: something is there.
     """
     target = place(output)
-    with reached(target):
-        if target.is_file() or names(target):
-            raise UserError(f"output {output}: is there already; give a new or empty folder")
+    try:
+        with reached(target):
+            is_taken = target.is_file() or names(target)
+    except OSError as error:
+        raise unusable(target, error) from error
+    if is_taken:
+        raise UserError(f"output {output}: is there already; give a new or empty folder")
     return target

@@ -324,7 +324,7 @@ def test_many_rows_are_written_in_small_groups(tmp_path: Path) -> None:
         ({"format": "xyz"}, "valid: instructpix2pix, diffusers, magicbrush"),
         ({"instruction": "indirect"}, "did you mean direct"),
         ({"parts": ["IV"]}, "parts IV: unknown"),
-        ({"output": "s3://bucket/out"}, "must be a folder"),
+        ({"output": "ftp://host/out"}, "expected a folder or a URI of s3"),
     ],
 )
 def test_unknown_words_are_refused(made: Path, tmp_path: Path, words: dict, message: str) -> None:
