@@ -43,7 +43,8 @@ def test_alerts_bear_different_names() -> None:
 
 def test_prometheus_looks_at_the_port_that_pods_have() -> None:
     pods = yaml.safe_load((PROMETHEUS / "pods.yaml").read_text("utf-8"))
-    assert pods["spec"]["podMetricsEndpoints"] == [{"port": "metrics"}]
+    [endpoint] = pods["spec"]["podMetricsEndpoints"]
+    assert endpoint == {"port": "metrics", "interval": "30s"}
 
 
 def test_alerts_are_raised_by_what_they_are_for_alone(tmp_path: Path) -> None:

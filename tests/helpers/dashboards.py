@@ -2,8 +2,9 @@
 
 import json
 import re
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,22 @@ def missing(required: dict[str, set[str]], offer: dict[str, set[str]]) -> list[s
         if name in offer
         for label in sorted(labels - offer[name])
     ]
+
+
+def never_told(
+    required: dict[str, set[str]], scrape: Callable[[], str], timeout_s: float = 60
+) -> list[str]:
+    """What is `missing` of all that an endpoint tells within some time.
+
+    Ray's processes report every 10 s, and of each report a gauge is told once: who asks more often
+    does not find it each time.
+    """
+    told: dict[str, set[str]] = defaultdict(set)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        for name, labels in offered(scrape()).items():
+            told[name] |= labels
+        lacking = missing(required, told)
+        if not lacking or time.monotonic() > deadline:
+            return lacking
+        time.sleep(1)

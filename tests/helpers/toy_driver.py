@@ -1,4 +1,4 @@
-"""A driver to be killed: toy_driver.py OUTPUT ROWS DELAY [--actors N] [--accepted N] [TEXT@N…]"""
+"""A driver to be killed: toy_driver.py OUTPUT ROWS DELAY [--OPTION N…] [TEXT@N…]"""
 
 import argparse
 import sys
@@ -16,12 +16,14 @@ parser.add_argument("marked", nargs="*", help="CAPTION@NUMBER")
 parser.add_argument("--actors", type=int, default=1)
 parser.add_argument("--accepted", type=int)
 parser.add_argument("--most-actors", type=int, help="by default as many as at least")
+parser.add_argument("--cpus", type=float, default=1.0, help="of each actor of the last pool")
 parser.add_argument("--wait", default=0.0, help="output.wait_for_cluster_s")
 given = parser.parse_args()
 
 pools = recipe().model_dump()["pools"]
 for pool in pools:
     pool |= {"min_actors": given.actors, "max_actors": given.most_actors or given.actors}
+pools[-1]["num_cpus"] = given.cpus
 output = {
     **recipe().output.model_dump(),
     "wait_for_cluster_s": None if given.wait == "null" else given.wait,

@@ -3,7 +3,7 @@
 Every row's pictures and texts follow from its id and the seed, as those of real stages do. The
 caption `poison` makes the process exit in `paint` (of Part I in `load`), `wrong` raises in
 `paint`, `outage` is there a failure outside the row, `fails` one that raises; both pass once
-`Build.outages` is false.
+`Build.outages` is false. `slow` writes a line to the file `TOY_SLOW` and takes 10 s there.
 """
 
 import dataclasses
@@ -113,6 +113,10 @@ class Paint(Toy):
             raise ValueError("the server says no")
         if row["input_caption"] == "gpus":
             row["edited_caption"] = visible_gpus()
+        if row["input_caption"] == "slow":
+            with Path(os.environ["TOY_SLOW"]).open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            time.sleep(10)
         row["edited_image"] = encode_png(self.picture(row))
         row["box"] = [1.0, 2.0, 3.0, 4.0]
 

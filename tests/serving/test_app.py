@@ -18,7 +18,7 @@ import PIL.Image
 import psutil
 import pytest
 from bad_requests import BAD, URL
-from dashboards import expressions, missing, offered, requirements
+from dashboards import expressions, never_told, requirements
 from form_parts import openai_mask, picture
 from local_server import raw
 from one_cluster import ROOT
@@ -182,12 +182,7 @@ def test_the_dashboard_shows_what_ray_tells(service: Served, client: openai.Open
     client.images.edit(**options, stream=True, partial_images=3, extra_body=long).close()
     required = requirements(expressions(ROOT / "cluster" / "grafana" / "serving.json"))
     assert len(required) > 10
-    deadline = time.monotonic() + 60  # Ray's processes report every 10 s
-    while (lacking := missing(required, offered(service.metrics()))) and (
-        time.monotonic() < deadline
-    ):
-        time.sleep(1)
-    assert lacking == []
+    assert never_told(required, service.metrics) == []
 
 
 def test_neither_prompts_nor_keys_are_written_down(service: Served, client: openai.OpenAI) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from reasonray.core.errors import UserError
 from reasonray.core.place import Place, make_folder
 from reasonray.core.sections import SourceConfig
-from reasonray.core.writing import publish, write_file
+from reasonray.core.writing import send, write_file
 from reasonray.sources.mini.formats import LICENSE, write_instructpix2pix, write_v3det
 from reasonray.sources.mini.scenery import PLAIN, named
 from reasonray.sources.mini.world import HELD_OUT_SEED, require_packages
@@ -44,16 +44,22 @@ def make(source: SourceConfig, workdir: Place) -> list[SourceConfig]:
     if scenery != PLAIN:
         name += f",{match[3]},{scenery.megapixels[1]:g}"
     world = workdir / "mini" / name
-    complete = world.with_name(f"{world.name}.complete")
+    is_here = isinstance(world, Path)
+    complete = world if is_here else world.with_name(f"{world.name}.complete")
     if not complete.exists():
         make_folder(world.parent)
-        beside = str(world.parent) if isinstance(world, Path) else None
+        beside = str(world.parent) if is_here else None
         with tempfile.TemporaryDirectory(prefix=".world-", dir=beside) as folder:
             whole = Path(folder) / "world"
             write_instructpix2pix(whole / "instructpix2pix", count, first_seed, scenery)
             write_v3det(whole / "v3det", count, first_seed + count, scenery)
-            publish(whole, world)
-        write_file(complete, "")
+            if isinstance(world, Path):
+                whole.rename(world)
+            else:
+                # Nothing is removed first: a run that was taken for dead may be at it, too.
+                pictures = [path for path in whole.rglob("*") if path.is_file()]
+                send(whole, world, [path.relative_to(whole).as_posix() for path in pictures])
+                write_file(complete, "")
     terms = source.license or LICENSE
     return [
         SourceConfig(format="instructpix2pix", path=str(world / "instructpix2pix"), license=terms),
