@@ -1,4 +1,4 @@
-"""A driver to be killed: toy_driver.py OUTPUT ROWS DELAY [--actors N] [--accepted N] [TEXT@N…]"""
+"""A driver to be killed: toy_driver.py OUTPUT ROWS DELAY [OPTIONS] [TEXT@N…]"""
 
 import argparse
 import sys
@@ -17,6 +17,7 @@ parser.add_argument("--actors", type=int, default=1)
 parser.add_argument("--accepted", type=int)
 parser.add_argument("--most-actors", type=int, help="by default as many as at least")
 parser.add_argument("--wait", default=0.0, help="output.wait_for_cluster_s")
+parser.add_argument("--shard-mb", type=int, default=recipe().output.shard_mb)
 given = parser.parse_args()
 
 pools = recipe().model_dump()["pools"]
@@ -25,6 +26,7 @@ for pool in pools:
 output = {
     **recipe().output.model_dump(),
     "wait_for_cluster_s": None if given.wait == "null" else given.wait,
+    "shard_mb": given.shard_mb,
 }
 captions = tuple((int(m.split("@")[1]), m.split("@")[0]) for m in given.marked)
 try:
