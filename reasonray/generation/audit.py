@@ -139,7 +139,7 @@ def near_duplicates(index: pa.Table) -> dict[str, str]:
 
 def _with_a_near_one(inputs: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Of rows in the order of their inputs the first of each input that has two alike."""
-    is_first = np.diff(inputs, prepend=-1) != 0
+    is_first: NDArray[np.bool_] = np.diff(inputs, prepend=-1) != 0
     has_near = np.zeros(int(is_first.sum()), bool)
     groups = np.cumsum(is_first) - 1
     for distance in range(1, int(np.bincount(groups).max()) if len(groups) else 0):

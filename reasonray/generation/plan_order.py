@@ -34,7 +34,8 @@ def by_id(table: pa.Table) -> Places:
         if pc.any(same).as_py():
             twice = sorted_ids[pc.index(same, True).as_py()].as_py()
             raise UserError(f"two inputs have the same id {twice}; give each source once")
-    return places.to_numpy().astype(np.int64)
+    order_by_id: Places = places.to_numpy().astype(np.int64)
+    return order_by_id
 
 
 def as_sampled(table: pa.Table, seed: int) -> Places:

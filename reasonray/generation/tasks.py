@@ -41,7 +41,7 @@ def _written(stretches: list[Stretch], output: Place) -> Iterator[Written]:
     num_done, last_said = 0, time.monotonic()
     task = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(write)
     left = lots(stretches, _num_cpus())
-    running = []
+    running: list[ray.ObjectRef[Written]] = []
     while left or running:
         while left and len(running) < _num_cpus():
             running.append(task.remote(left.pop(0)))

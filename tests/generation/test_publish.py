@@ -11,7 +11,7 @@ from toy_outputs import commit, finished, published
 from toy_stages import Build, Plan, recipe, sequential
 
 from reasonray.core.errors import RunError
-from reasonray.core.place import files, remove
+from reasonray.core.place import files, parquet, remove
 from reasonray.core.record import ACCEPTED_SCHEMA, REJECTED_SCHEMA, Image, is_rejected, to_rows
 from reasonray.core.sections import OutputConfig
 from reasonray.dataset.manifest import KINDS, Kind, make_manifest
@@ -193,15 +193,16 @@ def test_a_shard_of_rows_that_were_done_again_meanwhile_is_written_again(tmp_pat
     workspace, session, work = finished(tmp_path / "out")
     write_shards(workspace, session, judged(workspace, work), SMALL)
     # As after a failure of a model, which is tried again: the same ids, in another file.
-    [*_, last] = sorted(work.rows.glob("status=accepted/*.parquet"))
-    rows = to_rows(pq.read_table(last))
+    last = files(work.rows / "status=accepted")[-1]
+    rows = to_rows(parquet(last).read())
     for row in rows:
         row["instruction"] = "another one"
     number = last.stem.rpartition("-")[0]
-    for path in [*work.rows.glob(f"*/{number}-*"), *work.checkpoint.glob(f"{number}.*")]:
-        if "status=rejected" in str(path):
-            rows += to_rows(pq.read_table(path))
-        path.unlink()
+    for path in [*files(work.rows), *files(work.checkpoint)]:
+        if path.stem.removesuffix("-0") == number:
+            if "status=rejected" in str(path):
+                rows += to_rows(parquet(path).read())
+            remove(path)
     commit(work, "again", rows)
     again = replace(session, number=2)
     published = write_shards(workspace, again, judged(workspace, Work(workspace, again)), SMALL)
