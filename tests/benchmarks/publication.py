@@ -86,7 +86,7 @@ def measured(step: str, action: Callable[[], object]) -> dict[str, object]:
     return {
         "step": step,
         "wall s": round(time.perf_counter() - wall, 1),
-        "CPU s": round(time.process_time() - cpu, 1),
+        "CPU s": round(time.process_time() - cpu, 2),
         "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "load": round(os.getloadavg()[0], 1),
     }
@@ -112,13 +112,15 @@ def publish(output: Path) -> None:
             )
     num_bytes = sum(path.stat().st_size for path in output.glob("*ed/*.parquet"))
     work = sum(path.stat().st_size for path in output.glob(".run/work/*/rows/*/*.parquet"))
-    cpu = float(str(line["CPU s"])) + tasks.cpu
+    driver = float(str(line["CPU s"])) - tasks.own
+    cpu = driver + tasks.cpu
     line |= {
+        "CPU s": round(driver, 2),
         "MB": num_bytes // 10**6,
         "MB/s": round(num_bytes / 1e6 / float(str(line["wall s"]))),
         "MB/CPU s": round(num_bytes / 1e6 / cpu),
         "tasks' CPU s": round(tasks.cpu, 1),
-        "driver's share of CPU": round(float(str(line["CPU s"])) / cpu, 3),
+        "driver's share of CPU": round(driver / cpu, 3),
         "a task's peak MB": tasks.peak // 10**6,
         "bytes read": round(tasks.read / work, 2),
     }
@@ -153,8 +155,9 @@ class Watched:
         self.read = sum(now[1] - before[1] for now, before in pairs)
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(0.1):
             self._last |= self._totals()
+        self.own = time.thread_time()
 
     def _totals(self) -> dict[int, tuple[float, int]]:
         totals = {}
