@@ -211,7 +211,10 @@ def arrow(path: Place) -> tuple[pa.fs.FileSystem, str]:
 def parquet(path: Place) -> pq.ParquetFile:
     """Open a Parquet file; of a store only what is asked for is read."""
     filesystem, name = arrow(path)
-    return pq.ParquetFile(name, filesystem=filesystem, pre_buffer=not isinstance(path, Path))
+    if isinstance(path, Path):
+        # A buffer, so that a column of pictures is not held twice, as read and as Arrow has it.
+        return pq.ParquetFile(name, filesystem=filesystem, pre_buffer=False, buffer_size=2**20)
+    return pq.ParquetFile(name, filesystem=filesystem, pre_buffer=True)
 
 
 class _StoreHandler(pa.fs.FSSpecHandler):  # type: ignore[misc]

@@ -151,6 +151,10 @@ class Row(TypedDict, total=False):
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """Arrow's form of `Image`."""
 
+WORKING_IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
+"""The same with 64-bit offsets: a block may hold more than 2 GiB of pictures, and Ray Data puts
+blocks together without asking how much is in a struct."""
+
 _STRINGS = pa.list_(pa.string())
 _SCORES = pa.struct([(name, pa.float32()) for name in Scores.__annotations__])
 _DETECTION = pa.struct(
@@ -231,7 +235,12 @@ PLAN_SCHEMA = pa.schema(
 """One light row for each thing to do, written before any work starts; rejected already where the
 source itself shows that there is nothing to load."""
 
-WORKING_SCHEMA = pa.schema([*_KEYS, *_PLAN, *_SAMPLE, *_WORK, *_REJECTION])
+WORKING_SCHEMA = pa.schema(
+    [
+        pa.field(field.name, WORKING_IMAGE) if field.type == IMAGE else field
+        for field in pa.schema([*_KEYS, *_PLAN, *_SAMPLE, *_WORK, *_REJECTION])
+    ]
+)
 """What travels between the pools."""
 
 ACCEPTED_SCHEMA = pa.schema([*_KEYS, *_SAMPLE])

@@ -4,13 +4,14 @@ It is written last: its existence means that the output is complete.
 """
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reasonray.core.errors import UserError
@@ -168,36 +169,72 @@ def selected(output: str | Place, parts: Sequence[str] | None) -> tuple[Manifest
 
 
 class Summary:
-    """What is counted while rows pass by on their way into the shards."""
+    """What is counted of rows on their way into the shards; those of several shards add up."""
 
     def __init__(self) -> None:
         self.parts: Counter[tuple[str, Kind]] = Counter()
         self.rejections: Counter[tuple[str, str]] = Counter()
-        self.models: dict[str, Model] = {}
+        self.models: set[tuple[str, str, str | None]] = set()
         self.licenses: Counter[str] = Counter()
-        self.instructions: set[bytes] = set()
         self.targets: Counter[str] = Counter()
+        self.instructions: list[NDArray[np.uint64]] = []  # their hashes, some more than once
+
+    COLUMNS: ClassVar = {
+        "accepted": ["part", "instruction", "target_category", "license", "provenance"],
+        "rejected": ["part", "stage", "reason", "provenance"],
+    }
+    """What is looked at of the rows of a kind."""
 
     def add(self, table: pa.Table, kind: Kind) -> None:
-        """Count a table of published rows."""
-        for count in pc.value_counts(table["part"]).to_pylist():
-            self.parts[count["values"], kind] += count["counts"]
+        """Count a table of published rows; of its columns `COLUMNS` are needed."""
+        for part, count in _counted(table, "part"):
+            self.parts[part, kind] += count
         if kind == "rejected":
-            pairs = zip(table["stage"].to_pylist(), table["reason"].to_pylist(), strict=True)
-            self.rejections.update(pairs)
+            for stage, reason, count in _counted(table, "stage", "reason"):
+                self.rejections[stage, reason] += count
         else:
-            for text in table["instruction"].to_pylist():
-                if text is not None:
-                    self.instructions.add(hashlib.blake2b(text.encode(), digest_size=8).digest())
-            self.targets.update(table["target_category"].drop_null().to_pylist())
-            self.licenses.update(name or "not stated" for name in table["license"].to_pylist())
-        for provenance in table["provenance"].to_pylist():
-            for model in (provenance or {}).get("models") or []:
-                self.models[json.dumps(model, sort_keys=True)] = model
+            texts = pc.unique(table["instruction"].drop_null()).to_pylist()
+            digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
+            self.instructions.append(np.frombuffer(b"".join(digests), np.uint64))
+            for name, count in _counted(table, "target_category"):
+                if name is not None:
+                    self.targets[name] += count
+            for name, count in _counted(table, "license"):
+                self.licenses[name or "not stated"] += count
+        models = pc.list_flatten(pc.struct_field(table["provenance"], "models"))
+        names = list(Model.__annotations__)
+        flat = pa.table({name: pc.struct_field(models, name) for name in names})
+        distinct = flat.group_by(names).aggregate([])
+        self.models.update(zip(*(distinct[name].to_pylist() for name in names), strict=True))
+
+    def merge(self, other: "Summary") -> None:
+        """Add what was counted of other rows."""
+        self.parts += other.parts
+        self.rejections += other.rejections
+        self.models |= other.models
+        self.licenses += other.licenses
+        self.targets += other.targets
+        self.instructions += other.instructions
+
+    @property
+    def num_instructions(self) -> int:
+        """Different instructions of accepted rows."""
+        return len(np.unique(np.concatenate([np.empty(0, np.uint64), *self.instructions])))
 
     def total(self, kind: Kind) -> int:
         """Rows of a kind."""
         return sum(count for (_, of_kind), count in self.parts.items() if of_kind == kind)
+
+
+def _by_name(model: tuple[str, str, str | None]) -> tuple[str, str, str]:
+    stage, name, revision = model
+    return name, revision or "", stage
+
+
+def _counted(table: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """The different values of columns, each with the number of its rows."""
+    counted = table.select(columns).group_by(list(columns)).aggregate([([], "count_all")])
+    return zip(*(counted[name].to_pylist() for name in (*columns, "count_all")), strict=True)
 
 
 def make_manifest(
@@ -230,11 +267,14 @@ def make_manifest(
         rejected=rejected,
         parts=parts,
         rejections=rejections,
-        distinct_instructions=len(summary.instructions),
+        distinct_instructions=summary.num_instructions,
         distinct_targets=len(summary.targets),
         common_targets=common_targets(summary.targets),
         target_warning=few_dominate(summary.targets),
-        models=[UsedModel(**summary.models[key]) for key in sorted(summary.models)],
+        models=[
+            UsedModel(stage=stage, name=name, revision=revision)
+            for stage, name, revision in sorted(summary.models, key=_by_name)
+        ],
         reasonray=__version__,
         recipe_hash=recipe.hash(),
         divergence_threshold=threshold,

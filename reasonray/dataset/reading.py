@@ -13,14 +13,14 @@ _BATCH_ROWS = 16
 
 
 def read(output: str | Place, kind: Kind = "accepted") -> Iterator[dict[str, Any]]:
-    """Iterate an output's records, by id, with `input_image` and `edited_image` as PIL images.
+    """Iterate an output's records in the order of the plan, with their pictures as PIL images.
 
     Args:
         output: the folder of a complete run, or its URI on an object store.
         kind: accepted samples, or rejections with what was known of them.
 
     Yields:
-        The record's fields; an image that could not be read is None.
+        The record's fields; of `input_image` and `edited_image` one that could not be read is None.
 
     Raises:
         UserError: there is no complete output, or the store refuses.
@@ -30,7 +30,7 @@ def read(output: str | Place, kind: Kind = "accepted") -> Iterator[dict[str, Any
 
 
 def read_rows(output: str | Place, kind: Kind = "accepted") -> Iterator[Row]:
-    """Iterate a complete output's rows, by id, with their images as encoded there."""
+    """Iterate a complete output's rows in the order of the plan, with images as encoded there."""
     folder = place(output)
     with reached(folder):
         for path in shards(folder, complete_manifest(folder), kind):

@@ -1,23 +1,28 @@
-"""The Parquet files of an output: their size, and the note by which images are shown."""
+"""Parquet files of rows with pictures: how they are written, their size, how images are shown."""
 
+import functools
 import json
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from reasonray.core.place import Place, arrow, make_folder
-from reasonray.core.record import IMAGE
+from reasonray.core.record import IMAGE, WORKING_IMAGE
 from reasonray.core.sections import OutputConfig
 
 MAX_GROUP_BYTES = 100_000_000
 """Of a row group's images, as `datasets` writes; the Hub's viewer refuses 286 MiB."""
 
-CHUNKS = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
-"""Where pages end: at places that the content defines, so that the Hub stores again only what a new
-version changes. The numbers are `datasets`' own (5.2)."""
+ROW_BYTES = 1_000
+"""What a row takes beside its images, about."""
+
+_PAGE_ROWS = 16
+"""So that who wants one picture need not read a row group of them. Shorter pages cost more: the
+Hub finds again what is the same in a new version (`tests/benchmarks/deduplication.py`)."""
 
 
 def with_image_features(schema: pa.Schema) -> pa.Schema:
@@ -27,73 +32,136 @@ def with_image_features(schema: pa.Schema) -> pa.Schema:
     return schema.with_metadata({"huggingface": note})
 
 
-class Shards:
-    """Parquet files of about the configured size in one folder; at least one, if empty.
+@functools.cache
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """How Parquet files of such rows are written, for Arrow's writers and Ray Data's.
 
-    Attributes:
-        names: of the files, in order.
+    Pictures are stored as they are: they are compressed already, none is like another, and to try
+    takes half of the time. So the Hub's chunks find them again in another version of the dataset,
+    better than pages do that end where the content says.
+
+    Args:
+        schema: of the rows; a column that it has not is written as Arrow does by default.
+    """
+    file = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), file)
+    columns = pq.ParquetFile(pa.BufferReader(file.getvalue())).schema
+    names = [columns.column(number).path for number in range(len(columns))]
+    pictures = {f"{field.name}.bytes" for field in schema if field.type in (IMAGE, WORKING_IMAGE)}
+    others = [name for name in names if name not in pictures]
+    return {
+        "use_dictionary": others,
+        "write_statistics": others,
+        "compression": {name: "NONE" if name in pictures else "SNAPPY" for name in names},
+        "write_batch_size": _PAGE_ROWS,
+    }
+
+
+def image_bytes(table: pa.Table) -> NDArray[np.int64]:
+    """The bytes of each row's images."""
+    total = np.zeros(table.num_rows, dtype=np.int64)
+    for field in table.schema:
+        if field.type in (IMAGE, WORKING_IMAGE):
+            lengths = pc.binary_length(pc.struct_field(table[field.name], "bytes"))
+            total += pc.fill_null(lengths, 0).to_numpy()
+    return total
+
+
+class Shard:
+    """One Parquet file, in row groups that the Hub's viewer takes.
+
+    Where a group ends depends on the rows alone, not on how many are written at a time.
     """
 
-    def __init__(
-        self, folder: Place, schema: pa.Schema, config: OutputConfig, prefix: str = ""
-    ) -> None:
-        self.names: list[str] = []
-        self._folder, self._schema, self._prefix = folder, schema, prefix
-        self._max_bytes = config.shard_mb * 1_000_000
+    def __init__(self, path: Place, schema: pa.Schema, config: OutputConfig) -> None:
+        """Begin the file.
+
+        Args:
+            path: of the file, which is replaced.
+            schema: of the rows, as `with_image_features` gives it.
+            config: rows of a group, at most.
+        """
+        self._schema = schema
         self._max_rows = config.row_group_rows
-        self._number = self._bytes = 0
-        make_folder(folder)
-        self._writer = self._open()
+        self._waiting: list[pa.Table] = []
+        self._num_rows = self._num_bytes = 0
+        filesystem, name = arrow(path)
+        self._writer = pq.ParquetWriter(
+            name,
+            schema,
+            filesystem=filesystem,
+            write_page_index=True,
+            **parquet_options(schema),
+        )
 
     def write(self, table: pa.Table) -> None:
-        """Add rows, in groups that the Hub's viewer takes."""
-        # Selected and retyped: the schema's metadata is part of its type here.
-        table = table.select(self._schema.names).cast(self._schema)
-        sizes = _image_bytes(table)
-        for start, stop in _groups(sizes, self._max_rows):
-            if self._bytes >= self._max_bytes:
-                self._writer.close()
+        """Add rows; columns beside the schema's are left out."""
+        table = table.select(self._schema.names)
+        start = 0
+        for row, size in enumerate(image_bytes(table).tolist()):
+            is_full = self._num_rows >= self._max_rows or self._num_bytes + size > MAX_GROUP_BYTES
+            if self._num_rows and is_full:
+                self._waiting.append(table.slice(start, row - start))
+                self._write_group()
+                start = row
+            self._num_rows += 1
+            self._num_bytes += size
+        self._waiting.append(table.slice(start))
+
+    def close(self) -> None:
+        """Finish the file; without rows it has a schema alone."""
+        if self._num_rows:
+            self._write_group()
+        self._writer.close()
+
+    def _write_group(self) -> None:
+        group = pa.concat_tables(self._waiting)
+        # Finished rows have 64-bit offsets and no metadata, which is part of the type here.
+        try:
+            typed = group.cast(self._schema)
+        except pa.ArrowInvalid:
+            # They begin beyond 2 GiB of a block: in a copy they begin at 0.
+            typed = group.take(pa.array(range(group.num_rows))).cast(self._schema)
+        self._writer.write_table(typed, row_group_size=group.num_rows)
+        self._waiting = []
+        self._num_rows = self._num_bytes = 0
+
+
+class Shards:
+    """Files of about the configured size in one folder, one after the other; at least one."""
+
+    def __init__(self, folder: Place, schema: pa.Schema, config: OutputConfig) -> None:
+        """Begin the first file.
+
+        Args:
+            folder: made, if it is not there.
+            schema: of the rows, as `with_image_features` gives it.
+            config: their size, and that of their row groups.
+        """
+        self._folder, self._schema, self._config = folder, schema, config
+        self._number = self._bytes = 0
+        make_folder(folder)
+        self._shard = self._open()
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows."""
+        while table.num_rows:
+            max_bytes = self._config.shard_mb * 1_000_000
+            if self._bytes >= max_bytes:
+                self._shard.close()
                 self._number, self._bytes = self._number + 1, 0
-                self._writer = self._open()
-            self._writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
-            self._bytes += sum(sizes[start:stop])
+                self._shard = self._open()
+            sizes = np.cumsum(image_bytes(table) + ROW_BYTES) + self._bytes
+            # A shard ends with the row that fills it.
+            num_rows = min(int(np.searchsorted(sizes, max_bytes)) + 1, table.num_rows)
+            self._shard.write(table.slice(0, num_rows))
+            self._bytes = int(sizes[num_rows - 1])
+            table = table.slice(num_rows)
 
     def close(self) -> None:
         """Finish the last file."""
-        self._writer.close()
+        self._shard.close()
 
-    def _open(self) -> pq.ParquetWriter:
-        self.names.append(f"{self._prefix}{self._number:05}.parquet")
-        filesystem, path = arrow(self._folder / self.names[-1])
-        writer = pq.ParquetWriter(
-            path,
-            self._schema,
-            filesystem=filesystem,
-            use_content_defined_chunking=CHUNKS,
-            write_page_index=True,
-        )
-        writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKS)})
-        return writer
-
-
-def _image_bytes(table: pa.Table) -> list[int]:
-    """Of each row; all else in it is next to nothing."""
-    total = np.zeros(table.num_rows, dtype=np.int64)
-    for field in table.schema:
-        if field.type == IMAGE:
-            lengths = pc.binary_length(pc.struct_field(table[field.name], "bytes"))
-            total += pc.fill_null(lengths, 0).to_numpy()
-    sizes: list[int] = total.tolist()
-    return sizes
-
-
-def _groups(sizes: list[int], max_rows: int) -> Iterator[tuple[int, int]]:
-    """First row and the one after the last of each group; a row of more than the limit is alone."""
-    start = num_bytes = 0
-    for row, size in enumerate(sizes):
-        if row > start and (row - start >= max_rows or num_bytes + size > MAX_GROUP_BYTES):
-            yield start, row
-            start, num_bytes = row, 0
-        num_bytes += size
-    if start < len(sizes):
-        yield start, len(sizes)
+    def _open(self) -> Shard:
+        path = self._folder / f"{self._number:05}.parquet"
+        return Shard(path, self._schema, self._config)

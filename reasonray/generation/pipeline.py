@@ -19,8 +19,9 @@ from reasonray.cluster import executed, hide_gpus_unless, settings
 from reasonray.cluster.meter import RayMeter
 from reasonray.core.place import Place, arrow
 from reasonray.core.recipe import Recipe
-from reasonray.core.record import to_rows
+from reasonray.core.record import WORKING_SCHEMA, to_rows
 from reasonray.core.sections import PoolConfig
+from reasonray.dataset.shards import parquet_options
 from reasonray.generation.plan import plan_files
 from reasonray.generation.pool import Build, Pool, PoolSpec
 from reasonray.generation.ray_notes import RayNotes
@@ -150,7 +151,12 @@ def run(
         if any(recipe.num_calls(pool) > 1 for pool in recipe.pools):
             # Rows come one by one from a pool that waits for a server.
             dataset = dataset.repartition(target_num_rows_per_block=recipe.output.block_rows)
-        dataset.write_parquet(rows, filesystem=filesystem, partition_cols=["status"])
+        dataset.write_parquet(
+            rows,
+            filesystem=filesystem,
+            partition_cols=["status"],
+            **parquet_options(WORKING_SCHEMA),
+        )
 
     with settings(recipe, checkpoint):
         executed(write, work.output)

@@ -5,7 +5,9 @@ the next of one order that the seed draws: its result does not depend on how man
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -14,7 +16,7 @@ import yaml
 from reasonray.core.errors import UserError
 from reasonray.core.place import Place, create, files, make_folder, parquet
 from reasonray.core.recipe import Recipe
-from reasonray.core.record import PLAN_SCHEMA, Row, sample_id, to_table
+from reasonray.core.record import PLAN_SCHEMA, Row, to_table
 from reasonray.core.session import Session
 from reasonray.core.writing import replaced, write_file
 from reasonray.generation.notices import (
@@ -23,8 +25,8 @@ from reasonray.generation.notices import (
     tiny_models,
     write_notices,
 )
+from reasonray.generation.plan_order import Places, as_sampled, by_id, woven
 from reasonray.generation.workspace import Workspace
-from reasonray.sources.sampling import order
 
 Plan = Callable[[Recipe, Place, list[str]], Iterator[Row]]
 """Gives the rows to do; the place is one that stays until the run is finished, the list gets a
@@ -57,42 +59,45 @@ def write_plan(
     Raises:
         UserError: no rows, or two of one id.
     """
-    table = _checked(rows)
+    table = _gathered(rows)
     if table.num_rows == 0:
         raise UserError(
             f"no inputs found for parts {', '.join(recipe.parts)} in the sources "
             + ", ".join(f"{source.format}={source.path}" for source in recipe.sources)
         )
-    parts = set(table["part"].to_pylist())
+    places = by_id(table)
     folder = workspace.draft(session.name)
     make_folder(folder / _ROWS)
     if recipe.accepted is not None:
-        table = table.take(_sample_order(table, recipe.seed))
+        candidates = as_sampled(table, recipe.seed)
         with replaced(folder / _CANDIDATES) as temporary:
-            pq.write_table(table, temporary)
-        table = table.slice(0, recipe.accepted)  # fewer inputs cannot give so many samples
-    table = _interleaved(table)
-    for index, start in enumerate(range(0, table.num_rows, _FILE_ROWS)):
+            _write(temporary, table, candidates)
+        is_planned = np.zeros(table.num_rows, bool)
+        is_planned[candidates[: recipe.accepted]] = True  # fewer inputs cannot give so many samples
+        places = places[is_planned[places]]
+    places = woven(table, places)
+    for index, start in enumerate(range(0, len(places), _FILE_ROWS)):
         with replaced(folder / _ROWS / f"{index:05}.parquet") as temporary:
-            rows_of_file = table.slice(start, _FILE_ROWS)
-            pq.write_table(rows_of_file, temporary, row_group_size=_CHUNK_ROWS)
-    captions = table["input_caption"].drop_null()
-    language = other_languages(captions.slice(0, MAX_CHECKED_CAPTIONS).to_pylist())
+            _write(temporary, table, places[start : start + _FILE_ROWS])
+    parts = set(pc.unique(table["part"]).to_pylist())
+    has_caption = pc.is_valid(table["input_caption"]).to_numpy()[places]
+    checked = places[np.flatnonzero(has_caption)[:MAX_CHECKED_CAPTIONS]]
+    language = other_languages(table["input_caption"].take(pa.array(checked)).to_pylist())
     write_notices(folder, [*tiny_models(recipe, parts), *notices, *language])
     content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     write_file(folder / "recipe.yaml", content)
     workspace.set_plan(session.name)
-    return int(table.num_rows)
+    return len(places)
 
 
 def extend_plan(workspace: Workspace, num_rows: int) -> int:
     """Plan so many candidates more, where `accepted` wants more samples; gives their number."""
     every = _folder(workspace)
-    candidates = parquet(every / _CANDIDATES).read()
-    table = candidates.slice(len(planned_ids(workspace)), num_rows)
+    start = len(planned_ids(workspace))
+    table = _some(every / _CANDIDATES, start, start + num_rows)
     if table.num_rows:
         whole = pa.BufferOutputStream()
-        pq.write_table(_interleaved(table), whole, row_group_size=_CHUNK_ROWS)
+        _write(whole, table, woven(table, by_id(table)))
         # By one session alone; a successor's number may differ, the order that it is of does not.
         number = len(plan_files(workspace))
         create(every / _ROWS / f"{number:05}.parquet", whole.getvalue().to_pybytes())
@@ -114,9 +119,13 @@ def write_input(workspace: Workspace, folder: Place, done: pa.Array) -> list[Pla
     if not len(done):
         return planned
     left = []
+    is_left = pc.invert(pc.is_in(planned_ids(workspace), value_set=done))
     for path in planned:
         table = parquet(path).read()
-        table = table.filter(pc.invert(pc.is_in(table["id"], value_set=done)))
+        table, is_left = (
+            table.filter(is_left.slice(0, table.num_rows)),
+            is_left.slice(table.num_rows),
+        )
         if table.num_rows:
             left.append(folder / path.name)
             with replaced(left[-1], sync=False) as temporary:
@@ -136,9 +145,8 @@ def candidate_ids(workspace: Workspace) -> pa.Array:
 
 
 def planned_ids(workspace: Workspace) -> pa.Array:
-    """Every planned id, sorted."""
-    ids = _planned(workspace, ["id"])["id"].combine_chunks()
-    return ids.take(pc.sort_indices(ids))
+    """Every planned id, in the order of the plan."""
+    return _planned(workspace, ["id"])["id"].combine_chunks()
 
 
 def planned_parts(workspace: Workspace, done: pa.Array | None = None) -> dict[str, int]:
@@ -161,54 +169,34 @@ def _planned(workspace: Workspace, columns: list[str]) -> pa.Table:
     return pa.concat_tables(parquet(path).read(columns=columns) for path in plan_files(workspace))
 
 
-def _checked(rows: Iterable[Row]) -> pa.Table:
-    """All rows by id.
-
-    Raises:
-        UserError: two have the same.
-    """
-    chunks, chunk = [], []
+def _gathered(rows: Iterable[Row]) -> pa.Table:
+    """All rows as they come, in one table whose columns are in one piece each."""
+    tables, chunk = [], []
     for row in rows:
         chunk.append(row)
         if len(chunk) == _CHUNK_ROWS:
-            chunks.append(to_table(chunk, PLAN_SCHEMA))
+            tables.append(to_table(chunk, PLAN_SCHEMA))
             chunk = []
-    chunks.append(to_table(chunk, PLAN_SCHEMA))
-    table = pa.concat_tables(chunks).combine_chunks()
-    table = table.take(pc.sort_indices(table["id"]))
-    ids = table["id"]
-    if table.num_rows > 1:
-        same = pc.equal(ids.slice(1), ids.slice(0, table.num_rows - 1))
-        if pc.any(same).as_py():
-            twice = ids[pc.index(same, True).as_py()].as_py()
-            raise UserError(f"two inputs have the same id {twice}; give each source once")
+    tables.append(to_table(chunk, PLAN_SCHEMA))
+    table = pa.concat_tables(tables)
+    tables.clear()
+    # Column by column, so that there are never two copies of all.
+    for number, name in enumerate(table.column_names):
+        table = table.set_column(number, name, table[name].combine_chunks())
     return table
 
 
-def _sample_order(table: pa.Table, seed: int) -> pa.Array:
-    """Where the rows stand in the order of samples; an input's variations follow each other."""
-    keys = table.select(["part", "source", "source_id", "variation"]).to_pylist()
-    names = [(key["part"], key["source"], key["source_id"]) for key in keys]
-    inputs = list(dict.fromkeys(names))
-    strata = [(f"{part}/{source}", sample_id(part, source, each)) for part, source, each in inputs]
-    ranks = {inputs[index]: rank for rank, index in enumerate(order(strata, seed))}
-    rank_keys = [(ranks[name], key["variation"]) for name, key in zip(names, keys, strict=True)]
-    return pa.array(sorted(range(len(keys)), key=rank_keys.__getitem__), pa.int64())
+def _write(target: Path | pa.NativeFile, table: pa.Table, places: Places) -> None:
+    """Write rows in an order of places, copying few at a time."""
+    with pq.ParquetWriter(target, table.schema) as writer:
+        for start in range(0, len(places), _CHUNK_ROWS):
+            writer.write_table(table.take(pa.array(places[start : start + _CHUNK_ROWS])))
 
 
-def _interleaved(table: pa.Table) -> pa.Table:
-    """The rows by id, the parts evenly woven together."""
-    table = table.take(pc.sort_indices(table["id"]))
-    places = pa.array(_places(table["part"].to_pylist()), pa.float64())
-    return table.take(pc.sort_indices(places))
-
-
-def _places(parts: list[str]) -> list[float]:
-    """Where each row stands between 0 and 1, the rows of each part evenly spread."""
-    totals = {part: parts.count(part) for part in set(parts)}
-    num_placed = dict.fromkeys(totals, 0)
-    places = []
-    for part in parts:
-        places.append((num_placed[part] + 0.5) / totals[part])
-        num_placed[part] += 1
-    return places
+def _some(path: Place, start: int, stop: int) -> pa.Table:
+    """Rows of a file of row groups of `_CHUNK_ROWS`; of no more groups than they are in."""
+    file = parquet(path)
+    first = start // _CHUNK_ROWS
+    groups = range(first, min(-(-stop // _CHUNK_ROWS), file.num_row_groups))
+    inside = start - first * _CHUNK_ROWS
+    return file.read_row_groups(groups).slice(inside, stop - start)

@@ -27,6 +27,7 @@ from reasonray.core.recipe import Recipe
 from reasonray.core.record import Row, is_rejected, reject, to_rows, to_table
 from reasonray.core.sections import PoolConfig
 from reasonray.core.version import __version__
+from reasonray.dataset.shards import image_bytes
 from reasonray.generation.counts import Counts, PoolCounts, StageCounts
 from reasonray.generation.effort import UNMETERED, Effort, Meter
 from reasonray.generation.journal import Journal, Loss, losses_of, num_loading_losses
@@ -107,7 +108,8 @@ class Pool:
             table: the plan's columns in the first pool, `WORKING_SCHEMA` after it.
 
         Returns:
-            `WORKING_SCHEMA`, after the last pool with `status`, accepted or rejected.
+            `WORKING_SCHEMA`, after the last pool with `status`, accepted or rejected, and
+            `image_bytes`, by which shards are cut.
 
         Raises:
             ReasonrayError: loading failed, or something outside the rows does.
@@ -117,6 +119,7 @@ class Pool:
             is_accepted = pc.is_null(result["stage"])
             status = pc.if_else(is_accepted, pa.scalar("accepted"), pa.scalar("rejected"))
             result = result.append_column("status", status)
+            result = result.append_column("image_bytes", pa.array(image_bytes(result)))
         return result
 
     def process(self, rows: list[Row]) -> list[Row]:

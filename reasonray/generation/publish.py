@@ -1,238 +1,284 @@
-"""From finished rows to the shards of an output: checked, put in order, near-duplicates marked."""
+"""From finished rows to the shards of an output, in the order of the plan.
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+The plan is cut into stretches, each for one shard of accepted and one of rejected rows. Stretches
+are written side by side and noted when they are whole: what is started again after a kill goes on
+with those that are missing. Where the cuts are depends on the rows alone, not on the blocks in
+which they were made.
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from reasonray.core.errors import RunError
-from reasonray.core.place import files, parquet, remove
-from reasonray.core.sections import OutputConfig
-from reasonray.core.session import Session
-from reasonray.core.writing import synchronise
-from reasonray.dataset.manifest import KINDS, Kind, Summary
-from reasonray.dataset.shards import Shards, with_image_features
-from reasonray.generation.plan import candidate_ids, planned_ids
-from reasonray.generation.work import Work
-from reasonray.generation.workspace import Workspace
-
-NEAR_DUPLICATE = "near_duplicate"
-MAX_HASH_BITS = 4
-"""Two edits of one input whose 64-bit perceptual hashes differ in at most so many bits show the
-same picture (imagehash's authors call up to 5 near-identical; independent pictures differ in 32).
+    DIR/accepted/<stretch>-<session>.parquet, DIR/rejected/…    the shards
+    DIR/.run/published/<stretch>.json                           which are whole, and of what rows
 """
 
-_INDEX = ["id", "part", "source", "source_id", "variation", "image_hash"]
-_INDEX += ["stage", "reason"]
-_OPEN_FILES = 8
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reasonray.core.console import say
+from reasonray.core.place import Place, files, make_folder, parquet, remove
+from reasonray.core.record import REJECTED_SCHEMA
+from reasonray.core.sections import OutputConfig
+from reasonray.core.session import Session
+from reasonray.core.writing import replaced, write_file
+from reasonray.dataset.manifest import KINDS, Kind, Summary
+from reasonray.dataset.shards import Shard, with_image_features
+from reasonray.generation.audit import NEAR_DUPLICATE, Judged
+from reasonray.generation.stretches import Stretch, split, stretches
+from reasonray.generation.workspace import Workspace
+
+MAX_HERE = 64_000_000
+"""Bytes that this process writes itself: sooner than Ray has started another one, and in little
+memory."""
+
+_ROWS_AT_ONCE = 5_000
+"""That are counted together, without their pictures."""
 
 
-def audit(work: Work, index: pa.Table, planned: pa.Array) -> pa.Table:
-    """Check that each planned id is there exactly once.
-
-    Args:
-        work: where the rows lie.
-        index: of all that are finished.
-        planned: ids, sorted.
-
-    Returns:
-        Of every row its keys, `status`, and as in the work's index `file` and `row`, sorted by id.
-
-    Raises:
-        RunError: an id is missing, doubled or not of this plan.
-    """
-    if not index.num_rows:
-        raise RunError(f"output {work.output}: no finished rows for {len(planned)} planned ones")
-    rows = work.read(index, _INDEX)
-    rows = rows.take(pc.sort_indices(rows["id"])).combine_chunks()
-    index = index.take(pc.sort_indices(index["id"]))
-    for name in ("status", "file", "row"):
-        rows = rows.append_column(name, index[name])
-    ids = rows["id"].combine_chunks()
-    if not ids.equals(planned):
-        counts = Counter(ids.to_pylist())
-        expected = set(planned.to_pylist())
-        missing = sorted(expected - counts.keys())
-        doubled = sorted(row_id for row_id, count in counts.items() if count > 1)
-        strange = sorted(counts.keys() - expected)
-        raise RunError(
-            f"output {work.output}: {len(missing)} planned rows are missing {missing[:3]}, "
-            f"{len(doubled)} are doubled {doubled[:3]}, {len(strange)} are not planned "
-            f"{strange[:3]}; nothing was published"
-        )
-    return rows
-
-
-def near_duplicates(index: pa.Table) -> dict[str, str]:
-    """Accepted edits that look like another one of the same input.
-
-    Args:
-        index: what `audit` gives.
-
-    Returns:
-        The id of each such row -> the id of the variation that stays, the lowest. Part I has
-        one edit for all variations, which differ in their instruction: none of it is returned.
-    """
-    groups: dict[tuple[str, str, str], list[tuple[int, str, int]]] = {}
-    for row in index.select([*_INDEX, "status"]).to_pylist():
-        if row["status"] == "accepted" and row["part"] != "I" and row["image_hash"]:
-            key = (row["part"], row["source"], row["source_id"])
-            member = (row["variation"], row["id"], int(row["image_hash"], 16))
-            groups.setdefault(key, []).append(member)
-    duplicates: dict[str, str] = {}
-    for members in groups.values():
-        distinct: list[tuple[str, int]] = []
-        for _, row_id, bits in sorted(members):
-            near = [name for name, other in distinct if (bits ^ other).bit_count() <= MAX_HASH_BITS]
-            if near:
-                duplicates[row_id] = near[0]
-            else:
-                distinct.append((row_id, bits))
-    return duplicates
-
-
-@dataclass(frozen=True)
-class Judged:
-    """All finished rows, and what becomes of them.
+class Published(NamedTuple):
+    """What became of a stretch, or of all of them.
 
     Attributes:
-        index: as `audit` gives it, with `is_accepted`.
-        duplicates: as `near_duplicates` gives them.
+        summary: of the rows.
+        shards: their files, of each kind, below the output, in the order of the plan.
     """
 
-    index: pa.Table
-    duplicates: dict[str, str]
-
-    @property
-    def num_accepted(self) -> int:
-        """Samples among them."""
-        return int(pc.sum(self.index["is_accepted"]).as_py() or 0)
-
-    def first(self, num_accepted: int, candidates: pa.Array) -> "Judged":
-        """Those up to and with so many samples; all of them where there are no more.
-
-        Args:
-            num_accepted: at least 1.
-            candidates: ids in the order in which they count.
-        """
-        places = pc.index_in(self.index["id"], value_set=candidates).combine_chunks()
-        accepted = places.filter(self.index["is_accepted"].combine_chunks())
-        if len(accepted) < num_accepted:
-            return self
-        last = accepted.take(pc.sort_indices(accepted))[num_accepted - 1]
-        return replace(self, index=self.index.filter(pc.less_equal(places, last)))
+    summary: Summary
+    shards: dict[Kind, list[str]]
 
 
-def judged(workspace: Workspace, work: Work, index: pa.Table) -> Judged:
-    """The finished rows of a whole plan.
+Written = list[tuple[int, Published]]
+"""Numbers of stretches, and what became of them."""
 
-    Args:
-        workspace: of the output.
-        work: where the rows lie.
-        index: of all that are finished.
-
-    Raises:
-        RunError: a row is missing or doubled.
-    """
-    index = audit(work, index, planned_ids(workspace))
-    duplicates = near_duplicates(index)
-    is_duplicate = pc.is_in(index["id"], value_set=pa.array(duplicates, pa.string()))
-    is_accepted = pc.equal(index["status"].cast(pa.string()), "accepted")
-    is_accepted = pc.and_(is_accepted, pc.invert(is_duplicate))
-    return Judged(index.append_column("is_accepted", is_accepted), duplicates)
+Spread = Callable[[list[Stretch]], Iterable[Written]]
+"""Has stretches written by several processes, in whatever order."""
 
 
 def write_shards(
     workspace: Workspace,
     session: Session,
-    work: Work,
-    finished: pa.Table,
+    rows: Judged,
     config: OutputConfig,
-    num_accepted: int | None = None,
-) -> tuple[Summary, dict[Kind, list[str]]]:
-    """Check all rows, put them in order into `accepted/` and `rejected/`.
+    spread: Spread | None = None,
+) -> Published:
+    """Write rows into `accepted/` and `rejected/`.
 
     Args:
         workspace: of the output.
         session: whose name the shards bear: what another one leaves there is not of the dataset.
-        work: where the rows lie.
-        finished: the index of every planned row.
+        rows: all that the output is to hold.
         config: of the shards.
-        num_accepted: rows beyond so many samples are left out; None: there is no such number.
-
-    Returns:
-        What is counted, and the shards of each kind, as the manifest names them.
-
-    Raises:
-        RunError: a row is missing or doubled; nothing is published then.
+        spread: who writes where there is much; None: this process does.
     """
-    rows = judged(workspace, work, finished)
-    if num_accepted is not None:
-        rows = rows.first(num_accepted, candidate_ids(workspace))
-    index, duplicates = rows.index, rows.duplicates
+    every = stretches(workspace, session, config, rows)
+    make_folder(workspace.folder / "published")
+    for kind in KINDS:
+        make_folder(workspace.output / kind)
+    if notes := files(workspace.folder / "published"):
+        say(
+            f"{workspace.output}: publishing goes on, {len(notes)} of {len(every)} stretches of "
+            "the plan are written"
+        )
+    published: dict[int, Published] = {}
+    is_much = sum(stretch.num_bytes for stretch in every) > MAX_HERE
+    for written in spread(every) if spread and is_much else [write(every)]:
+        published.update(written)
+    return _together(workspace.output, session, config, published)
+
+
+def write(stretches: Sequence[Stretch]) -> Written:
+    """Write the shards of neighbouring stretches, those that are not there yet.
+
+    Of pictures no more is held than a row group of each kind and the blocks it is made from.
+    """
+    written = [(stretch.number, _written_before(stretch)) for stretch in stretches]
+    left = [stretch for stretch, (_, before) in zip(stretches, written, strict=True) if not before]
+    reader = _Reader(left)
+    made = {stretch.number: _write(stretch, reader) for stretch in left}
+    return [(number, before or made[number]) for number, before in written]
+
+
+def _write(stretch: Stretch, reader: "_Reader") -> Published:
+    """Write the shards of a stretch, and note that they are whole."""
+    writers: dict[Kind, _Writer] = {}
+    with contextlib.ExitStack() as shards:
+        for kind, run in stretch.runs():
+            if kind not in writers:
+                temporary = shards.enter_context(replaced(stretch.output / stretch.shard(kind)))
+                writers[kind] = _Writer(temporary, kind, stretch.config)
+                shards.enter_context(contextlib.closing(writers[kind]))
+            for places, table in reader.rows(stretch, run):
+                if kind == "rejected":
+                    table = _mark(table, [stretch.duplicates.get(place) for place in places])
+                writers[kind].write(table)
     summary = Summary()
-    names: dict[Kind, list[str]] = {}
-    is_accepted = index["is_accepted"]
-    masks: dict[Kind, pa.Array] = {"accepted": is_accepted, "rejected": pc.invert(is_accepted)}
-    for kind, mask in masks.items():
-        folder = workspace.output / kind
-        schema = with_image_features(KINDS[kind])
-        shards = Shards(folder, schema, config, prefix=f"{session.name}-")
-        for table in _gather(work, index.filter(mask), config.row_group_rows):
-            full = _mark(table, duplicates) if kind == "rejected" else table
-            summary.add(full, kind)
-            shards.write(full)
-        shards.close()
-        names[kind] = [f"{kind}/{name}" for name in shards.names]
-        for path in files(folder):
-            if path.name not in shards.names:
-                remove(path)  # of a session that ended before it could publish
-            elif isinstance(path, Path):
-                synchronise(path)
-    return summary, names
+    for writer in writers.values():
+        summary.merge(writer.summary)
+    names = {kind: [stretch.shard(kind)] for kind in writers}
+    write_file(stretch.note, json.dumps({"digest": stretch.digest, "shards": names}))
+    return Published(summary, names)
 
 
-def _gather(work: Work, index: pa.Table, num_rows: int) -> Iterator[pa.Table]:
-    """Full rows in the index's order, so many at a time.
+class _Writer:
+    """A shard, and what is counted of its rows."""
 
-    Neighbours mostly lie in one file: the plan is sorted, and a block is a stretch of it.
+    def __init__(self, path: Place, kind: Kind, config: OutputConfig) -> None:
+        self.summary, self._kind = Summary(), kind
+        self._shard = Shard(path, with_image_features(KINDS[kind]), config)
+        self._uncounted: list[pa.Table] = []
+
+    def write(self, table: pa.Table) -> None:
+        self._shard.write(table)
+        self._uncounted.append(table.select(Summary.COLUMNS[self._kind]))
+        if sum(each.num_rows for each in self._uncounted) >= _ROWS_AT_ONCE:
+            self._count()
+
+    def close(self) -> None:
+        self._count()
+        self._shard.close()
+
+    def _count(self) -> None:
+        if self._uncounted:
+            self.summary.add(pa.concat_tables(self._uncounted), self._kind)
+            self._uncounted = []
+
+
+class _Reader:
+    """Rows of files, of which each row group is read once and held while more of it is needed."""
+
+    def __init__(self, stretches: Sequence[Stretch]) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            stretches: whose rows will be asked for, each once.
+        """
+        self._needed: dict[str, list[NDArray[np.int64]]] = {}
+        self._files: dict[str, _File] = {}
+        for stretch in stretches:
+            order = np.argsort(stretch.file, kind="stable")
+            for part in split(order, stretch.file[order]):
+                name = stretch.names[stretch.file[part[0]]]
+                self._needed.setdefault(name, []).append(stretch.row[part])
+
+    def rows(
+        self, stretch: Stretch, run: NDArray[np.int64]
+    ) -> Iterator[tuple[list[int], pa.Table]]:
+        """Rows of a stretch, row group by row group.
+
+        Args:
+            stretch: one of those given.
+            run: places in it, of rows of one file.
+
+        Yields:
+            Some of the places, and their rows.
+        """
+        name = stretch.names[stretch.file[run[0]]]
+        if name not in self._files:
+            needed = np.concatenate(self._needed.pop(name))
+            self._files[name] = _File(stretch.output / ".run" / "work" / name, needed)
+        file = self._files[name]
+        groups = file.groups(stretch.row[run])
+        for part in split(np.arange(len(run)), groups):
+            yield run[part].tolist(), file.take(int(groups[part[0]]), stretch.row[run[part]])
+        if not file.num_needed:
+            del self._files[name]
+
+
+class _File:
+    """A file of finished rows.
+
+    Attributes:
+        num_needed: rows that are still to be taken.
     """
-    opened: OrderedDict[str, pa.Table] = OrderedDict()
-    for start in range(0, index.num_rows, num_rows):
-        piece = index.slice(start, num_rows)
-        runs: list[tuple[str, list[int]]] = []
-        for file, row in zip(piece["file"].to_pylist(), piece["row"].to_pylist(), strict=True):
-            if not runs or runs[-1][0] != file:
-                runs.append((file, []))
-            runs[-1][1].append(row)
-        tables = []
-        for file, rows in runs:
-            if file not in opened:
-                opened[file] = parquet(work.root / file).read()
-                if len(opened) > _OPEN_FILES:
-                    opened.popitem(last=False)
-            opened.move_to_end(file)
-            tables.append(opened[file].take(rows))
-        yield pa.concat_tables(tables)
+
+    def __init__(self, path: Place, needed: NDArray[np.int64]) -> None:
+        self._file = parquet(path)
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        self._starts = np.cumsum([0, *sizes])
+        self._num_needed = np.bincount(self.groups(needed), minlength=len(sizes))
+        self._tables: dict[int, pa.Table] = {}
+        self.num_needed = len(needed)
+
+    def groups(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row group of each row."""
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
+    def take(self, group: int, rows: NDArray[np.int64]) -> pa.Table:
+        """Rows of a row group, in this order."""
+        if group not in self._tables:
+            self._tables[group] = self._file.read_row_group(
+                group, columns=REJECTED_SCHEMA.names, use_threads=False
+            )
+        table, inside = self._tables[group], rows - self._starts[group]
+        self._num_needed[group] -= len(rows)
+        self.num_needed -= len(rows)
+        if not self._num_needed[group]:
+            del self._tables[group]
+        if (np.diff(inside) == 1).all():
+            return table.slice(int(inside[0]), len(inside))
+        return table.take(pa.array(inside))
 
 
-def _mark(table: pa.Table, duplicates: dict[str, str]) -> pa.Table:
-    """Give near-duplicates their reason."""
-    ids = table["id"].to_pylist()
-    if not any(row_id in duplicates for row_id in ids):
+def _mark(table: pa.Table, originals: list[str | None]) -> pa.Table:
+    """Give near-duplicates their reason.
+
+    Args:
+        table: rows to be rejected.
+        originals: of each row the id that it looks like; None: it is no near-duplicate.
+    """
+    if not any(originals):
         return table
     for name in ("stage", "reason", "detail"):
         values = table[name].to_pylist()
-        for place, row_id in enumerate(ids):
-            if row_id in duplicates:
+        for place, original in enumerate(originals):
+            if original is not None:
                 values[place] = {
                     "stage": "quality",
                     "reason": NEAR_DUPLICATE,
-                    "detail": f"the edited image looks like that of {duplicates[row_id]}",
+                    "detail": f"the edited image looks like that of {original}",
                 }[name]
         column = table.schema.get_field_index(name)
         table = table.set_column(column, name, pa.array(values, pa.string()))
     return table
+
+
+def _written_before(stretch: Stretch) -> Published | None:
+    """What an earlier session made of a stretch; None: not all, or of other rows."""
+    try:
+        note = json.loads(stretch.note.read_bytes())
+        if note["digest"] != stretch.digest:
+            return None
+        summary = Summary()
+        for kind, names in note["shards"].items():
+            for name in names:
+                file, columns = parquet(stretch.output / name), Summary.COLUMNS[kind]
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
+                    summary.add(pa.Table.from_batches([batch]), kind)
+    except FileNotFoundError:
+        return None
+    return Published(summary, note["shards"])
+
+
+def _together(
+    output: Place, session: Session, config: OutputConfig, published: dict[int, Published]
+) -> Published:
+    """All stretches as one; what lies beside their shards is removed."""
+    whole = Published(Summary(), {kind: [] for kind in KINDS})
+    for _, each in sorted(published.items()):
+        whole.summary.merge(each.summary)
+        for kind, names in each.shards.items():
+            whole.shards[kind] += names
+    for kind, shards in whole.shards.items():
+        if not shards:
+            # A reader who asks for them finds that there are none.
+            shards.append(f"{kind}/00000-{session.name}.parquet")
+            with replaced(output / shards[0]) as temporary:
+                Shard(temporary, with_image_features(KINDS[kind]), config).close()
+        for path in files(output / kind):
+            if f"{kind}/{path.name}" not in shards:
+                remove(path)  # of a session that ended before it could publish
+    return whole

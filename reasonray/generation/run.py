@@ -1,5 +1,6 @@
 """`generate`: from a recipe and sources to a finished output, in one call that can be repeated."""
 
+import contextlib
 import json
 import math
 from collections import Counter
@@ -22,10 +23,12 @@ from reasonray.core.writing import no_space, out_of_space, write_file
 from reasonray.dataset.card import write_card
 from reasonray.dataset.manifest import MANIFEST, Manifest, RayJob, make_manifest, read_manifest
 from reasonray.dataset.report.page import REPORT
+from reasonray.generation.audit import Judged, judged
 from reasonray.generation.counts import pool_timings, ray_jobs, read_timings, run_warnings
 from reasonray.generation.notices import read_notices
 from reasonray.generation.plan import (
     Plan,
+    candidate_ids,
     extend_plan,
     planned_ids,
     planned_parts,
@@ -34,8 +37,9 @@ from reasonray.generation.plan import (
 )
 from reasonray.generation.pool import Build
 from reasonray.generation.progress import Progress
-from reasonray.generation.publish import judged, write_shards
+from reasonray.generation.publish import Written, write_shards
 from reasonray.generation.report import write_report
+from reasonray.generation.stretches import Stretch
 from reasonray.generation.work import Work
 from reasonray.generation.workspace import Workspace
 from reasonray.stages.wiring import check_wiring
@@ -149,14 +153,18 @@ def _round(
     if is_first:
         done = _to_be_kept(done, workspace)
     work.seal(done)
-    threshold = _make_rows(recipe, workspace, session, work, done, build, approve)
-    session.check()
-    index = work.index()
-    if not _num_accepted(index):
-        raise _no_sample(workspace, work, index)
-    if recipe.accepted is not None and _plan_more(recipe.accepted, workspace, work, index):
-        return None
-    return _publish(recipe, workspace, session, work, index, threshold)
+    # Ray stays for the publication, if it was needed for rows.
+    with contextlib.ExitStack() as joined:
+        threshold = _make_rows(recipe, workspace, session, work, done, build, approve, joined)
+        session.check()
+        rows = judged(workspace, work)
+        if not rows.num_accepted:
+            raise _no_sample(workspace, work, rows.index)
+        if recipe.accepted is not None:
+            if _plan_more(recipe.accepted, workspace, rows):
+                return None
+            rows = rows.first(recipe.accepted, candidate_ids(workspace))
+        return _publish(recipe, workspace, session, rows, threshold)
 
 
 def _plan(recipe: Recipe, workspace: Workspace, session: Session, plan: Plan | None) -> None:
@@ -199,6 +207,7 @@ def _make_rows(
     done: pa.Table,
     build: Build,
     approve: Approve | None,
+    joined: contextlib.ExitStack,
 ) -> float | None:
     """Make what the plan has and `done` has not; gives the divergence threshold by rank."""
     num_rows, num_done = len(planned_ids(workspace)), done.num_rows
@@ -219,10 +228,8 @@ def _make_rows(
     check_wiring([stages.stage_class(name) for name in names], parts)
     left = write_input(workspace, work.input, ids)
     pools = [*needed.pools, *language_server.pools(needed)]
-    with (
-        cluster.connected(pools, wait_s=recipe.output.wait_for_cluster_s),
-        language_server.served(needed, workspace.output) as needed,
-    ):
+    joined.enter_context(cluster.connected(pools, wait_s=recipe.output.wait_for_cluster_s))
+    with language_server.served(needed, workspace.output) as needed:
         notes = RayNotes(f"{workspace.output}/{session.name}/rows")
         measured = RayNotes(f"{workspace.output}/{session.name}/measuring")
         try:
@@ -244,9 +251,8 @@ def _make_rows(
     return threshold
 
 
-def _plan_more(accepted: int, workspace: Workspace, work: Work, index: pa.Table) -> bool:
+def _plan_more(accepted: int, workspace: Workspace, rows: Judged) -> bool:
     """Plan what the samples that are still missing will need; False where there is nothing to."""
-    rows = judged(workspace, work, index)
     num_missing = accepted - rows.num_accepted
     if num_missing <= 0:
         return False
@@ -267,11 +273,16 @@ def _publish(
     recipe: Recipe,
     workspace: Workspace,
     session: Session,
-    work: Work,
-    index: pa.Table,
+    rows: Judged,
     threshold: float | None,
 ) -> Manifest:
-    summary, shards = write_shards(workspace, session, work, index, recipe.output, recipe.accepted)
+    def spread(stretches: list[Stretch]) -> list[Written]:
+        from reasonray.generation.tasks import write_in_tasks
+
+        return write_in_tasks(stretches, workspace.output, recipe.output.wait_for_cluster_s)
+
+    published = write_shards(workspace, session, rows, recipe.output, spread)
+    summary = published.summary
     timings, seconds = read_timings(workspace.sessions_folder)
     warnings = [*read_notices(workspace), *run_warnings(workspace.sessions_folder)]
     if recipe.accepted is not None and (num := summary.total("accepted")) < recipe.accepted:
@@ -279,7 +290,7 @@ def _publish(
     manifest = make_manifest(
         recipe,
         summary,
-        shards=shards,
+        shards=published.shards,
         threshold=threshold,
         seconds=seconds,
         timings=timings,

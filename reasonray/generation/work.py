@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from reasonray.core.place import Place, files, make_folder, parquet
 from reasonray.core.session import Session
@@ -39,6 +40,7 @@ INDEX = pa.schema(
 rejected, and why."""
 
 _NUM_READERS = 8
+_FILES_AT_ONCE = 256
 
 
 class Work:
@@ -85,11 +87,14 @@ class Work:
         return finished(self.root, self._seals, self._number)
 
     def read(self, index: pa.Table, columns: Sequence[str]) -> pa.Table:
-        """Columns of finished rows, file by file, in the order of their places there.
+        """Columns of finished rows.
 
         Args:
             index: which rows, as `index` has them.
             columns: of the files.
+
+        Returns:
+            The rows in the order of the index.
         """
         return read_rows(self.root, index, columns)
 
@@ -120,11 +125,22 @@ def finished(root: Place, seals: Place, last: int) -> pa.Table:
 
 def read_rows(root: Place, index: pa.Table, columns: Sequence[str]) -> pa.Table:
     """`Work.read`, of whatever session."""
-    tables = [
-        parquet(root / name).read(columns=list(columns)).take(places)
-        for name, places in by_file(index)
-    ]
-    return pa.concat_tables(tables) if tables else pa.table({name: [] for name in columns})
+    chosen = by_file(index)
+
+    def read(file: tuple[str, pa.Array]) -> pa.Table:
+        table = parquet(root / file[0]).read(columns=list(columns), use_threads=False)
+        return table if table.num_rows == len(file[1]) else table.take(file[1])
+
+    tables = [pa.table({name: [] for name in columns})] if not chosen else []
+    with ThreadPoolExecutor(_NUM_READERS) as readers:
+        for start in range(0, len(chosen), _FILES_AT_ONCE):
+            some = readers.map(read, chosen[start : start + _FILES_AT_ONCE])
+            # A table of its own for each of many small files takes more than what is in it.
+            tables.append(pa.concat_tables(some).combine_chunks())
+    order = _file_order(index)
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    return pa.concat_tables(tables).take(pa.array(places))
 
 
 def by_file(index: pa.Table) -> list[tuple[str, pa.Array]]:
@@ -132,14 +148,19 @@ def by_file(index: pa.Table) -> list[tuple[str, pa.Array]]:
     if not index.num_rows:
         return []
     names = index["file"].unify_dictionaries().combine_chunks()
-    codes, rows = names.indices.to_numpy(), index["row"].to_numpy()
-    order = np.lexsort((rows, codes))
-    codes, rows = codes[order], rows[order]
+    order = _file_order(index)
+    codes, rows = names.indices.to_numpy()[order], index["row"].to_numpy()[order]
     starts = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
     return [
         (names.dictionary[int(codes[start])].as_py(), pa.array(rows[start:stop]))
         for start, stop in pairwise(starts)
     ]
+
+
+def _file_order(index: pa.Table) -> NDArray[np.int64]:
+    """Where the rows stand if they are sorted by file, and in it by place."""
+    codes = index["file"].unify_dictionaries().combine_chunks().indices.to_numpy()
+    return np.lexsort((index["row"].to_numpy(), codes))
 
 
 def _committed(root: Place, number: int) -> list[pa.Table]:

@@ -7,9 +7,13 @@ and neither depends on where the inputs lie or in which order they are listed.
 """
 
 import heapq
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from reasonray.core.record import sample_seed
 
@@ -39,16 +43,26 @@ def sample(inputs: Iterable[tuple[str, str, _Input]], size: int, seed: int) -> l
     return [each for *_, each in sorted(drawn, key=lambda entry: entry[2])]
 
 
-def order(inputs: Sequence[tuple[str, str]], seed: int) -> list[int]:
+def order(inputs: Iterable[tuple[str, str]], seed: int) -> NDArray[np.int64]:
     """The order of which every sample is a beginning, as indices.
 
     Args:
-        inputs: stratum and id.
+        inputs: stratum and id; no more than numbers are held of them.
         seed: of the run.
     """
-    numbered = ((stratum, input_id, None) for stratum, input_id in inputs)
-    placed = sorted(_placed(numbered, len(inputs), seed), key=lambda entry: entry[:3])
-    return [number for _, _, number, _ in placed]
+    names: dict[str, int] = {}
+    strata, hashes = array("q"), array("q")
+    for name, input_id in inputs:
+        strata.append(names.setdefault(name, len(names)))
+        hashes.append(sample_seed(seed, input_id, "sample"))
+    of_stratum, of_hash = np.array(strata, np.int64), np.array(hashes, np.int64)
+    places = np.empty(len(of_hash))
+    for stratum in range(len(names)):
+        those = np.flatnonzero(of_stratum == stratum)
+        those = those[np.argsort(of_hash[those], kind="stable")]
+        places[those] = (np.arange(len(those)) + 0.5) / len(those)
+    ranked: NDArray[np.int64] = np.lexsort((of_hash, places))
+    return ranked
 
 
 def _placed(

@@ -1,10 +1,9 @@
-import json
+import io
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import config as datasets_config
 from datasets import load_dataset
 
 from reasonray.core.record import IMAGE
@@ -52,14 +51,36 @@ def test_no_group_has_more_rows_than_the_recipe_says(tmp_path: Path) -> None:
     assert groups(written(tmp_path, [10] * 9, OutputConfig(row_group_rows=4))) == [4, 4, 1]
 
 
-def test_pages_can_be_found_and_end_where_the_content_says(tmp_path: Path) -> None:
+def test_pictures_are_stored_as_they_are_and_their_pages_can_be_found(tmp_path: Path) -> None:
     path = written(tmp_path, [300_000] * 20)
     metadata = pq.read_metadata(path)
     ids, *_, images = (metadata.row_group(0).column(i) for i in range(2))
     assert images.has_offset_index
     assert ids.has_column_index
-    told = json.loads(metadata.metadata[b"content_defined_chunking"])
-    assert told == shards.CHUNKS == datasets_config.DEFAULT_CDC_OPTIONS
+    assert images.compression == "UNCOMPRESSED"
+    assert set(images.encodings) == {"PLAIN", "RLE"}
+    assert not images.is_stats_set
+    assert ids.compression == "SNAPPY"
+    assert "RLE_DICTIONARY" in ids.encodings
+
+
+class Counted(io.FileIO):
+    """A file that knows how much of it was read."""
+
+    num_read = 0
+
+    def read(self, size: int = -1) -> bytes:  # type: ignore[override]
+        content = super().read(size) or b""
+        self.num_read += len(content)
+        return content
+
+
+def test_one_picture_of_a_row_group_can_be_read_without_the_others(tmp_path: Path) -> None:
+    path = written(tmp_path, [300_000] * 100)
+    with Counted(path) as file:
+        opened = pq.ParquetFile(pa.PythonFile(file), buffer_size=65_536, pre_buffer=False)
+        next(opened.iter_batches(batch_size=1, columns=["input_image"], use_threads=False))
+        assert file.num_read < 6_000_000
 
 
 def test_datasets_opens_them_with_their_images_as_such(tmp_path: Path) -> None:

@@ -1,3 +1,6 @@
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +11,31 @@ from toy_outputs import commit, finished, published
 from toy_stages import Build, Plan, recipe, sequential
 
 from reasonray.core.errors import RunError
-from reasonray.core.place import files, remove
-from reasonray.core.record import ACCEPTED_SCHEMA, REJECTED_SCHEMA
+from reasonray.core.place import files, parquet, remove
+from reasonray.core.record import ACCEPTED_SCHEMA, REJECTED_SCHEMA, Image, is_rejected, to_rows
 from reasonray.core.sections import OutputConfig
-from reasonray.dataset.manifest import KINDS
-from reasonray.generation.plan import candidate_ids
-from reasonray.generation.publish import judged, near_duplicates, write_shards
+from reasonray.dataset.manifest import KINDS, Kind, make_manifest
+from reasonray.generation.audit import judged
+from reasonray.generation.plan import candidate_ids, planned_ids, write_plan
+from reasonray.generation.publish import Written, write, write_shards
+from reasonray.generation.stretches import Stretch
+from reasonray.generation.work import Work
+from reasonray.generation.workspace import Workspace
 
 
-def test_shards_hold_every_row_once_by_id_with_the_published_schemas(tmp_path: Path) -> None:
+def test_shards_hold_every_row_once_in_plan_order_with_the_published_schemas(
+    tmp_path: Path,
+) -> None:
     published(tmp_path / "out")
     accepted = pq.read_table(tmp_path / "out/accepted")
     rejected = pq.read_table(tmp_path / "out/rejected")
     assert accepted.schema.names == ACCEPTED_SCHEMA.names
     assert rejected.schema.names == REJECTED_SCHEMA.names
-    assert accepted["id"].to_pylist() == sorted(accepted["id"].to_pylist())
-    planned = sorted(row["id"] for row in Plan(6)(recipe(), tmp_path))
-    assert sorted(accepted["id"].to_pylist() + rejected["id"].to_pylist()) == planned
+    planned = planned_ids(Workspace(tmp_path / "out")).to_pylist()
+    for table in (accepted, rejected):
+        places = [planned.index(row_id) for row_id in table["id"].to_pylist()]
+        assert places == sorted(places)
+    assert sorted(accepted["id"].to_pylist() + rejected["id"].to_pylist()) == sorted(planned)
     assert set(rejected["reason"].to_pylist()) == {"target_missing"}
 
 
@@ -79,35 +90,11 @@ def test_a_row_that_is_missing_or_not_planned_stops_the_publication(
     if fault == "missing":
         remove(files(work.checkpoint)[0])
     else:
-        row = {**next(Plan(1)(recipe(), tmp_path)), "id": "I/toy/strange"}
-        commit(work, "again", [{**row, "scores": {}, "provenance": {}}])  # type: ignore[typeddict-item]
+        row = {**Plan(1)(recipe(), tmp_path).__next__(), "id": "II/toy/of another run/0"}
+        commit(work, "again", [row])  # type: ignore[list-item]
     with pytest.raises(RunError, match=r"[1-9] planned rows are missing|[1-9] are not planned"):
-        write_shards(workspace, session, work, work.index(), OutputConfig())
+        write_shards(workspace, session, judged(workspace, work), OutputConfig())
     assert not (tmp_path / "out/accepted").exists()
-
-
-def index(*rows: tuple[str, int, str | None]) -> pa.Table:
-    keys = ("part", "variation", "image_hash")
-    listed = [dict(zip(keys, row, strict=True)) for row in rows]
-    for row in listed:
-        row |= {"source": "toy", "source_id": "7", "id": f"{row['part']}/toy/7/{row['variation']}"}
-        row |= {"status": "accepted", "stage": None, "reason": None}
-    return pa.Table.from_pylist(listed)
-
-
-def test_an_edit_like_an_earlier_one_of_its_input_is_a_near_duplicate() -> None:
-    rows = index(("III", 10, "00000000000000ff"), ("III", 2, "00000000000000fe"))
-    # By variation, not by the id's letters: 2 comes before 10.
-    assert near_duplicates(rows) == {"III/toy/7/10": "III/toy/7/2"}
-    far = index(("III", 0, "00000000000000ff"), ("III", 1, "000000000000ff00"))
-    assert near_duplicates(far) == {}
-
-
-def test_pairs_of_part_one_are_never_near_duplicates() -> None:
-    rows = index(("I", 0, "00000000000000ff"), ("I", 1, "00000000000000ff"))
-    assert near_duplicates(rows) == {}
-    missing = index(("II", 0, None), ("II", 1, None))
-    assert near_duplicates(missing) == {}
 
 
 def test_near_duplicates_are_published_as_rejections(tmp_path: Path) -> None:
@@ -121,7 +108,7 @@ def test_near_duplicates_are_published_as_rejections(tmp_path: Path) -> None:
 
 def test_an_output_without_rejections_has_an_empty_shard(tmp_path: Path) -> None:
     workspace, session, work = finished(tmp_path / "out", parts=["I"])
-    write_shards(workspace, session, work, work.index(), OutputConfig())
+    write_shards(workspace, session, judged(workspace, work), OutputConfig())
     assert pq.read_table(tmp_path / "out/rejected").num_rows == 0
 
 
@@ -132,13 +119,15 @@ def test_a_run_to_so_many_samples_ends_with_the_last_of_them(
     # All rows are finished, as where a round was larger than it had to be.
     workspace, session, work = finished(tmp_path / "out", accepted=1000)
     order = candidate_ids(workspace)
-    rows = judged(workspace, work, work.index())
+    rows = judged(workspace, work)
     states = {row["id"]: row["is_accepted"] for row in rows.index.to_pylist()}
     expected: list[str] = []
     for row_id in order.to_pylist():
         if sum(states[each] for each in expected) < num_accepted:
             expected.append(row_id)
-    summary, _ = write_shards(workspace, session, work, work.index(), OutputConfig(), num_accepted)
+    summary = write_shards(
+        workspace, session, rows.first(num_accepted, order), OutputConfig()
+    ).summary
     tables = {kind: pq.read_table(tmp_path / "out" / kind) for kind in KINDS}
     listed = [row_id for table in tables.values() for row_id in table["id"].to_pylist()]
     assert sorted(listed) == sorted(expected)
@@ -147,11 +136,125 @@ def test_a_run_to_so_many_samples_ends_with_the_last_of_them(
     assert summary.total("rejected") == tables["rejected"].num_rows
 
 
-def test_what_an_earlier_session_left_of_its_shards_is_removed(tmp_path: Path) -> None:
+SMALL = OutputConfig.model_construct(block_rows=8, shard_mb=0.01, row_group_rows=2)  # type: ignore[arg-type]
+
+
+def contents(output: Path, shards: Mapping[Kind, Sequence[str]]) -> list[tuple[str, bytes]]:
+    """The shards' numbers and bytes; their names end with the session."""
+    return [
+        (name.partition("-")[0], (output / name).read_bytes())
+        for names in shards.values()
+        for name in names
+    ]
+
+
+def test_the_same_rows_in_other_blocks_are_cut_into_the_same_shards(tmp_path: Path) -> None:
+    both = []
+    for name, block in (("a", 5), ("b", 3)):
+        workspace, session, work = finished(tmp_path / name, block=block)
+        shards = write_shards(workspace, session, judged(workspace, work), SMALL).shards
+        both.append(contents(tmp_path / name, shards))
+    assert len(both[0]) > 4
+    assert both[0] == both[1]
+
+
+def test_what_was_written_before_a_failure_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reasonray.generation.publish.MAX_HERE", 0)
+    workspace, session, work = finished(tmp_path / "whole")
+    whole = write_shards(workspace, session, judged(workspace, work), SMALL)
     workspace, session, work = finished(tmp_path / "out")
-    stray = tmp_path / "out/accepted/000000-00000.parquet"
-    stray.parent.mkdir()
-    stray.write_bytes(b"half a shard")
-    _, names = write_shards(workspace, session, work, work.index(), OutputConfig())
-    assert names == {kind: [f"{kind}/{session.name}-00000.parquet"] for kind in KINDS}
-    assert not stray.exists()
+
+    def failing(stretches: list[Stretch]) -> Iterator[Written]:
+        yield write(stretches[:1])
+        yield write(stretches[2:3])
+        raise OSError("the machine is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        write_shards(workspace, session, judged(workspace, work), SMALL, spread=failing)
+    before = {path: path.stat() for path in (tmp_path / "out").glob("*ed/*.parquet")}
+    assert len(before) >= 2
+    again = replace(session, number=2)
+    published = write_shards(workspace, again, judged(workspace, Work(workspace, again)), SMALL)
+    assert contents(tmp_path / "out", published.shards) == contents(
+        tmp_path / "whole", whole.shards
+    )
+    for path, stat in before.items():
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
+    manifests = [
+        make_manifest(recipe(), each.summary, shards={}, threshold=None, seconds=1, timings={})
+        for each in (whole, published)
+    ]
+    assert manifests[0] == manifests[1]
+
+
+def test_a_shard_of_rows_that_were_done_again_meanwhile_is_written_again(tmp_path: Path) -> None:
+    workspace, session, work = finished(tmp_path / "out")
+    write_shards(workspace, session, judged(workspace, work), SMALL)
+    # As after a failure of a model, which is tried again: the same ids, in another file.
+    last = files(work.rows / "status=accepted")[-1]
+    rows = to_rows(parquet(last).read())
+    for row in rows:
+        row["instruction"] = "another one"
+    number = last.stem.rpartition("-")[0]
+    for path in [*files(work.rows), *files(work.checkpoint)]:
+        if path.stem.removesuffix("-0") == number:
+            if "status=rejected" in str(path):
+                rows += to_rows(parquet(path).read())
+            remove(path)
+    commit(work, "again", rows)
+    again = replace(session, number=2)
+    published = write_shards(workspace, again, judged(workspace, Work(workspace, again)), SMALL)
+    texts = [
+        text
+        for name in published.shards["accepted"]
+        for text in pq.read_table(tmp_path / "out" / name)["instruction"].to_pylist()
+    ]
+    assert texts.count("another one") == len(rows) - sum(map(is_rejected, rows))
+    sessions = {name.rpartition("-")[2] for name in published.shards["accepted"]}
+    assert sessions == {"000001.parquet", "000002.parquet"}
+
+
+def test_what_other_sessions_left_beside_the_shards_is_removed(tmp_path: Path) -> None:
+    workspace, session, work = finished(tmp_path / "out")
+    (tmp_path / "out/accepted").mkdir()
+    (tmp_path / "out/accepted/00007-000000.parquet").write_bytes(b"half")
+    shards = write_shards(workspace, session, judged(workspace, work), OutputConfig()).shards
+    for kind, names in shards.items():
+        assert [f"{kind}/{path.name}" for path in (tmp_path / "out" / kind).iterdir()] == names
+
+
+def test_each_row_group_of_finished_rows_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[tuple[pq.ParquetFile, int]] = Counter()
+    original = pq.ParquetFile.read_row_group
+
+    def counted(self: pq.ParquetFile, number: int, **options: Any) -> pa.Table:
+        reads[self, number] += 1
+        return original(self, number, **options)
+
+    # Rejections and near-duplicates among them, in blocks that lie across the cuts.
+    workspace, session, work = finished(tmp_path / "out", variations=2)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    write_shards(workspace, session, judged(workspace, work), SMALL)
+    assert set(reads.values()) == {1}
+    assert len(reads) == len(list(work.rows.rglob("*.parquet")))
+
+
+@pytest.mark.nightly  # takes 5 GB of memory
+def test_finished_rows_of_more_than_two_gib_in_one_row_group_are_published(tmp_path: Path) -> None:
+    made = recipe(parts=["II"])
+    workspace = Workspace(tmp_path / "out")
+    with workspace.session() as session:
+        write_plan(workspace, session, made, Plan(40)(made, tmp_path))
+    work = Work(workspace, session)
+    pictures: Image = {"bytes": bytes(60 * 2**20), "path": None}
+    rows = [{**row, "edited_image": pictures} for row in Plan(40)(made, tmp_path)]
+    commit(work, "block", rows)  # type: ignore[arg-type]
+    shards = write_shards(workspace, session, judged(workspace, work), OutputConfig()).shards[
+        "accepted"
+    ]
+    sizes = [pq.read_metadata(tmp_path / "out" / name).num_rows for name in shards]
+    assert (sum(sizes), max(sizes)) == (40, 5)

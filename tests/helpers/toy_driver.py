@@ -18,6 +18,7 @@ parser.add_argument("--accepted", type=int)
 parser.add_argument("--most-actors", type=int, help="by default as many as at least")
 parser.add_argument("--cpus", type=float, default=1.0, help="of each actor of the last pool")
 parser.add_argument("--wait", default=0.0, help="output.wait_for_cluster_s")
+parser.add_argument("--shard-mb", type=int, default=recipe().output.shard_mb)
 given = parser.parse_args()
 
 pools = recipe().model_dump()["pools"]
@@ -27,6 +28,7 @@ pools[-1]["num_cpus"] = given.cpus
 output = {
     **recipe().output.model_dump(),
     "wait_for_cluster_s": None if given.wait == "null" else given.wait,
+    "shard_mb": given.shard_mb,
 }
 captions = tuple((int(m.split("@")[1]), m.split("@")[0]) for m in given.marked)
 try:

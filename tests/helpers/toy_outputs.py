@@ -15,6 +15,8 @@ from reasonray.core.session import Session
 from reasonray.core.writing import write_file
 from reasonray.dataset.card import write_card
 from reasonray.dataset.manifest import KINDS, MANIFEST, make_manifest
+from reasonray.dataset.shards import image_bytes
+from reasonray.generation.audit import judged
 from reasonray.generation.counts import Counts, StageCounts
 from reasonray.generation.plan import plan_files, write_plan
 from reasonray.generation.publish import write_shards
@@ -51,7 +53,9 @@ def commit(work: Work, name: str, rows: list[Row]) -> None:
     for status in KINDS:
         chosen = [row for row in rows if is_rejected(row) == (status == "rejected")]
         if chosen:
-            write_table(to_table(chosen), work.rows / f"status={status}" / f"{name}-0.parquet")
+            table = to_table(chosen)
+            table = table.append_column("image_bytes", pa.array(image_bytes(table)))
+            write_table(table, work.rows / f"status={status}" / f"{name}-0.parquet")
     write_table(pa.table({"id": [row["id"] for row in rows]}), work.checkpoint / f"{name}.parquet")
 
 
@@ -67,8 +71,9 @@ def published(
 ) -> None:
     """A complete output, with what the run would remove at its very end."""
     workspace, session, work = finished(output, block=block, **changes)
-    config = config or OutputConfig()
-    summary, shards = write_shards(workspace, session, work, work.index(), config)
+    summary, shards = write_shards(
+        workspace, session, judged(workspace, work), config or OutputConfig()
+    )
     manifest = make_manifest(
         recipe(**changes), summary, shards=shards, threshold=None, seconds=1, timings={}
     )

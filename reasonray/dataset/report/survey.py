@@ -26,8 +26,18 @@ from reasonray.dataset.reading import shards
 SEED = 0
 """Of the random sample: the same rows at every call on the same output."""
 
-_COLUMNS = ["part", "source", "stage", "reason", "reasoning_type", "instruction"]
-_COLUMNS += ["selected_category", "target_category", "scores", "license"]
+_WORDS = ["part", "source", "stage", "reason", "reasoning_type", "selected_category"]
+_WORDS += ["target_category", "license"]
+_INDEX = pa.schema(
+    [
+        *((name, pa.dictionary(pa.int32(), pa.string())) for name in _WORDS),
+        ("instruction", pa.int64()),
+        *((name, pa.float32()) for name in Scores.__annotations__),
+    ]
+)
+"""What is held of a row, some 80 bytes: of its instruction a hash."""
+
+_TABLES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -111,11 +121,9 @@ class Survey:
 
     def lost(self) -> dict[str, Counter[str]]:
         """Stage -> reason -> rows that it rejected."""
-        rejected = self.index["rejected"]
         lost: dict[str, Counter[str]] = {name: Counter() for name in self.stages}
-        pairs = zip(rejected["stage"].to_pylist(), rejected["reason"].to_pylist(), strict=True)
-        for stage, reason in pairs:
-            lost.setdefault(stage, Counter())[reason] += 1
+        for (stage, reason), count in self._pairs("rejected", "stage", "reason").items():
+            lost.setdefault(stage, Counter())[reason] += count
         return lost
 
     def values(self, column: str, kind: Kind = "accepted") -> Counter[str]:
@@ -125,19 +133,11 @@ class Survey:
 
     def replacements(self) -> Counter[tuple[str, str]]:
         """(selected, target) -> accepted rows."""
-        table = self.index["accepted"].select(["selected_category", "target_category"])
-        counted = table.drop_null().group_by(table.column_names).aggregate([([], "count_all")])
-        return Counter(
-            {
-                (row["selected_category"], row["target_category"]): row["count_all"]
-                for row in counted.to_pylist()
-            }
-        )
+        return self._pairs("accepted", "selected_category", "target_category")
 
     def score(self, name: str, kind: Kind) -> NDArray[np.float64]:
         """All values of one score that were measured."""
-        column = pc.struct_field(self.index[kind]["scores"], name).drop_null()
-        values: NDArray[np.float64] = column.to_numpy().astype(np.float64)
+        values: NDArray[np.float64] = self.index[kind][name].drop_null().to_numpy().astype(float)
         return values[np.isfinite(values)]
 
     def score_names(self) -> list[str]:
@@ -147,34 +147,43 @@ class Survey:
     def sample(self, num_each_part: int) -> list[Row]:
         """Accepted rows chosen at random, so many of each part, read whole; the parts in turn."""
         part = self.index["accepted"]["part"]
-        drawn = [
-            _draw(np.flatnonzero(pc.equal(part, name).to_numpy()), num_each_part) for name in PARTS
-        ]
+        drawn = [_draw(np.flatnonzero(_is(part, name)), num_each_part) for name in PARTS]
         places = [place for turn in zip_longest(*drawn) for place in turn if place is not None]
         return self._rows("accepted", places)
 
     def sample_rejected(self, stage: str, reason: str, count: int) -> list[Row]:
         """Rows of one stage and reason chosen at random, read whole."""
         table = self.index["rejected"]
-        mask = pc.and_(pc.equal(table["stage"], stage), pc.equal(table["reason"], reason))
-        return self._rows("rejected", _draw(np.flatnonzero(mask.to_numpy()), count))
+        mask = _is(table["stage"], stage) & _is(table["reason"], reason)
+        return self._rows("rejected", _draw(np.flatnonzero(mask), count))
 
     def same_words(self, count: int) -> list[Row]:
         """Samples of one instruction with different targets, where there is one with three."""
-        table = self.index["accepted"].select(["instruction", "target_category"])
-        counted = table.group_by("instruction").aggregate([("target_category", "count_distinct")])
-        counted = counted.sort_by(
-            [("target_category_count_distinct", "descending"), ("instruction", "ascending")]
+        index = self.index["accepted"]
+        # One place for each target of each instruction, the first.
+        table = pa.table(
+            {
+                "instruction": index["instruction"],
+                "target": index["target_category"].combine_chunks().indices,
+                "place": np.arange(index.num_rows),
+            }
+        ).drop_null()
+        pairs = table.group_by(["instruction", "target"]).aggregate([("place", "min")])
+        counted = pairs.group_by("instruction").aggregate(
+            [("place_min", "count"), ("place_min", "min")]
         )
-        if not counted.num_rows or counted["target_category_count_distinct"][0].as_py() < 3:
+        counted = counted.rename_columns(["instruction", "targets", "first"])
+        counted = counted.sort_by([("targets", "descending"), ("first", "ascending")])
+        if not counted.num_rows or counted["targets"][0].as_py() < 3:
             return []
-        words = counted["instruction"][0]
-        places: dict[str, int] = {}
-        for place in np.flatnonzero(pc.equal(table["instruction"], words).to_numpy()):
-            target = table["target_category"][int(place)].as_py()
-            if target is not None:
-                places.setdefault(target, int(place))
-        return self._rows("accepted", _draw(np.array(list(places.values())), count))
+        theirs = pairs.filter(pc.equal(pairs["instruction"], counted["instruction"][0]))
+        return self._rows("accepted", _draw(np.sort(theirs["place_min"].to_numpy()), count))
+
+    def _pairs(self, kind: Kind, first: str, second: str) -> Counter[tuple[str, str]]:
+        """How often two values stand together, nulls left out."""
+        table = self.index[kind].select([first, second]).drop_null()
+        counted = table.group_by([first, second]).aggregate([([], "count_all")])
+        return Counter({(row[first], row[second]): row["count_all"] for row in counted.to_pylist()})
 
     def _rows(self, kind: Kind, places: Sequence[int]) -> list[Row]:
         """Whole rows by their places, in the order asked for; each row group is read once."""
@@ -217,26 +226,50 @@ def _row_groups(files: Mapping[Place, Sequence[int] | None]) -> list[_Group]:
         for number in range(metadata.num_row_groups):
             every = range(first, first + metadata.row_group(number).num_rows)
             first = every.stop
-            rows = [row - every.start for row in every if counted is None or row in counted]
-            if rows:
-                groups.append(_Group(start, path, number, rows))
-            start += len(rows)
+            inside: Sequence[int] = range(len(every))
+            if counted is not None:
+                inside = [row for row in inside if every.start + row in counted]
+            if inside:
+                groups.append(_Group(start, path, number, inside))
+            start += len(inside)
     return groups
 
 
 def _index(files: Mapping[Place, Sequence[int] | None]) -> pa.Table:
-    """The light columns of all rows; what a kind of file lacks is null."""
-    tables = []
+    """Of all rows what `_INDEX` has; what a kind of file lacks is null."""
+    tables = [_INDEX.empty_table()]
     for path, chosen in files.items():
         file = parquet(path)
-        table = file.read(columns=[n for n in _COLUMNS if n in file.schema_arrow.names])
-        tables.append(table if chosen is None else table.take(sorted(chosen)))
-    types = {name: pa.string() for name in _COLUMNS}
-    empty: dict[str, Any] = {name: pa.array([], kind) for name, kind in types.items()}
-    empty["scores"] = pa.array([], pa.struct([(n, pa.float32()) for n in Scores.__annotations__]))
-    tables.append(pa.table(empty))
-    merged = pa.concat_tables(tables, promote_options="default")
-    return merged.replace_schema_metadata(None).combine_chunks()
+        columns = [*_WORDS, "instruction", "scores"]
+        table = file.read(columns=[n for n in columns if n in file.schema_arrow.names])
+        tables.append(_compact(table if chosen is None else table.take(sorted(chosen))))
+        if len(tables) > _TABLES_AT_ONCE:
+            # A table of its own for each of many small files takes more than what is in it.
+            tables = [_merged(tables)]
+    return _merged(tables)
+
+
+def _merged(tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def _compact(table: pa.Table) -> pa.Table:
+    words = [name for name in _WORDS if name in table.column_names]
+    columns = {name: pc.dictionary_encode(table[name].cast(pa.string())) for name in words}
+    texts = table["instruction"].to_pylist()
+    columns["instruction"] = pa.array([None if text is None else hash(text) for text in texts])
+    for name in Scores.__annotations__:
+        columns[name] = pc.struct_field(table["scores"], name)
+    empty = {field.name: pa.nulls(table.num_rows, field.type) for field in _INDEX}
+    return pa.table({**empty, **columns}).cast(_INDEX)
+
+
+def _is(column: pa.ChunkedArray, word: str) -> NDArray[np.bool_]:
+    """Which rows have a word."""
+    codes = column.combine_chunks()
+    code = codes.dictionary.index(word).as_py()
+    equal: NDArray[np.bool_] = pc.fill_null(codes.indices, -1).to_numpy() == code
+    return equal if code >= 0 else np.zeros(len(codes), bool)
 
 
 def _draw(places: NDArray[np.intp], count: int) -> list[int]:
