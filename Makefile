@@ -27,8 +27,10 @@ serve: setup
 	test -e out/mini-editor || $(BIN)/reasonray mini editor --output out/mini-editor
 	$(BIN)/reasonray serve out/mini-editor
 
+# What starts no Ray takes two processes; the rest has the machine for itself.
 test: setup
-	$(BIN)/pytest --durations=15
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations=15 -m "not ray and not nightly"
+	$(BIN)/pytest --durations=30 -m "ray and not nightly"
 
 # Between commits: within a minute, on two cores.
 test-fast: setup
