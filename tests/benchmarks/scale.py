@@ -5,7 +5,7 @@
 Real Ray nodes, pools, plan, journals, commits and publication; only the stages are replaced, by
 ones that sleep as long as the paper's models take on an NVIDIA H200 (tests/benchmarks/gpu.py) and
 hand on pictures of a photograph's size. A sleep varies by a fifth, one row in a hundred is
-rejected; `--steady` leaves both out. Rates are those of a run's middle, from 20 to 80 % of its rows.
+rejected; `--steady` leaves both out. Rates are of a run's middle, from 20 to 80 % of its rows.
 
 - efficiency: rows a second for each GPU, over those of the run with the fewest GPUs.
 - painting busy: part of the time in which the painters, the slowest pool, were at work.
