@@ -31,6 +31,7 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
+from reasonray.core.place import Place
 from reasonray.core.recipe import Recipe, parse
 from reasonray.core.record import Row, reject, sample_id, sample_seed
 from reasonray.generation.run import run
@@ -110,7 +111,7 @@ class Plan:
 
     num_rows: int
 
-    def __call__(self, recipe: Recipe, folder: Path, notices: list[str]) -> Iterator[Row]:
+    def __call__(self, recipe: Recipe, folder: Place, notices: list[str]) -> Iterator[Row]:
         """Rows of part III."""
         for number in range(self.num_rows):
             source_id = f"{number:06}"
