@@ -27,13 +27,15 @@ def test_a_row_that_two_machines_were_lost_with_is_not_rejected(
             bucket, 1, 0.0, "slow@0", "--cpus", 4, "--wait", 60, RAY_ADDRESS=head.address
         )
         for number in (1, 2, 3):
-            with one_cluster.joined(head, num_cpus=4):
+            with one_cluster.joined(head, num_cpus=4) as machine:
                 deadline = time.monotonic() + 120
                 while len(attempts.read_text().splitlines()) < number:
                     assert driver.poll() is None, driver.communicate()[1]
                     assert time.monotonic() < deadline
                     time.sleep(0.2)
-                if number == 3:
+                if number < 3:
+                    one_cluster.kill(machine, "ray")
+                else:
                     _, errors = driver.communicate(timeout=120)
                     assert driver.returncode == 0, errors
     assert len(set(attempts.read_text().splitlines())) == 3

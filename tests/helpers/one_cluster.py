@@ -175,8 +175,12 @@ def _cloud(folder: Path, port: int) -> str:
 
 
 @contextlib.contextmanager
-def joined(cluster: Cluster, num_cpus: int) -> Iterator[None]:
-    """One more machine of the cluster, on this one; it leaves at the end of the block."""
+def joined(cluster: Cluster, num_cpus: int) -> Iterator[int]:
+    """One more machine of the cluster, on this one; it leaves at the end of the block.
+
+    Yields:
+        The process that all of the machine's descend from.
+    """
     ports = dict(zip(PORTS_OF_A_NODE, free_ports(len(PORTS_OF_A_NODE)), strict=True))
     node = subprocess.Popen(
         [
@@ -197,7 +201,7 @@ def joined(cluster: Cluster, num_cpus: int) -> Iterator[None]:
     )
     try:
         _wait_for(node)
-        yield
+        yield node.pid
     finally:
         _end(node)
 
