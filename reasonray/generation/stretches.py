@@ -5,6 +5,7 @@ Where the cuts are depends on the rows alone, not on the blocks in which they we
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -131,21 +132,16 @@ def stretches(
 
 
 def lots(stretches: list[Stretch], num_processes: int) -> list[list[Stretch]]:
-    """Neighbours, to be written by one process: about four lots for each.
+    """Neighbours, to be written by one process, as many lots for each process and about as large.
 
     Args:
         stretches: to be written, in order.
         num_processes: at work side by side.
     """
-    size = min(max(len(stretches) // (4 * num_processes), 1), _MAX_LOT)
-    shared: list[list[Stretch]] = []
-    for stretch in stretches:
-        last = shared[-1] if shared else []
-        if last and len(last) < size and last[-1].number + 1 == stretch.number:
-            last.append(stretch)
-        else:
-            shared.append([stretch])
-    return shared
+    rounds = math.ceil(len(stretches) / (_MAX_LOT * num_processes))
+    num_lots = min(rounds * num_processes, len(stretches))
+    edges = [len(stretches) * number // num_lots for number in range(num_lots + 1)]
+    return [stretches[start:stop] for start, stop in pairwise(edges)]
 
 
 def split(values: NDArray[np.int64], keys: NDArray[np.int64]) -> list[NDArray[np.int64]]:
