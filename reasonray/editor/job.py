@@ -66,10 +66,11 @@ def train(
         UserError: the recipe, the dataset or the output does not fit.
         RunError: the training had to stop; the same call goes on from there.
     """
-    recipe, data, parts = _checked(recipe, overrides, data, parts)
+    recipe = _with_editor(recipe, overrides)
     config, output = recipe.editor, place(output)
     shared = output / "features" if features is None else place(features, "features")
     loggers.check(config.output.loggers, output)
+    data, parts = _dataset(recipe, data, parts)
     _refuse_strangers(output)
     with session(output / SESSIONS, output) as ours:
         with reached(output):
@@ -119,7 +120,8 @@ def compute_features(
         UserError: the recipe or the dataset does not fit.
         RunError: it had to stop; the same call goes on from there.
     """
-    recipe, data, parts = _checked(recipe, overrides, data, parts)
+    recipe = _with_editor(recipe, overrides)
+    data, parts = _dataset(recipe, data, parts)
     if recipe.editor.features != "cached":
         raise UserError("editor.features online: a training keeps none; set it to cached")
     folder = place(output) / cache.key(recipe.editor, data, parts)
@@ -131,19 +133,21 @@ def compute_features(
     return folder
 
 
-def _checked(
-    recipe: str | Path | Recipe,
-    overrides: Sequence[str],
-    data: str | Place,
-    parts: Sequence[str] | None,
-) -> tuple[Recipe, Place, Sequence[str]]:
+def _with_editor(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
     checked = load(recipe, overrides)
     if "editor" not in checked.model_fields_set:
         raise UserError("recipe: has no section editor; take paper or current, or add one")
+    return checked
+
+
+def _dataset(
+    recipe: Recipe, data: str | Place, parts: Sequence[str] | None
+) -> tuple[Place, Sequence[str]]:
+    """Where the dataset is, and its parts that are asked for, with models that fit."""
     folder = place(data, "data")
     _, chosen = selected(folder, parts)
-    model.check(checked.editor)
-    return checked, folder, chosen
+    model.check(recipe.editor)
+    return folder, chosen
 
 
 def _fit(task: dict[str, Any], output: Place, config: EditorConfig) -> None:
