@@ -25,6 +25,9 @@ same picture (imagehash's authors call up to 5 near-identical; independent pictu
 
 _KEYS = ["part", "source", "source_id"]
 
+_DIGITS = np.zeros(256, np.uint64)
+_DIGITS[[*b"0123456789abcdef"]] = range(16)
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -152,9 +155,14 @@ def _with_a_near_one(inputs: NDArray[np.int64], hashes: NDArray[np.uint64]) -> N
 
 def _hashes(column: pa.ChunkedArray) -> NDArray[np.uint64]:
     """64-bit hashes from 16 hexadecimal digits."""
-    digits = pc.cast(pc.utf8_lpad(_text(column), 16, padding="0"), pa.binary())
-    flat = b"".join(digits.to_pylist())
-    return np.frombuffer(bytes.fromhex(flat.decode()), ">u8").astype(np.uint64)
+    padded = pc.utf8_lpad(_text(column), 16, padding="0")
+    digits = padded.cast(pa.binary(16)).combine_chunks()
+    _, content = digits.buffers()
+    codes = np.frombuffer(content, np.uint8, len(digits) * 16, digits.offset * 16)
+    hashes = np.zeros(len(digits), np.uint64)
+    for column_codes in _DIGITS[codes.reshape(-1, 16)].T:
+        hashes = hashes << np.uint64(4) | column_codes
+    return hashes
 
 
 def _is_accepted(index: pa.Table) -> pa.ChunkedArray:

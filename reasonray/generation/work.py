@@ -114,7 +114,7 @@ def finished(root: Place, seals: Place, last: int) -> pa.Table:
         tables.append(parquet(_seal(seals, start)).read().cast(INDEX))
     for number in range(start, last + 1):
         tables += _committed(root, number)
-    index = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    index = _merged(tables)
     if pc.count_distinct(index["id"]).as_py() == index.num_rows:
         return index
     # Two sessions did a row where the first one's commit came too late for the second's seal.
@@ -135,7 +135,6 @@ def read_rows(root: Place, index: pa.Table, columns: Sequence[str]) -> pa.Table:
     with ThreadPoolExecutor(_NUM_READERS) as readers:
         for start in range(0, len(chosen), _FILES_AT_ONCE):
             some = readers.map(read, chosen[start : start + _FILES_AT_ONCE])
-            # A table of its own for each of many small files takes more than what is in it.
             tables.append(pa.concat_tables(some).combine_chunks())
     order = _file_order(index)
     places = np.empty_like(order)
@@ -187,8 +186,18 @@ def _committed(root: Place, number: int) -> list[pa.Table]:
         whole = pa.concat_tables(tables)
         return whole if whole.num_rows == num_marked else None
 
+    tables = []
     with ThreadPoolExecutor(_NUM_READERS) as readers:
-        return [table for table in readers.map(block, marks) if table is not None]
+        for start in range(0, len(marks), _FILES_AT_ONCE):
+            some = readers.map(block, marks[start : start + _FILES_AT_ONCE])
+            whole = [table for table in some if table is not None]
+            # A table of its own for each of many small files takes more than what is in it.
+            tables.append(_merged([INDEX.empty_table(), *whole]))
+    return tables
+
+
+def _merged(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
 def _is_damage(error: Exception) -> bool:
