@@ -149,8 +149,9 @@ def test_a_training_leaves_an_editor_that_edits(whole: Path, place: Path) -> Non
     ("ray", "fault"),
     [
         ("cluster", kill_worker),
-        ("own", kill_driver),
         ("cluster", interrupt_driver),
+        # As on a store, below.
+        pytest.param("own", kill_driver, marks=pytest.mark.nightly),
         pytest.param("own", kill_worker, marks=pytest.mark.nightly),
         pytest.param("cluster", kill_driver, marks=pytest.mark.nightly),
         pytest.param("own", interrupt_driver, marks=pytest.mark.nightly),
