@@ -72,7 +72,8 @@ def test_a_job_stopped_in_the_middle_and_submitted_again_loses_and_doubles_nothi
     cluster: Cluster, jobs: Jobs, tmp_path: Path
 ) -> None:
     output, num = tmp_path / "out", 24
-    job = jobs.submit(DRIVER, output, num, 0.1)
+    # Slow enough to be at work when Ray reports, every 10 s.
+    job = jobs.submit(DRIVER, output, num, 0.4)
     while num_committed(output) < 8:
         assert jobs.is_running(job), jobs.client.get_job_logs(job)
         time.sleep(0.2)
