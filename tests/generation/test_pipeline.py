@@ -220,7 +220,8 @@ def environment(ray: str, cluster: Cluster) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("ray", "kills"),
     [
-        ("own", ["between"]),
+        # As on a store (test_torture.py).
+        pytest.param("own", ["between"], marks=pytest.mark.nightly),
         ("cluster", ["first", "between", "last"]),
         pytest.param("own", ["first", *["between"] * 3, "last"], marks=pytest.mark.nightly),
     ],
