@@ -42,6 +42,7 @@ def world(
     kind: str, count: int, seed: int, scenery: str, megapixels: float | None, output: str
 ) -> None:
     """Draw scenes of the mini world, in the files of a real dataset."""
+    from reasonray.core.place import place
     from reasonray.sources.mini.formats import write_instructpix2pix, write_v3det
     from reasonray.sources.mini.scenery import named
     from reasonray.sources.mini.world import require_packages
@@ -52,7 +53,9 @@ def world(
         raise UserError(f"--megapixels {megapixels:g}: {error}") from error
 
     require_packages()
-    folder = Path(output)
+    folder = place(output, "--output")
+    if not isinstance(folder, Path):
+        raise UserError(f"--output {output}: expected a folder of this machine")
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"--output {output}: is there already; give a new or empty folder")
@@ -61,7 +64,7 @@ def world(
         raise UserError(f"--output {output}: cannot be made ({error.strerror})") from error
     writers = {"v3det": write_v3det, "instructpix2pix": write_instructpix2pix}
     writers[kind](folder, count, seed, scenes)
-    click.echo(folder)
+    click.echo(output)
 
 
 @mini.command(epilog="Try it: reasonray mini train detector")

@@ -68,7 +68,8 @@ def connected(
                 f"RAY_ADDRESS={address}: no cluster answers there; expected HOST:PORT of its head "
                 "node, which `ray start --head` prints, or auto for one on this machine"
             ) from error
-        except RuntimeError as error:  # another version of Ray or Python
+        # Another version of Ray or Python; a token that is missing or wrong.
+        except (RuntimeError, ray.exceptions.RayError) as error:
             raise UserError(f"RAY_ADDRESS={address}: {' '.join(str(error).split())}") from error
     elif started:
         cpus = sum(pool.max_actors * pool.num_cpus for pool in pools)

@@ -8,12 +8,14 @@ AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_CONNECTION_STRI
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -155,9 +157,7 @@ def files(folder: Place, suffix: str = "") -> list[Place]:
     """
     if isinstance(folder, Path):
         return sorted(path for path in folder.rglob(f"*{suffix}") if path.is_file())
-    base = folder.path.rstrip("/") + "/"
-    names = [name.removeprefix(base) for name in folder.fs.find(folder.path)]
-    return [folder / name for name in sorted(names) if name.endswith(suffix)]
+    return [folder / name for name in sorted(_below(folder)) if name.endswith(suffix)]
 
 
 def names(folder: Place) -> list[str]:
@@ -168,8 +168,9 @@ def names(folder: Place) -> list[str]:
         listed = folder.fs.ls(folder.path, detail=False)
     except FileNotFoundError:
         return []
-    inside = (path.rstrip("/").rpartition("/")[2] for path in listed)
-    return sorted(name for name in inside if name)
+    base = folder.path.rstrip("/") + "/"
+    inside = (path.rstrip("/") for path in listed)
+    return sorted(path.removeprefix(base) for path in inside if path.startswith(base))
 
 
 def versions(folder: Place) -> list[tuple[str, int, int | str]]:
@@ -183,11 +184,23 @@ def versions(folder: Place) -> list[tuple[str, int, int | str]]:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         ]
-    base = folder.path.rstrip("/") + "/"
     return sorted(
-        (name.removeprefix(base), info["size"], str(info.get("ETag") or info.get("etag")))
-        for name, info in folder.fs.find(folder.path, detail=True).items()
+        (name, info["size"], str(info.get("ETag") or info.get("etag")))
+        for name, info in _below(folder).items()
     )
+
+
+def _below(folder: UPath) -> dict[str, dict[str, Any]]:
+    """What a store says of each file below a folder, by its name in it.
+
+    Consoles and mounted buckets mark folders by empty objects, which are no files.
+    """
+    base = folder.path.rstrip("/") + "/"
+    return {
+        path.removeprefix(base): info
+        for path, info in folder.fs.find(folder.path, detail=True).items()
+        if path.startswith(base) and not info["name"].endswith("/") and info["type"] == "file"
+    }
 
 
 def remove(path: Place) -> None:
@@ -209,12 +222,34 @@ def arrow(path: Place) -> tuple[pa.fs.FileSystem, str]:
 
 
 def parquet(path: Place) -> pq.ParquetFile:
-    """Open a Parquet file; of a store only what is asked for is read."""
+    """Open a Parquet file; of a store only what is asked for is read.
+
+    Raises:
+        pyarrow.ArrowInvalid: it is damaged; names it.
+    """
     filesystem, name = arrow(path)
-    if isinstance(path, Path):
-        # A buffer, so that a column of pictures is not held twice, as read and as Arrow has it.
-        return pq.ParquetFile(name, filesystem=filesystem, pre_buffer=False, buffer_size=2**20)
-    return pq.ParquetFile(name, filesystem=filesystem, pre_buffer=True)
+    # A buffer, so that a column of pictures is not held twice, as read and as Arrow has it.
+    options = {"pre_buffer": False, "buffer_size": 2**20} if isinstance(path, Path) else {}
+    try:
+        return pq.ParquetFile(name, filesystem=filesystem, **{"pre_buffer": True, **options})
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(f"{path}: {error}") from error
+
+
+def read_json(path: Place) -> dict[str, Any]:
+    """A JSON object of our own.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is damaged.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); it cannot be gone on with") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged (no object); it cannot be gone on with")
+    return content
 
 
 class _StoreHandler(pa.fs.FSSpecHandler):  # type: ignore[misc]
@@ -247,7 +282,12 @@ def _create_here(path: Path, content: bytes) -> bool:
                 raise
             # As on some mounted buckets.
             with path.open("xb") as file:
-                file.write(content)
+                try:
+                    file.write(content)
+                    file.flush()
+                except BaseException:
+                    path.unlink(missing_ok=True)
+                    raise
     except FileExistsError:
         return False
     finally:

@@ -174,11 +174,17 @@ def _token_file(folder: Place, number: int) -> Place:
 
 
 def _token(folder: Place, number: int) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(_token_file(folder, number).read_bytes())
+    """Who a session is; nothing where its file is being written, or damaged: its heart decides."""
+    try:
+        content: dict[str, Any] = json.loads(_token_file(folder, number).read_bytes())
+    except ValueError:
+        return {}
     return content
 
 
 def _who(holder: dict[str, Any]) -> str:
+    if not holder:
+        return "an unknown process"
     return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
 
 

@@ -56,7 +56,15 @@ def replaced(path: Place, *, sync: bool = True) -> Iterator[Path]:
     if not isinstance(path, Path):
         with tempfile.TemporaryDirectory(prefix="reasonray-") as folder:
             temporary = Path(folder) / path.name
-            yield temporary
+            try:
+                yield temporary
+            except OSError as error:
+                if out_of_space(error):
+                    raise RunError(
+                        f"{tempfile.gettempdir()} on machine {os.uname().nodename}: no space left "
+                        f"for what is sent to {path}; free some, or set TMPDIR"
+                    ) from error
+                raise
             path.fs.put_file(str(temporary), path.path)
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

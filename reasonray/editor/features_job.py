@@ -110,11 +110,13 @@ def connected_for(
         RunError: it grows, but has not grown enough within `output.wait_for_cluster_s`.
     """
     machines = recipe.editor.machines
-    count = getattr(machines, key) or 1
+    count = getattr(machines, key)
+    # Where none are set `spread` has as many as there are GPUs, of this machine if Ray is our own.
+    most = torch.cuda.device_count() / machines.num_gpus if machines.num_gpus else 1
     pool = PoolConfig(
         stages=["editor"],
-        min_actors=count,
-        max_actors=count,
+        min_actors=count or 1,
+        max_actors=count or max(1, int(most)),
         num_cpus=machines.num_cpus,
         num_gpus=machines.num_gpus,
     )

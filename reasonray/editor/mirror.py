@@ -45,7 +45,8 @@ class Mirror:
         """
         if isinstance(self.output, Path):
             return
-        with reached(self.output):
+        # Nothing is sent meanwhile: it would be half of what is fetched.
+        with self._sending, reached(self.output):
             there = [name for name in (METRICS, RUNS) if (self.output / name).exists()]
             there += [
                 f"{folder}/{file[0]}"
@@ -55,7 +56,7 @@ class Mirror:
             for name in there:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 self.output.fs.get_file((self.output / name).path, str(self.folder / name))
-        self._sent = self._state()
+            self._sent = self._state()
 
     def send(self, *names: str) -> None:
         """Have the output show what has changed.

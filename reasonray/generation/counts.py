@@ -225,7 +225,7 @@ def _sessions(folder: Place) -> Iterator[dict[str, Any]]:
     """What `keep_counts` has kept of each session."""
     for path in files(folder, COUNTS):
         # On some network file systems a replaced file is gone for a moment.
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(FileNotFoundError, ValueError):
             yield json.loads(path.read_bytes())
 
 

@@ -18,9 +18,9 @@ import ray
 from reasonray.core.console import say
 from reasonray.core.errors import RunError
 from reasonray.core.extras import explained, require
-from reasonray.core.place import Place
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import ASKING, LanguageModelConfig, PoolConfig
+from reasonray.core.session import Session
 from reasonray.models import weights
 from reasonray.models.language_model import served_name
 
@@ -49,12 +49,12 @@ def pools(recipe: Recipe) -> list[PoolConfig]:
 
 
 @contextlib.contextmanager
-def served(recipe: Recipe, output: Place) -> Iterator[Recipe]:
+def served(recipe: Recipe, session: Session) -> Iterator[Recipe]:
     """The model, up and answering, until the block ends; nothing where none is to be served.
 
     Args:
         recipe: its pools ask.
-        output: of the run; a killed one's model is taken over by the run that goes on.
+        session: of the run; what an earlier one of this output has left running is ended.
 
     Yields:
         The recipe, with the model's address.
@@ -77,30 +77,36 @@ def served(recipe: Recipe, output: Place) -> Iterator[Recipe]:
     for name in ("ray.serve", "ray.llm"):
         logging.getLogger(name).setLevel(logging.ERROR)
     model = recipe.language_model
-    digest = hashlib.sha256(str(output).encode()).hexdigest()[:8]
-    name = f"reasonray-language-model-{digest}"
+    digest = hashlib.sha256(str(session.output).encode()).hexdigest()[:8]
+    every = f"reasonray-language-model-{digest}-"
+    name = f"{every}{session.number}"
     serve.start(
         http_options={"host": "0.0.0.0", "port": _free_port()},
         logging_config={"enable_access_log": False},
     )
-    say(f"{output}: starting {model.model.name} on the cluster")
+    for other in serve.status().applications:
+        if other.startswith(every):
+            serve.delete(other)  # a killed run's; its engines have the GPUs
+    say(f"{session.output}: starting {model.model.name} on the cluster")
     try:
-        serve.run(
-            build_openai_app({"llm_configs": [_engine(model)]}),
-            name=name,
-            route_prefix=f"/{name}",
-        )
-    except RuntimeError as error:
-        serve.delete(name)
-        raise RunError(
-            f"language_model: vLLM did not start {model.model.name}: {' '.join(str(error).split())}"
-        ) from error
-    server = model.server.model_copy(update={"base_url": f"http://{_head()}:{_port()}/{name}/v1"})
-    try:
+        try:
+            serve.run(
+                build_openai_app({"llm_configs": [_engine(model)]}),
+                name=name,
+                route_prefix=f"/{name}",
+            )
+        except RuntimeError as error:
+            raise RunError(
+                f"language_model: vLLM did not start {model.model.name}: "
+                f"{' '.join(str(error).split())}"
+            ) from error
+        address = f"http://{_head()}:{_port()}/{name}/v1"
+        server = model.server.model_copy(update={"base_url": address})
         yield recipe.model_copy(
             update={"language_model": model.model_copy(update={"server": server})}
         )
     finally:
+        # Also where the run is stopped while it starts.
         serve.delete(name)
 
 

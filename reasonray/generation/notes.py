@@ -1,7 +1,7 @@
 """Short values that outlive the process that wrote them, and that the driver reads while it runs.
 
 The pools' processes keep there what they have in hand (`journal`) and what they have counted
-(`counts`). On a cluster they lie with its head (`pipeline`), which a run does not outlive anyway.
+(`counts`). On a cluster they lie with its head (`ray_notes`), which a run does not outlive anyway.
 """
 
 from collections.abc import Mapping

@@ -93,13 +93,14 @@ def write_plan(
 def extend_plan(workspace: Workspace, num_rows: int) -> int:
     """Plan so many candidates more, where `accepted` wants more samples; gives their number."""
     every = _folder(workspace)
+    # Before what is planned: a file that another session adds meanwhile has this number, and ours
+    # is not written. Its number may differ, the order that it is of does not.
+    number = len(plan_files(workspace))
     start = len(planned_ids(workspace))
     table = _some(every / _CANDIDATES, start, start + num_rows)
     if table.num_rows:
         whole = pa.BufferOutputStream()
         _write(whole, table, woven(table, by_id(table)))
-        # By one session alone; a successor's number may differ, the order that it is of does not.
-        number = len(plan_files(workspace))
         create(every / _ROWS / f"{number:05}.parquet", whole.getvalue().to_pybytes())
     return int(table.num_rows)
 

@@ -11,7 +11,7 @@ which they were made.
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reasonray.core.console import say
-from reasonray.core.place import Place, files, make_folder, parquet, remove
+from reasonray.core.place import Place, files, make_folder, parquet
 from reasonray.core.record import REJECTED_SCHEMA
 from reasonray.core.sections import OutputConfig
 from reasonray.core.session import Session
@@ -77,9 +77,10 @@ def write_shards(
     make_folder(workspace.folder / "published")
     for kind in KINDS:
         make_folder(workspace.output / kind)
-    if notes := files(workspace.folder / "published"):
+    noted = {path.name for path in files(workspace.folder / "published")}
+    if num_noted := sum(stretch.note.name in noted for stretch in every):
         say(
-            f"{workspace.output}: publishing goes on, {len(notes)} of {len(every)} stretches of "
+            f"{workspace.output}: publishing goes on, {num_noted} of {len(every)} stretches of "
             "the plan are written"
         )
     published: dict[int, Published] = {}
@@ -258,15 +259,15 @@ def _written_before(stretch: Stretch) -> Published | None:
                 file, columns = parquet(stretch.output / name), Summary.COLUMNS[kind]
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
                     summary.add(pa.Table.from_batches([batch]), kind)
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return None  # or damaged
     return Published(summary, note["shards"])
 
 
 def _together(
     output: Place, session: Session, config: OutputConfig, published: dict[int, Published]
 ) -> Published:
-    """All stretches as one; what lies beside their shards is removed."""
+    """All stretches as one."""
     whole = Published(Summary(), {kind: [] for kind in KINDS})
     for _, each in sorted(published.items()):
         whole.summary.merge(each.summary)
@@ -278,7 +279,17 @@ def _together(
             shards.append(f"{kind}/00000-{session.name}.parquet")
             with replaced(output / shards[0]) as temporary:
                 Shard(temporary, with_image_features(KINDS[kind]), config).close()
-        for path in files(output / kind):
-            if f"{kind}/{path.name}" not in shards:
-                remove(path)  # of a session that ended before it could publish
     return whole
+
+
+def remove_others(output: Place, shards: Mapping[Kind, Sequence[str]]) -> None:
+    """Remove the shards of sessions that ended before they could publish.
+
+    Args:
+        output: that is complete: before it is, others' shards may become those that count.
+        shards: as its manifest names them.
+    """
+    for kind, names in shards.items():
+        for path in files(output / kind, ".parquet"):
+            if f"{kind}/{path.name}" not in names:
+                path.unlink(missing_ok=True)

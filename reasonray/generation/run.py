@@ -14,7 +14,7 @@ from reasonray import stages
 from reasonray.core.console import say
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.extras import require
-from reasonray.core.place import Place, create, make_folder, place, reached, written
+from reasonray.core.place import Place, create, make_folder, place, reached, read_json, written
 from reasonray.core.recipe import Recipe, differing_keys, load, parse
 from reasonray.core.record import FAILURES
 from reasonray.core.sections import SourceConfig
@@ -37,7 +37,7 @@ from reasonray.generation.plan import (
 )
 from reasonray.generation.pool import Build
 from reasonray.generation.progress import Progress
-from reasonray.generation.publish import Written, write_shards
+from reasonray.generation.publish import Written, remove_others, write_shards
 from reasonray.generation.report import write_report
 from reasonray.generation.stretches import Stretch
 from reasonray.generation.work import Work
@@ -126,6 +126,12 @@ def run(
                     )
                 is_first_round = False
             return manifest
+    except pa.ArrowInvalid as error:
+        raise RunError(
+            f"output {workspace.output}: a file of this run is damaged ({error}); it cannot be "
+            f"gone on with, delete {workspace.folder} to begin anew",
+            again=False,
+        ) from error
     except OSError as error:
         if out_of_space(error):
             raise no_space(workspace.output) from error
@@ -161,7 +167,7 @@ def _round(
         if not rows.num_accepted:
             raise _no_sample(workspace, work, rows.index)
         if recipe.accepted is not None:
-            if _plan_more(recipe.accepted, workspace, rows):
+            if _plan_more(recipe.accepted, workspace, session, rows):
                 return None
             rows = rows.first(recipe.accepted, candidate_ids(workspace))
         return _publish(recipe, workspace, session, rows, threshold)
@@ -212,7 +218,7 @@ def _make_rows(
     """Make what the plan has and `done` has not; gives the divergence threshold by rank."""
     num_rows, num_done = len(planned_ids(workspace)), done.num_rows
     path = workspace.threshold_file
-    threshold = json.loads(path.read_bytes())["threshold"] if path.exists() else None
+    threshold = read_json(path)["threshold"] if path.exists() else None
     if num_done == num_rows:
         return threshold
     from reasonray import cluster
@@ -229,7 +235,7 @@ def _make_rows(
     left = write_input(workspace, work.input, ids)
     pools = [*needed.pools, *language_server.pools(needed)]
     joined.enter_context(cluster.connected(pools, wait_s=recipe.output.wait_for_cluster_s))
-    with language_server.served(needed, workspace.output) as needed:
+    with language_server.served(needed, session) as needed:
         notes = RayNotes(f"{workspace.output}/{session.name}/rows")
         measured = RayNotes(f"{workspace.output}/{session.name}/measuring")
         try:
@@ -251,7 +257,7 @@ def _make_rows(
     return threshold
 
 
-def _plan_more(accepted: int, workspace: Workspace, rows: Judged) -> bool:
+def _plan_more(accepted: int, workspace: Workspace, session: Session, rows: Judged) -> bool:
     """Plan what the samples that are still missing will need; False where there is nothing to."""
     num_missing = accepted - rows.num_accepted
     if num_missing <= 0:
@@ -260,6 +266,7 @@ def _plan_more(accepted: int, workspace: Workspace, rows: Judged) -> bool:
     # A tenth more than at this rate, so that few rounds are needed; the limit is for few rows, of
     # which the rate is not to be told.
     num_more = math.ceil(1.1 * num_missing * num_rows / max(rows.num_accepted, 1))
+    session.check()
     num_planned = extend_plan(workspace, min(num_more, 4 * num_rows))
     if num_planned:
         say(
@@ -302,8 +309,13 @@ def _publish(
     write_card(workspace.output, manifest, summary.licenses)
     content = manifest.model_dump_json(indent=2) + "\n"
     if not create(workspace.output / MANIFEST, content.encode()):
+        if other := read_manifest(workspace.output):
+            remove_others(workspace.output, other.shards)
         session.check()
         raise RunError(f"output {workspace.output}: another run has published here meanwhile")
+    # Again: a run that was taken for dead may have written one between the two.
+    write_card(workspace.output, manifest, summary.licenses)
+    remove_others(workspace.output, manifest.shards)
     return manifest
 
 

@@ -14,6 +14,7 @@ for dead may still commit; it is in no seal, and does not count.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from reasonray.core.console import say
 from reasonray.core.place import Place, files, make_folder, parquet
 from reasonray.core.session import Session
 from reasonray.core.writing import replaced
@@ -180,19 +182,22 @@ def _committed(root: Place, number: int) -> list[pa.Table]:
             num_marked = parquet(mark).metadata.num_rows
             tables = [_indexed(path, number) for path in data[mark.stem]]
         except (pa.ArrowInvalid, OSError) as error:
-            if not _is_damage(error):
+            if not _is_damage(mark, error):
                 raise
             return None
         whole = pa.concat_tables(tables)
         return whole if whole.num_rows == num_marked else None
 
-    tables = []
+    tables, num_damaged = [], 0
     with ThreadPoolExecutor(_NUM_READERS) as readers:
         for start in range(0, len(marks), _FILES_AT_ONCE):
-            some = readers.map(block, marks[start : start + _FILES_AT_ONCE])
+            some = list(readers.map(block, marks[start : start + _FILES_AT_ONCE]))
             whole = [table for table in some if table is not None]
+            num_damaged += len(some) - len(whole)
             # A table of its own for each of many small files takes more than what is in it.
             tables.append(_merged([INDEX.empty_table(), *whole]))
+    if num_damaged:
+        say(f"{folder}: {num_damaged} blocks of rows are damaged; they are done again")
     return tables
 
 
@@ -200,10 +205,10 @@ def _merged(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
-def _is_damage(error: Exception) -> bool:
+def _is_damage(path: Place, error: Exception) -> bool:
     """Whether a file is cut off or gone; else its disk or its store fails, which may pass."""
-    # Arrow raises a bare OSError for a footer that makes no sense.
-    is_bare = type(error) is OSError and error.errno is None
+    # Arrow raises a bare OSError for a footer that makes no sense; a store for a refusal.
+    is_bare = type(error) is OSError and error.errno is None and isinstance(path, Path)
     return is_bare or isinstance(error, pa.ArrowInvalid | FileNotFoundError)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from reasonray.core.errors import UserError
-from reasonray.core.place import Place, create, names, place, reached, remove
+from reasonray.core.place import Place, create, names, place, reached, read_json, remove
 from reasonray.core.session import Session, session
 from reasonray.core.writing import unusable
 from reasonray.dataset.manifest import MANIFEST
@@ -66,7 +66,7 @@ class Workspace:
     def plan_folder(self) -> Place | None:
         """Where the plan is; None: there is none yet."""
         try:
-            content = json.loads((self.folder / "planned.json").read_bytes())
+            content = read_json(self.folder / "planned.json")
         except FileNotFoundError:
             return None
         return self.draft(content["session"])
@@ -106,7 +106,13 @@ class Workspace:
         folder = self.plan_folder
         if folder is None:
             return None
-        content: dict[str, Any] = yaml.safe_load((folder / "recipe.yaml").read_bytes())
+        path = folder / "recipe.yaml"
+        try:
+            content = yaml.safe_load(path.read_bytes())
+        except yaml.YAMLError:
+            content = None
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: damaged (no recipe); it cannot be gone on with")
         return content
 
     def _refuse_a_stranger(self) -> None:

@@ -56,11 +56,17 @@ class Credentials:
     def __init__(self, path: Path) -> None:
         with explained("c2pa"):
             import c2pa
+            import cryptography.exceptions
             import cryptography.x509
         chain, key = _pem(path)
-        certificate = cryptography.x509.load_pem_x509_certificates(chain.encode())[0]
+        try:
+            certificate = cryptography.x509.load_pem_x509_certificates(chain.encode())[0]
+            algorithm = _algorithm(path, certificate)
+        except (ValueError, cryptography.exceptions.UnsupportedAlgorithm) as error:
+            raise UserError(
+                f"c2pa: {path}: its certificate is damaged or of an unknown kind ({error})"
+            ) from error
         _refuse_another_day(path, certificate)
-        algorithm = _algorithm(path, certificate)
         self._builder = c2pa.Builder
         # A thumbnail would be as large as the picture.
         settings = c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}})

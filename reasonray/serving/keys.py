@@ -31,9 +31,14 @@ def new_key(file: Path, name: str) -> str:
     if file.exists() and name in read_keys(file):
         raise UserError(f"{file}: has a key named {name} already; delete its line first")
     key = f"rr-{secrets.token_urlsafe(32)}"
-    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    with os.fdopen(handle, "a", encoding="utf-8") as lines:
-        lines.write(f"{name} {_hash(key)}\n")
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "a", encoding="utf-8") as lines:
+            lines.write(f"{name} {_hash(key)}\n")
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be written ({error.strerror}); give a file in a folder that is there"
+        ) from error
     return key
 
 

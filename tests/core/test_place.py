@@ -1,3 +1,5 @@
+import errno
+import io
 import os
 import pickle
 import subprocess
@@ -5,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,9 +22,11 @@ from reasonray.core.place import (
     create,
     files,
     make_folder,
+    names,
     parquet,
     place,
     reached,
+    read_json,
     remove,
     versions,
     written,
@@ -244,3 +249,57 @@ def test_a_change_of_a_file_shows_in_its_version(folder: Place) -> None:
 def test_a_full_disk_of_ours_is_not_the_store_s_fault() -> None:
     with pytest.raises(OSError, match="No space"), reached(place("s3://bucket/out")):
         raise OSError(28, "No space left on device")
+
+
+def test_the_empty_objects_by_which_consoles_mark_folders_are_no_files(bucket: str) -> None:
+    folder = place(bucket)
+    assert not isinstance(folder, Path)
+    client = folder.fs
+    for name in ("", "inside/"):
+        client.call_s3("put_object", Bucket=client.split_path(folder.path)[0],
+                       Key=f"{client.split_path(folder.path)[1]}/{name}", Body=b"")  # fmt: skip
+    assert names(folder) == ["inside"]
+    assert files(folder) == []
+    (folder / "inside" / "a.txt").write_bytes(b"a")
+    assert files(folder) == [folder / "inside" / "a.txt"]
+    assert [each[0] for each in versions(folder)] == ["inside/a.txt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
+def test_a_damaged_file_of_ours_is_one_line_that_names_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "planned.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"^{path}: damaged"):
+        read_json(path)
+
+
+def test_half_a_file_is_not_left_where_a_file_system_has_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    original = Path.open
+
+    def full(self: Path, mode: str = "r", **options: Any) -> Any:
+        if mode != "xb":
+            return original(self, mode, **options)
+        return FullFile(self)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OSError, match="No space"):
+        create(tmp_path / "manifest.json", b"{}")
+    assert list(tmp_path.iterdir()) == []
+
+
+class FullFile(io.FileIO):
+    """A file on a full disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "x")
+
+    def write(self, content: Any) -> int:
+        """Half of it."""
+        super().write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")

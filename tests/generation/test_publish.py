@@ -17,7 +17,7 @@ from reasonray.core.sections import OutputConfig
 from reasonray.dataset.manifest import KINDS, Kind, make_manifest
 from reasonray.generation.audit import judged
 from reasonray.generation.plan import candidate_ids, planned_ids, write_plan
-from reasonray.generation.publish import Written, write, write_shards
+from reasonray.generation.publish import Written, remove_others, write, write_shards
 from reasonray.generation.stretches import Stretch
 from reasonray.generation.work import Work
 from reasonray.generation.workspace import Workspace
@@ -221,6 +221,7 @@ def test_what_other_sessions_left_beside_the_shards_is_removed(tmp_path: Path) -
     (tmp_path / "out/accepted").mkdir()
     (tmp_path / "out/accepted/00007-000000.parquet").write_bytes(b"half")
     shards = write_shards(workspace, session, judged(workspace, work), OutputConfig()).shards
+    remove_others(tmp_path / "out", shards)
     for kind, names in shards.items():
         assert [f"{kind}/{path.name}" for path in (tmp_path / "out" / kind).iterdir()] == names
 
@@ -258,3 +259,34 @@ def test_finished_rows_of_more_than_two_gib_in_one_row_group_are_published(tmp_p
     ]
     sizes = [pq.read_metadata(tmp_path / "out" / name).num_rows for name in shards]
     assert (sum(sizes), max(sizes)) == (40, 5)
+
+
+def test_a_run_that_was_taken_for_dead_takes_nothing_from_the_one_that_has_published(
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "out"
+    workspace, session, work = finished(output)
+    rows = judged(workspace, work)
+    late = write_shards(workspace, session, rows, SMALL)
+    again = replace(session, number=2)
+    for note in files(workspace.folder / "published"):
+        remove(note)  # as where the last of them did not get through
+    counts = write_shards(workspace, again, judged(workspace, Work(workspace, again)), SMALL)
+    remove_others(output, counts.shards)
+    # The first one goes on, and finds that there is a manifest.
+    write_shards(workspace, session, rows, SMALL)
+    remove_others(output, counts.shards)
+    for kind in KINDS:
+        names = {f"{kind}/{path.name}" for path in files(output / kind)}
+        assert names == set(counts.shards[kind]), kind
+        assert names.isdisjoint(late.shards[kind])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[1]"])
+def test_a_damaged_note_costs_no_more_than_its_stretch(tmp_path: Path, content: bytes) -> None:
+    workspace, session, work = finished(tmp_path / "out")
+    whole = write_shards(workspace, session, judged(workspace, work), SMALL)
+    [note, *_] = files(workspace.folder / "published")
+    note.write_bytes(content)
+    again = write_shards(workspace, session, judged(workspace, work), SMALL)
+    assert contents(tmp_path / "out", again.shards) == contents(tmp_path / "out", whole.shards)

@@ -16,6 +16,7 @@ from one_cluster import free_ports
 from reasonray import cluster
 from reasonray.core.recipe import load
 from reasonray.core.sections import LanguageModelConfig, ModelConfig, ServerConfig
+from reasonray.core.session import Session
 from reasonray.generation import language_server
 from reasonray.models.language_model import ReplyFailure, Request, load_language_model
 from reasonray.models.weights import resolve
@@ -145,7 +146,7 @@ def test_both_servers_keep_the_contract_of_the_model_in_process(
     recipe = load("mini", settings)
     with (
         cluster.connected([*recipe.pools, *language_server.pools(recipe)]),
-        language_server.served(recipe, tmp_path) as with_address,
+        language_server.served(recipe, Session(tmp_path, tmp_path, 1)) as with_address,
     ):
         of_serve = load_language_model(with_address.language_model).reply(requests())
     assert of_serve == of_vllm

@@ -89,6 +89,9 @@ def test_what_cannot_sign_is_refused_before_a_picture_is_made(tmp_path: Path) ->
     (tmp_path / "no-certificate").write_text(f"-----BEGIN PRIVATE{key}")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\0")
     (tmp_path / "of-two").write_text(certificates + other[other.index("-----BEGIN PRIVATE") :])
+    (tmp_path / "damaged").write_text(
+        f"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE{key}"
+    )
     write_pem(tmp_path / "expired", ec_key(), days=-1)
     write_pem(tmp_path / "of-a-server", ec_key(), usage=ExtendedKeyUsageOID.SERVER_AUTH)
     for name, words in {
@@ -96,6 +99,7 @@ def test_what_cannot_sign_is_refused_before_a_picture_is_made(tmp_path: Path) ->
         "no-key": "has no key",
         "no-certificate": "has no certificate",
         "binary": "cannot be read",
+        "damaged": "is damaged or of an unknown kind",
         "expired": "not today",
         "of-two": "cannot sign with it",
         "of-a-server": "cannot sign with it",
