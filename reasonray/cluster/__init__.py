@@ -5,6 +5,15 @@ become errors of ours (`running`).
 """
 
 from reasonray.cluster.joining import connected, current_job, own
+from reasonray.cluster.room import num_gpus
 from reasonray.cluster.running import executed, hide_gpus_unless, settings
 
-__all__ = ["connected", "current_job", "executed", "hide_gpus_unless", "own", "settings"]
+__all__ = [
+    "connected",
+    "current_job",
+    "executed",
+    "hide_gpus_unless",
+    "num_gpus",
+    "own",
+    "settings",
+]

@@ -18,7 +18,7 @@ import yaml
 
 from reasonray.core.console import duration, say
 from reasonray.core.errors import RunError, UserError
-from reasonray.core.packing import bundles, no_room, shortage
+from reasonray.core.packing import SPARE_CPUS, bundles, matches, no_room, selectors, shortage
 from reasonray.core.sections import PoolConfig
 
 GROWING_S = 900.0
@@ -31,6 +31,9 @@ _ASK_EVERY_S = 10.0
 """The cluster holds one request: another run that ends takes ours back with its own."""
 
 _LOOK_EVERY_S = 1.0
+
+_Kind = tuple[dict[str, float], int]
+"""Resources of a machine that may be started, and how many of its kind at most."""
 
 
 @contextlib.contextmanager
@@ -46,11 +49,17 @@ def room(pools: Sequence[PoolConfig], keys: str, wait_s: float | None) -> Iterat
         UserError: they never will on this cluster.
         RunError: they may, but not within that time.
     """
-    if (limits := _limits()) and (reason := no_room(pools, *limits, keys)):
+    kinds = _reported() or _launched()
+    if kinds and (reason := _too_small(pools, keys, kinds)):
         raise UserError(reason)
     with contextlib.ExitStack() as stack:
         _wait(pools, keys, wait_s, stack)
         yield
+
+
+def num_gpus(selector: Mapping[str, str]) -> float:
+    """That the cluster's machines with these labels have in all."""
+    return _sum([node["Resources"] for node in _nodes(selector)]).get("GPU", 0.0)
 
 
 def _wait(
@@ -59,7 +68,7 @@ def _wait(
     start = time.monotonic()
     last_reason = asked = None
     while reason := _missing(pools, keys):
-        is_there = no_room(pools, *_present(), keys) is None
+        is_there = _too_small(pools, keys) is None
         grows = _grows()
         patience = _patience(grows, wait_s, is_there=is_there)
         waited = time.monotonic() - start
@@ -75,7 +84,8 @@ def _wait(
         if asked is None or time.monotonic() - asked >= _ASK_EVERY_S:
             if is_there:
                 gc.collect()  # the handles of a run that failed in this process hold its actors
-            _ask([*bundles(pools), *_held()])
+            held = _held()
+            _ask([*bundles(pools), *held], [*selectors(pools), *({} for _ in held)])
             asked = time.monotonic()
         time.sleep(_LOOK_EVERY_S)
 
@@ -90,21 +100,76 @@ def _patience(grows: bool, wait_s: float | None, *, is_there: bool) -> float:
 
 def _missing(pools: Sequence[PoolConfig], keys: str) -> str | None:
     """What is not there, or not free."""
-    return no_room(pools, *_present(), keys) or shortage(
-        pools, ray.available_resources(), keys, verb="has now free"
-    )
+    if reason := _too_small(pools, keys):
+        return reason
+    free = _free()
+    for selector, kept in _by_selector(pools):
+        left = _sum([free.get(node["NodeID"], {}) for node in _nodes(selector)])
+        spare = 0 if selector else SPARE_CPUS
+        if reason := shortage(kept, left, keys, spare, verb="has now free"):
+            return _where(reason, selector)
+    return None
 
 
-def _present() -> tuple[Mapping[str, float], list[Mapping[str, float]]]:
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return ray.cluster_resources(), machines
+def _too_small(
+    pools: Sequence[PoolConfig], keys: str, startable: Sequence[_Kind] = ()
+) -> str | None:
+    """What the machines that are there, and those that an autoscaler may start, do not hold.
+
+    Of each kind the machines that are there are counted twice, and a kind's labels are not known:
+    more is never refused than is so.
+    """
+    for selector, kept in _by_selector(pools):
+        machines: list[Mapping[str, float]] = [node["Resources"] for node in _nodes(selector)]
+        total = _sum(machines)
+        for resources, count in startable:
+            for name, amount in resources.items():
+                total[name] = total.get(name, 0) + amount * count
+            machines += [resources] * min(count, _MANY)
+        spare = 0 if selector else SPARE_CPUS
+        if reason := no_room(kept, total, machines, keys, spare):
+            return _where(reason, selector)
+    return None
+
+
+def _by_selector(
+    pools: Sequence[PoolConfig],
+) -> list[tuple[Mapping[str, str], list[PoolConfig]]]:
+    """All pools, which share all machines; then those that take only some, with others alike."""
+    groups: list[tuple[Mapping[str, str], list[PoolConfig]]] = [({}, list(pools))]
+    for pool in pools:
+        if pool.label_selector not in [selector for selector, _ in groups]:
+            alike = [each for each in pools if each.label_selector == pool.label_selector]
+            groups.append((pool.label_selector, alike))
+    return groups
+
+
+def _where(reason: str, selector: Mapping[str, str]) -> str:
+    labels = ", ".join(f"{name}: {condition}" for name, condition in selector.items())
+    return f"{reason}; counted are machines with {labels} (label_selector)" if labels else reason
+
+
+def _nodes(selector: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        node for node in ray.nodes() if node["Alive"] and matches(node.get("Labels", {}), selector)
+    ]
+
+
+def _sum(machines: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = {name for machine in machines for name in machine}
+    return {name: sum(machine.get(name, 0) for machine in machines) for name in names}
+
+
+def _free() -> Mapping[str, Mapping[str, float]]:
+    """By the machine's id."""
+    # Nothing public tells of each machine. Checked with Ray 2.60.
+    free: Mapping[str, Mapping[str, float]] = ray._private.state.available_resources_per_node()  # noqa: SLF001
+    return free
 
 
 def _held() -> list[dict[str, float]]:
     """What others have in use, machine by machine: an autoscaler is told of all it is to hold."""
-    # Nothing public tells of each machine. Checked with Ray 2.60.
-    free = ray._private.state.available_resources_per_node()  # noqa: SLF001
-    held = []
+    free, held = _free(), []
     for node in ray.nodes():
         if node["Alive"]:
             left = free.get(node["NodeID"], {})
@@ -117,17 +182,18 @@ def _held() -> list[dict[str, float]]:
     return held
 
 
-def _ask(shapes: list[dict[str, float]]) -> None:
+def _ask(shapes: list[dict[str, float]], labels: list[dict[str, str]]) -> None:
     # Imported here: it brings a quarter of a second of Ray's launcher.
     from ray.autoscaler.sdk import request_resources
 
-    request_resources(bundles=shapes)
+    # Autoscaler v1 takes no notice of labels.
+    request_resources(bundles=shapes, bundle_label_selectors=labels)
 
 
 def _give_back() -> None:
     # Where the head is gone, so is the request.
     with contextlib.suppress(Exception):
-        _ask([])
+        _ask([], [])
 
 
 def _grows() -> bool:
@@ -152,31 +218,12 @@ def _grows() -> bool:
     return summary is not None and own.isdisjoint(summary["active_nodes"])
 
 
-def _limits() -> tuple[Mapping[str, float], list[Mapping[str, float]]] | None:
-    """What the cluster may reach in all, and the machines that it has or may start.
-
-    None: its configuration is not known. It is where a hosted autoscaler reports it, and on a head
-    node that `ray up` has started.
-    """
-    kinds = _reported() or _launched()
-    if not kinds:
-        return None
-    present, machines = _present()
-    total = dict(present)
-    # Of each kind the machines that are there are counted twice: more is never refused than is so.
-    startable: list[Mapping[str, float]] = []
-    for resources, count in kinds:
-        for name, amount in resources.items():
-            total[name] = total.get(name, 0) + amount * count
-        startable += [resources] * min(count, _MANY)
-    return total, [*machines, *startable]
-
-
 _MANY = 1000
 """Machines of one kind; more are not looked at when actors are to find GPUs to share."""
 
 
-def _reported() -> list[tuple[dict[str, float], int]]:
+def _reported() -> list[_Kind]:
+    """What the cluster may reach, where its autoscaler reports it; else nothing is known."""
     # Nothing public tells. Checked with Ray 2.60, where only hosted autoscalers report it.
     config = ray._private.state.state.get_cluster_config()  # noqa: SLF001
 
@@ -190,7 +237,7 @@ def _reported() -> list[tuple[dict[str, float], int]]:
     ]
 
 
-def _launched() -> list[tuple[dict[str, float], int]]:
+def _launched() -> list[_Kind]:
     """Of `ray up`, which leaves its configuration on the head node, where jobs start."""
     path = Path("~/ray_bootstrap_config.yaml").expanduser()
     here = ray.get_runtime_context().get_node_id()

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from reasonray.core.sections import Config, Fraction, ModelConfig
+from reasonray.core.sections import Config, Fraction, LabelSelector, ModelConfig
 
 
 class ConnectorConfig(Config):
@@ -45,6 +45,7 @@ class MachinesConfig(Config):
     feature_batch_size: int = Field(8, ge=1, description="Crops a call of the frozen models")
     num_cpus: float = Field(1, gt=0, description="Of one process")
     num_gpus: float = Field(0, ge=0, description="Of one process, of a feature actor too")
+    label_selector: LabelSelector = {}
     num_threads: int = Field(1, ge=1, description="CPU threads of torch in one process")
     max_failures: int = Field(3, ge=0, description="Lost workers or nodes survived without a stop")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")

@@ -15,6 +15,7 @@ def no_room(
     total: Mapping[str, float],
     machines: Sequence[Mapping[str, float]],
     keys: str,
+    spare_cpus: int = SPARE_CPUS,
 ) -> str | None:
     """Why the least number of the pools' actors could not all start; None where they can.
 
@@ -23,8 +24,9 @@ def no_room(
         total: `CPU` and `GPU` of the cluster, of the size it may reach.
         machines: the same of each machine that is there or may be started.
         keys: of the recipe, to be lowered where there is not enough.
+        spare_cpus: beside the pools'.
     """
-    if reason := shortage(pools, total, keys):
+    if reason := shortage(pools, total, keys, spare_cpus):
         return reason
     for pool in pools:
         for name, amount in (("CPU", pool.num_cpus), ("GPU", pool.num_gpus)):
@@ -45,7 +47,11 @@ def no_room(
 
 
 def shortage(
-    pools: Sequence[PoolConfig], there: Mapping[str, float], keys: str, verb: str = "has"
+    pools: Sequence[PoolConfig],
+    there: Mapping[str, float],
+    keys: str,
+    spare_cpus: int = SPARE_CPUS,
+    verb: str = "has",
 ) -> str | None:
     """What the pools and Ray's own tasks need more than there is, added up; None if nothing.
 
@@ -53,10 +59,11 @@ def shortage(
         pools: who is to find room.
         there: `CPU` and `GPU`, of all machines together.
         keys: of the recipe, to be lowered where there is not enough.
+        spare_cpus: beside the pools'.
         verb: how the cluster holds what is there.
     """
     needed = {
-        "CPU": sum(pool.min_actors * pool.num_cpus for pool in pools) + SPARE_CPUS,
+        "CPU": sum(pool.min_actors * pool.num_cpus for pool in pools) + spare_cpus,
         "GPU": sum(pool.min_actors * pool.num_gpus for pool in pools),
     }
     missing = [name for name, amount in needed.items() if there.get(name, 0) < amount - 1e-6]
@@ -66,9 +73,10 @@ def shortage(
         " and ".join(f"{amounts.get(name, 0):g} {name}s" for name in missing)
         for amounts in (needed, there)
     )
+    spare = f"; {spare_cpus} CPUs to read and write" if spare_cpus else ""
     return (
-        f"this recipe needs at least {needs}, the cluster {verb} {has} ({_shares(pools)}; "
-        f"{SPARE_CPUS} CPUs to read and write); give the cluster more, or lower {keys}"
+        f"this recipe needs at least {needs}, the cluster {verb} {has} ({_shares(pools)}{spare}); "
+        f"give the cluster more, or lower {keys}"
     )
 
 
@@ -82,6 +90,29 @@ def bundles(pools: Sequence[PoolConfig]) -> list[dict[str, float]]:
     shapes += [{"CPU": 1.0} for _ in range(SPARE_CPUS)]
     needs = [{name: amount for name, amount in shape.items() if amount} for shape in shapes]
     return [shape for shape in needs if shape]
+
+
+def selectors(pools: Sequence[PoolConfig]) -> list[dict[str, str]]:
+    """The `label_selector` of each of `bundles`, in the same order."""
+    named = [
+        p.label_selector for p in pools for _ in range(p.min_actors) if p.num_cpus or p.num_gpus
+    ]
+    return [*named, *({} for _ in range(SPARE_CPUS))]
+
+
+def matches(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
+    """Whether Ray starts an actor with this `label_selector` on a machine with these labels.
+
+    Args:
+        labels: of the machine.
+        selector: a value, `!value`, `in(a, b)` or `!in(a, b)` of each label that is looked at.
+    """
+    for name, condition in selector.items():
+        values = condition.removeprefix("!").removeprefix("in(").removesuffix(")").split(",")
+        is_one = labels.get(name) in [value.strip() for value in values]
+        if is_one == condition.startswith("!"):
+            return False
+    return True
 
 
 def fit_on_gpus(actors: Sequence[float], machines: Sequence[int]) -> bool:

@@ -128,9 +128,9 @@ class Recipe(Config):
     def content(self) -> dict[str, Any]:
         """Everything that decides which rows a run makes and what is in them.
 
-        Pools, the output's layout, the editor, how a server is asked and how much room an engine
-        takes do not: a run may be resumed with others. Nor do the limits of replies, which a reply
-        either reaches and fails or not.
+        Pools, the output's layout, the editor, how a server is asked, how many engines there are,
+        where and with how much room do not: a run may be resumed with others. Nor do the limits of
+        replies, which a reply either reaches and fails or not.
         """
         layout = OutputConfig.model_fields.keys() - {"edited_format"}
         return self.model_dump(
@@ -139,7 +139,12 @@ class Recipe(Config):
                 "pools": True,
                 "output": layout,
                 "editor": True,
-                "language_model": {"server": True, "engine": ROOM},
+                "language_model": {
+                    "server": True,
+                    "max_engines": True,
+                    "label_selector": True,
+                    "engine": ROOM,
+                },
                 "stages": {stage: {"max_tokens"} for stage in ASKING},
             },
         )

@@ -1,11 +1,31 @@
 """The sections of a recipe: pydantic models with a description, unit and default for every key."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 EditedFormat = Literal["webp", "png", "jpeg"]
+_LABEL = "[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
+_CONDITION = re.compile(rf"!?({_LABEL}|in\({_LABEL}(, ?{_LABEL})*\))")
+
+
+def _as_ray_takes(selector: dict[str, str]) -> dict[str, str]:
+    for name, condition in selector.items():
+        if not _CONDITION.fullmatch(condition):
+            raise ValueError(f"{name}: expected VALUE, !VALUE, in(A, B) or !in(A, B)")
+    return selector
+
+
+LabelSelector = Annotated[
+    dict[str, str],
+    AfterValidator(_as_ray_takes),
+    Field(
+        description="Machines of a cluster that are taken, by their Ray labels, such as "
+        "{reasonray/gpu: large} or {ray.io/accelerator-type: 'in(H100, H200)'}; none: any"
+    ),
+]
 
 
 class Config(BaseModel):
@@ -303,6 +323,9 @@ class LanguageModelConfig(Config):
     max_model_len: int | None = Field(
         None, gt=0, description="serve, vllm: context length; null: model's"
     )
+    label_selector: LabelSelector = Field(
+        {}, description="serve: as that of a pool, of the machines with its engines"
+    )
     engine: dict[str, Any] = Field(
         {},
         description="serve, vllm: other arguments of the engine, by its names (vllm.EngineArgs), "
@@ -332,6 +355,7 @@ class PoolConfig(Config):
     max_actors: int = Field(1, ge=1, description="Started when rows queue up")
     num_cpus: float = Field(1, ge=0, description="Of one actor")
     num_gpus: float = Field(0, ge=0, description="Of one actor; a fraction shares a GPU")
+    label_selector: LabelSelector = {}
     batch_size: int = Field(
         8,
         ge=1,

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from reasonray.cluster import connected, executed, hide_gpus_unless, settings
+from reasonray.cluster import connected, executed, hide_gpus_unless, num_gpus, settings
 from reasonray.core.console import say
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.place import Place, files, place, reached
@@ -61,6 +61,7 @@ def _make_features(recipe: Recipe, data: Place, parts: Sequence[str], folder: Pl
             fn_constructor_args=(config,),
             num_cpus=machines.num_cpus,
             num_gpus=machines.num_gpus,
+            label_selector=machines.label_selector,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
         )
         done = left_out = 0
@@ -70,7 +71,11 @@ def _make_features(recipe: Recipe, data: Place, parts: Sequence[str], folder: Pl
             say(f"features: {done} samples{lost}")
 
     def describe() -> None:
-        task = ray.remote(_describe).options(num_cpus=machines.num_cpus, num_gpus=machines.num_gpus)
+        task = ray.remote(_describe).options(
+            num_cpus=machines.num_cpus,
+            num_gpus=machines.num_gpus,
+            label_selector=machines.label_selector,
+        )
         ray.get(task.remote(config, str(folder), [chunk.file for chunk in every]))
 
     with connected_for(recipe, "feature_actors"), settings(recipe):
@@ -119,6 +124,7 @@ def connected_for(
         max_actors=count or max(1, int(most)),
         num_cpus=machines.num_cpus,
         num_gpus=machines.num_gpus,
+        label_selector=machines.label_selector,
     )
     return connected(
         [pool],
@@ -129,10 +135,8 @@ def connected_for(
 
 def spread(config: EditorConfig) -> EditorConfig:
     """The settings, with as many processes as the cluster has GPUs for where none are set."""
-    import ray
-
-    num_gpus = ray.cluster_resources().get("GPU", 0)
-    workers, actors = config.machines.processes(num_gpus, config.batch_size)
+    there = num_gpus(config.machines.label_selector)
+    workers, actors = config.machines.processes(there, config.batch_size)
     counts = {"num_workers": workers, "feature_actors": actors}
     machines = config.machines.model_copy(update=counts)
     return config.model_copy(update={"machines": machines})

@@ -163,6 +163,7 @@ def _fit(task: dict[str, Any], output: Place, config: EditorConfig) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # `hide_gpus_unless` would come too late in a worker: Ray Train itself looks for GPUs before.
     hidden: dict[str, Any] = {"worker_runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}}
+    kept: dict[str, Any] = {"label_selector": machines.label_selector or None}
     resources = {"CPU": machines.num_cpus}
     if machines.num_gpus:
         hidden, resources["GPU"] = {}, machines.num_gpus
@@ -173,6 +174,7 @@ def _fit(task: dict[str, Any], output: Place, config: EditorConfig) -> None:
             num_workers=machines.num_workers or 1,
             use_gpu=machines.num_gpus > 0,
             resources_per_worker=resources,
+            **kept,
         ),
         run_config=RunConfig(
             # The same name and place: a second run goes on from the first one's checkpoint.

@@ -44,6 +44,7 @@ def pools(recipe: Recipe) -> list[PoolConfig]:
             # The process that is asked, and the engine's.
             num_cpus=2,
             num_gpus=0 if model.model.device == "cpu" else model.tensor_parallel_size,
+            label_selector=model.label_selector,
         )
     ]
 
@@ -141,6 +142,10 @@ def _engine(model: LanguageModelConfig) -> dict[str, Any]:
             },
         },
     }
+    if model.label_selector:
+        config["deployment_config"]["placement_group_bundle_label_selector"] = [
+            model.label_selector
+        ]
     if model.model.device == "cpu":
         config["placement_group_config"] = {"bundles": [{"CPU": 1}]}
     return config

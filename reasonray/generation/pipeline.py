@@ -183,6 +183,7 @@ def _through(dataset: ray.data.Dataset, actor: type[PoolActor], spec: PoolSpec) 
         batch_size=batch_size,
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
+        label_selector=pool.label_selector,
         compute=ray.data.ActorPoolStrategy(
             min_size=pool.min_actors,
             max_size=pool.max_actors,

@@ -50,12 +50,13 @@ class Errors:
         return code
 
 
-def num_actors(name: str = "PoolActor") -> int:
-    """Processes of pools on this machine."""
+def num_actors(parent: int | None = None) -> int:
+    """Processes of pools on this machine, or on one of a cluster's."""
     count = 0
-    for process in psutil.process_iter():
+    everybody = psutil.process_iter() if parent is None else psutil.Process(parent).children(True)
+    for process in everybody:
         try:
-            count += name in "".join(process.cmdline()[:1])
+            count += "PoolActor" in "".join(process.cmdline()[:1])
         except psutil.Error:
             continue
     return count
@@ -86,6 +87,21 @@ def test_a_run_waits_for_machines_and_grows_with_them(
                 assert driver.poll() is None, errors.text()
                 time.sleep(0.5)
             assert errors.end() == 0, errors.text()
+    assert_same(output, Plan(num), Build())
+
+
+def test_actors_keep_to_the_machines_that_their_pools_name(
+    cluster: one_cluster.Cluster, tmp_path: Path
+) -> None:
+    output, num = tmp_path / "out", 12
+    line = (output, num, 0.2, "--label", "size=large", "--wait", 120)
+    errors = Errors(start(*line, RAY_ADDRESS=cluster.address))
+    errors.when("has 0 CPUs (pools: 1 x 1 CPUs, 1 x 1 CPUs); give the cluster more, or lower")
+    assert "counted are machines with size: large (label_selector)" in errors.lines[-1][1]
+    with one_cluster.joined(cluster, num_cpus=2, labels="size=large") as machine:
+        errors.when("rows/s", 180)
+        assert num_actors() == num_actors(machine) == 2
+        assert errors.end() == 0, errors.text()
     assert_same(output, Plan(num), Build())
 
 

@@ -27,6 +27,8 @@ class Fake:
         busy: what is in use of each.
         joining: what comes of it when this many seconds have been waited.
         asked: the requests that it got.
+        labels: of the machines.
+        asked_labels: those of the requests.
         now: seconds since the beginning.
     """
 
@@ -39,6 +41,8 @@ class Fake:
         self.busy: list[dict[str, float]] = [{}, {}]
         self.joining: dict[int, dict[str, float]] = {}
         self.asked: list[list[dict[str, float]]] = []
+        self.labels: list[dict[str, str]] = [{}, {}]
+        self.asked_labels: list[list[dict[str, str]]] = []
         self.now = 0
         patch.setattr(ray, "is_initialized", lambda: True)
         patch.setattr(ray, "nodes", self.nodes)
@@ -59,8 +63,8 @@ class Fake:
 
     def nodes(self) -> list[dict[str, Any]]:
         return [
-            {"NodeID": str(number), "Alive": True, "Resources": machine}
-            for number, machine in enumerate(self.machines)
+            {"NodeID": str(number), "Alive": True, "Resources": machine, "Labels": labels}
+            for number, (machine, labels) in enumerate(zip(self.machines, self.labels, strict=True))
         ]
 
     def free(self) -> dict[str, dict[str, float]]:
@@ -72,14 +76,18 @@ class Fake:
     def total(self, machines: Any) -> dict[str, float]:
         return {name: sum(each.get(name, 0) for each in machines) for name in MACHINE}
 
-    def request(self, bundles: list[dict[str, float]]) -> None:
+    def request(
+        self, bundles: list[dict[str, float]], bundle_label_selectors: list[dict[str, str]]
+    ) -> None:
         self.asked.append(bundles)
+        self.asked_labels.append(bundle_label_selectors)
 
     def sleep(self, seconds: float) -> None:
         self.now += 1
         if machine := self.joining.get(self.now):
             self.machines.append(machine)
             self.busy.append({})
+            self.labels.append({"size": "large"})
 
     def grows(self, *, grows: bool = True) -> None:
         self.patch.setattr("reasonray.cluster.room._grows", lambda: grows)
@@ -90,7 +98,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     return Fake(monkeypatch)
 
 
-def connect(wait_s: float | None = 0.0, **settings: float) -> None:
+def connect(wait_s: float | None = 0.0, **settings: Any) -> None:
     from reasonray.cluster import connected
 
     content = {"stages": ["paint", "quality"], "num_cpus": 0, "max_actors": 9, **settings}
@@ -189,6 +197,28 @@ def test_an_end_while_waiting_takes_the_request_back(fake: Fake) -> None:
     assert fake.asked[-1] == []
 
 
+def test_actors_that_keep_to_some_machines_wait_for_those_and_ask_for_them(
+    fake: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.grows()
+    fake.joining = {4: MACHINE, 9: MACHINE}
+    connect(None, num_gpus=1, min_actors=2, label_selector={"size": "large"})
+    assert fake.now == 9
+    assert fake.asked[0] == [{"GPU": 1}, {"GPU": 1}, {"CPU": 1}, {"CPU": 1}]
+    assert fake.asked_labels[0] == [{"size": "large"}, {"size": "large"}, {}, {}]
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert "needs at least 2 GPUs, the cluster has 0 GPUs (pools: 2 x 0 CPUs and 1 GPUs)" in first
+    assert first.endswith("counted are machines with size: large (label_selector)")
+
+
+def test_what_others_hold_of_the_machines_kept_to_is_waited_for(fake: Fake) -> None:
+    fake.labels = [{"size": "large"}, {"size": "small"}]
+    connect(num_cpus=8, num_gpus=1, label_selector={"size": "in(large, huge)"})
+    fake.busy = [{"CPU": 1}, {}]
+    with pytest.raises(UserError, match="at least 8 CPUs, the cluster has now free 7 CPUs"):
+        connect(num_cpus=8, num_gpus=1, label_selector={"size": "!small"})
+
+
 @pytest.mark.parametrize("max_count", [4, -1])
 def test_a_cluster_that_grows_counts_with_what_it_may_become(fake: Fake, max_count: int) -> None:
     from ray.core.generated import autoscaler_pb2
@@ -224,6 +254,7 @@ available_node_types:
   small: {resources: {CPU: 4}}
   large: {resources: {CPU: 16, GPU: 2}, max_workers: 2}
 """
+    fake.labels = [{}]
     fake.machines = [{**MACHINE, "node:__internal_head__": 1.0}]
     monkeypatch.setenv("HOME", str(tmp_path))
     assert room._launched() == []  # noqa: SLF001

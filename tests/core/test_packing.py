@@ -1,13 +1,16 @@
-import pytest
+from typing import Any
 
-from reasonray.core.packing import bundles, fit_on_gpus, no_room, shortage
+import pytest
+from pydantic import ValidationError
+
+from reasonray.core.packing import bundles, fit_on_gpus, matches, no_room, selectors, shortage
 from reasonray.core.sections import PoolConfig
 
 KEYS = "pools.N.min_actors"
 GIB = 2**30
 
 
-def pool(**settings: float) -> PoolConfig:
+def pool(**settings: Any) -> PoolConfig:
     return PoolConfig.model_validate({"stages": ["paint", "quality"], "max_actors": 9} | settings)
 
 
@@ -34,7 +37,9 @@ def test_what_is_needed_is_added_up_with_what_ray_s_own_tasks_take() -> None:
     pools = [pool(num_cpus=2, num_gpus=1, min_actors=2), pool(num_cpus=2)]
     assert reason(pools, [machine(7)]) == message
     free = {"CPU": 7.0, "GPU": 1.0, "memory": 8.0 * GIB}
-    assert shortage(pools, free, KEYS, "has now free") == message.replace("has", "has now free")
+    assert shortage(pools, free, KEYS, verb="has now free") == message.replace(
+        "has", "has now free"
+    )
 
 
 def test_what_is_asked_of_a_cluster_is_one_bundle_a_process() -> None:
@@ -44,6 +49,34 @@ def test_what_is_asked_of_a_cluster_is_one_bundle_a_process() -> None:
         {"GPU": 1},
         *[{"CPU": 1}] * 2,
     ]
+
+
+def test_each_bundle_has_the_labels_of_its_pool() -> None:
+    pools = [pool(min_actors=2), pool(num_cpus=0), pool(label_selector={"size": "large"})]
+    assert len(bundles(pools)) == len(selectors(pools))
+    assert selectors(pools) == [{}, {}, {"size": "large"}, {}, {}]
+
+
+@pytest.mark.parametrize(
+    ("condition", "values"),
+    [
+        ("large", ["large"]),
+        ("!large", ["small", None]),
+        ("in(large, small)", ["large", "small"]),
+        ("in(large,small)", ["large", "small"]),
+        ("!in(large, small)", [None]),
+    ],
+)
+def test_labels_match_as_ray_matches_them(condition: str, values: list[str | None]) -> None:
+    labels = {"large": {"size": "large"}, "small": {"size": "small"}, None: {"other": "large"}}
+    assert [v for v in labels if matches(labels[v], {"size": condition})] == values
+    assert pool(label_selector={"size": condition}).label_selector == {"size": condition}
+
+
+@pytest.mark.parametrize("condition", ["", "-large", "in()", "not in(large)", "large, small"])
+def test_a_condition_that_ray_would_refuse_is_refused(condition: str) -> None:
+    with pytest.raises(ValidationError, match="label_selector"):
+        pool(label_selector={"size": condition})
 
 
 @pytest.mark.parametrize(

@@ -144,13 +144,18 @@ def test_a_server_of_the_run_s_own_has_no_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "decides"),
-    [("{quantization: fp8}", True), ("{gpu_memory_utilization: 0.5, max_num_seqs: 8}", False)],
+    ("setting", "decides"),
+    [
+        ("engine={quantization: fp8}", True),
+        ("engine={gpu_memory_utilization: 0.5, max_num_seqs: 8}", False),
+        ("max_engines=4", False),
+        ("label_selector={reasonray/gpu: large}", False),
+    ],
 )
-def test_how_much_room_an_engine_takes_may_be_changed_when_going_on(
-    engine: str, decides: bool
+def test_how_much_room_engines_take_and_where_may_be_changed_when_going_on(
+    setting: str, decides: bool
 ) -> None:
-    before, after = load("current"), load("current", [f"language_model.engine={engine}"])
+    before, after = load("current"), load("current", [f"language_model.{setting}"])
     assert (before.hash() != after.hash()) == decides
 
 

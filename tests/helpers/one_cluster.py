@@ -175,8 +175,13 @@ def _cloud(folder: Path, port: int) -> str:
 
 
 @contextlib.contextmanager
-def joined(cluster: Cluster, num_cpus: int) -> Iterator[int]:
+def joined(cluster: Cluster, num_cpus: int, labels: str = "") -> Iterator[int]:
     """One more machine of the cluster, on this one; it leaves at the end of the block.
+
+    Args:
+        cluster: that it joins.
+        num_cpus: that it has.
+        labels: NAME=VALUE of each, with commas between.
 
     Yields:
         The process that all of the machine's descend from.
@@ -187,6 +192,7 @@ def joined(cluster: Cluster, num_cpus: int) -> Iterator[int]:
             *(str(Path(sys.executable).parent / "ray"), "start", "--block"),
             *("--address", cluster.address, "--num-cpus", str(num_cpus)),
             *("--node-ip-address", "127.0.0.1", "--object-store-memory", "200000000"),
+            *("--labels", labels),
             *(f"--{name}={port}" for name, port in ports.items()),
         ],
         env={

@@ -17,6 +17,7 @@ parser.add_argument("--actors", type=int, default=1)
 parser.add_argument("--accepted", type=int)
 parser.add_argument("--most-actors", type=int, help="by default as many as at least")
 parser.add_argument("--cpus", type=float, default=1.0, help="of each actor of the last pool")
+parser.add_argument("--label", help="NAME=VALUE of the machines with the actors")
 parser.add_argument("--wait", default=0.0, help="output.wait_for_cluster_s")
 parser.add_argument("--shard-mb", type=int, default=recipe().output.shard_mb)
 given = parser.parse_args()
@@ -24,6 +25,7 @@ given = parser.parse_args()
 pools = recipe().model_dump()["pools"]
 for pool in pools:
     pool |= {"min_actors": given.actors, "max_actors": given.most_actors or given.actors}
+    pool["label_selector"] = dict([given.label.split("=")]) if given.label else {}
 pools[-1]["num_cpus"] = given.cpus
 output = {
     **recipe().output.model_dump(),
