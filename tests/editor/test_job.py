@@ -16,6 +16,7 @@ import pytest
 import tiny_base
 import torch
 import yaml
+from object_store import Store
 from one_cluster import Cluster, kill
 
 from reasonray.cli.main import call
@@ -146,15 +147,13 @@ def test_a_training_leaves_an_editor_that_edits(whole: Path, place: Path) -> Non
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("ray", "fault"),
+    ("ray", "faults"),
     [
-        ("cluster", kill_worker),
-        ("cluster", interrupt_driver),
-        # As on a store, below.
-        pytest.param("own", kill_driver, marks=pytest.mark.nightly),
-        pytest.param("own", kill_worker, marks=pytest.mark.nightly),
-        pytest.param("cluster", kill_driver, marks=pytest.mark.nightly),
-        pytest.param("own", interrupt_driver, marks=pytest.mark.nightly),
+        # A driver that is killed: on a store, below.
+        ("cluster", [kill_worker, interrupt_driver]),
+        pytest.param("own", [kill_worker, interrupt_driver], marks=pytest.mark.nightly),
+        pytest.param("own", [kill_driver], marks=pytest.mark.nightly),
+        pytest.param("cluster", [kill_driver, kill_worker], marks=pytest.mark.nightly),
     ],
 )
 def test_a_killed_training_goes_on_with_the_same_losses(
@@ -163,15 +162,16 @@ def test_a_killed_training_goes_on_with_the_same_losses(
     place: Path,
     tmp_path: Path,
     ray: str,
-    fault: "Callable[[subprocess.Popen[bytes], Path, int], None]",
+    faults: "list[Callable[[subprocess.Popen[bytes], Path, int], None]]",
 ) -> None:
     where = {"RAY_ADDRESS": cluster.address} if ray == "cluster" else {}
     driver = start(place, tmp_path / "out", **where)
-    wait_for_steps(tmp_path / "out", 12)
-    fault(driver, tmp_path / "out.log", cluster.pid if where else driver.pid)
-    if fault is not kill_worker:
-        time.sleep(5)
-        driver = start(place, tmp_path / "out", **where)
+    for fault, num_steps in zip(faults, (10, 20), strict=False):
+        wait_for_steps(tmp_path / "out", num_steps)
+        fault(driver, tmp_path / "out.log", cluster.pid if where else driver.pid)
+        if fault is not kill_worker:
+            time.sleep(5)
+            driver = start(place, tmp_path / "out", **where)
     assert driver.wait(timeout=240) == 0
     assert losses(tmp_path / "out") == losses(whole)
 
@@ -206,7 +206,26 @@ def test_a_training_on_a_store_killed_in_the_middle_is_the_one_on_a_disk(
     assert len([name for name in names(store / "out" / "run") if "checkpoint_2" in name]) == 2
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.nightly
+@pytest.mark.timeout(400)
+def test_a_store_that_is_away_for_a_while_stops_no_training(
+    cluster: Cluster, whole: Path, place: Path, store: Store, bucket: str, tmp_path: Path
+) -> None:
+    output, log = stored(bucket) / "out", tmp_path / "log"
+    arguments = ["train", str(place / "recipe.yaml"), "--data", str(place / "data")]
+    arguments += ["--output", str(output), "--features", str(place / "features")]
+    driver = command(arguments, log, RAY_ADDRESS=cluster.address)
+    wait_for_steps(output, 5)
+    before = store.num_refused
+    with store.away():
+        time.sleep(20)
+    assert store.num_refused > before
+    assert driver.wait(timeout=240) == 0, log.read_text()
+    assert losses(output) == losses(whole)
+    assert ReasonEditPipeline.from_pretrained(str(output / "editor"))
+
+
+@pytest.mark.parametrize("parallel", [pytest.param("ddp", marks=pytest.mark.nightly), "fsdp"])
 def test_two_workers_learn_what_one_does(
     cluster: Cluster, whole: Path, place: Path, tmp_path: Path, parallel: str
 ) -> None:

@@ -68,12 +68,15 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def started(num_cpus: int = NUM_CPUS, autoscaler: str | None = None) -> Iterator[Cluster]:
+def started(
+    num_cpus: int = NUM_CPUS, autoscaler: str | None = None, object_store_bytes: int = 500_000_000
+) -> Iterator[Cluster]:
     """The cluster; ended with every process that descends from it, and no other.
 
     Args:
         num_cpus: of its head.
         autoscaler: v1 or v2, Ray's own, which starts up to two machines of four CPUs here.
+        object_store_bytes: of its head; what does not fit goes to a disk.
     """
     folder = tempfile.mkdtemp(prefix="rr", dir="/tmp")  # socket paths must stay short
     names = ["port", "dashboard-port", "ray-client-server-port", *PORTS_OF_A_NODE]
@@ -104,7 +107,8 @@ def started(num_cpus: int = NUM_CPUS, autoscaler: str | None = None) -> Iterator
                 *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
                 *("--num-cpus", str(num_cpus), "--num-gpus", str(NUM_GPUS)),
                 *("--temp-dir", folder, "--dashboard-host", "127.0.0.1"),
-                *("--node-ip-address", "127.0.0.1", "--object-store-memory", "500000000"),
+                *("--node-ip-address", "127.0.0.1"),
+                *("--object-store-memory", str(object_store_bytes)),
                 *(f"--{name}={port}" for name, port in ports.items()),
                 *options,
             ],

@@ -13,6 +13,7 @@ parser.add_argument("output")
 parser.add_argument("rows", type=int)
 parser.add_argument("delay", type=float)
 parser.add_argument("marked", nargs="*", help="CAPTION@NUMBER")
+parser.add_argument("--captioned", choices=("II", "III"), default="II", help="part of those")
 parser.add_argument("--actors", type=int, default=1)
 parser.add_argument("--accepted", type=int)
 parser.add_argument("--most-actors", type=int, help="by default as many as at least")
@@ -38,7 +39,7 @@ try:
         recipe(pools=pools, accepted=given.accepted, output=output),
         given.output,
         build=Build(given.delay),
-        plan=Plan(given.rows, captions),
+        plan=Plan(given.rows, captions, given.captioned),
     )
 except ReasonrayError as error:
     print(error, file=sys.stderr)

@@ -3,7 +3,8 @@
 Every row's pictures and texts follow from its id and the seed, as those of real stages do. The
 caption `poison` makes the process exit in `paint` (of Part I in `load`), `wrong` raises in
 `paint`, `outage` is there a failure outside the row, `fails` one that raises; both pass once
-`Build.outages` is false. `slow` writes a line to the file `TOY_SLOW` and takes 10 s there.
+`Build.outages` is false. `slow` writes a line to the file `TOY_SLOW` and takes 10 s there. `large`
+has a picture of 6 MB.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from reasonray.core.sections import StagesConfig
 from reasonray.stages.divergence import rank_threshold
 from reasonray.stages.stage import Stage
 
-SIDE = 24
+SIDE, LARGE = 24, 1414
 
 
 class Toy(Stage):
@@ -42,8 +43,8 @@ class Toy(Stage):
     def rng(self, row: Row) -> np.random.Generator:
         return np.random.default_rng(sample_seed(self.seed, row["id"], self.name))
 
-    def picture(self, row: Row) -> PIL.Image.Image:
-        return PIL.Image.fromarray(self.rng(row).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8))
+    def picture(self, row: Row, side: int = SIDE) -> PIL.Image.Image:
+        return PIL.Image.fromarray(self.rng(row).integers(0, 256, (side, side, 3), dtype=np.uint8))
 
 
 def visible_gpus() -> str:
@@ -56,7 +57,8 @@ class Load(Toy):
     def one(self, row: Row) -> None:
         if row["part"] == "I" and row["input_caption"] == "poison":
             os._exit(9)
-        row["input_image"] = encode_png(self.picture(row), f"{row['source_id']}.png")
+        side = LARGE if row["input_caption"] == "large" else SIDE
+        row["input_image"] = encode_png(self.picture(row, side), f"{row['source_id']}.png")
         if row["part"] == "I":
             changed = np.asarray(self.picture(row)).copy()
             # The larger the number, the larger the change.
