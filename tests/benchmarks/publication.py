@@ -1,4 +1,4 @@
-"""What planning, checking, publishing and reporting take for an output of any size.
+"""What planning, going on, checking, publishing and reporting take for an output of any size.
 
     python tests/benchmarks/publication.py --rows 6000 --picture-kb 100
     python tests/benchmarks/publication.py --rows 1000000
@@ -19,12 +19,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
+if TYPE_CHECKING:
+    from reasonray.generation.workspace import Workspace
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
-STEPS = ("plan", "audit", "publish", "report")
+STEPS = ("plan", "resume", "audit", "publish", "report")
 
 
 def main() -> None:
@@ -70,6 +74,8 @@ def take(step: str, given: argparse.Namespace) -> None:
         case "plan":
             print(json.dumps(measured(step, lambda: plan_rows(given.output, recipe(), given.rows))))
             finish(given.output, given.picture_kb * 1000, given.block_rows)
+        case "resume":
+            print(json.dumps(measured("go on, to the first row", lambda: resume(workspace))))
         case "audit":
             action = with_work(lambda work: near_duplicates(audit(work, planned_ids(workspace))))
             print(json.dumps(measured("audit and near-duplicates", action)))
@@ -77,6 +83,20 @@ def take(step: str, given: argparse.Namespace) -> None:
             publish(given.output)
         case "report":
             print(json.dumps(measured(step, lambda: write_report(given.output))))
+
+
+def resume(workspace: "Workspace") -> None:
+    """What a second session does before its first row, but for starting Ray and the models."""
+    from reasonray.generation.plan import planned_parts, write_input
+    from reasonray.generation.work import Work
+
+    workspace.recipe()
+    with workspace.session() as session:
+        work = Work(workspace, session)
+        done = work.before()
+        work.seal(done)
+        planned_parts(workspace)
+        write_input(workspace, work.input, done["id"].combine_chunks())
 
 
 def measured(step: str, action: Callable[[], object]) -> dict[str, object]:
