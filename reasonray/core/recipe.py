@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -29,6 +30,10 @@ from reasonray.core.sections import (
 )
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+
+ROWS_A_CALL = 8
+"""Of a pool that only asks a server. One by one they would cost Ray's driver, which sees each batch
+pass, several times what all else does: eleven rows a second were the most on two cores."""
 
 MAX_PLACES = 3
 """Sections that a message names for a key that stands in none of those where it was put."""
@@ -119,11 +124,13 @@ class Recipe(Config):
     def num_calls(self, pool: PoolConfig) -> int:
         """Batches that one actor of a pool has in work at once.
 
-        Where all its stages ask a server that is as many as the server bears, and a batch is one
-        row: none waits for the slowest reply of others.
+        Where all its stages ask a server there are twice as many rows in work as the server bears,
+        `ROWS_A_CALL` a batch: while some of a batch wait for its slowest reply, others are asked.
         """
         asks = self.language_model.has_server and set(pool.stages) <= ASKING.keys()
-        return self.language_model.server.max_concurrency if asks else 1
+        if not asks:
+            return 1
+        return math.ceil(2 * self.language_model.server.max_concurrency / ROWS_A_CALL)
 
     def content(self) -> dict[str, Any]:
         """Everything that decides which rows a run makes and what is in them.

@@ -269,7 +269,7 @@ class ServerConfig(Config):
         64,
         ge=1,
         description="Requests at once from one actor: what the server bears. A pool of asking "
-        "stages alone has so many rows in work, whatever its batch_size",
+        "stages alone has twice so many rows in work, whatever its batch_size",
     )
     timeout_s: float = Field(
         300,
@@ -359,8 +359,8 @@ class PoolConfig(Config):
     batch_size: int = Field(
         8,
         ge=1,
-        description="Rows a call; no effect where all stages ask a server: a row goes on as soon "
-        "as it is answered",
+        description="Rows a call; no effect where all stages ask a server: its rows go on eight by "
+        "eight, as they are answered",
     )
     num_threads: int = Field(1, ge=1, description="CPU threads of torch in one actor")
 

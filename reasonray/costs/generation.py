@@ -239,7 +239,7 @@ def _stage(
         seconds = device / share
     elif work.is_server:
         most = recipe.language_model.server.max_concurrency
-        at_once = max(recipe.num_calls(pool), min(most, pool.batch_size))
+        at_once = most if recipe.num_calls(pool) > 1 else min(most, pool.batch_size)
         device, seconds = 0.0, beside + LATENCY_S / at_once
     else:
         device = work.seconds(machine, reach(name, machine, utilisation), pool.num_threads)

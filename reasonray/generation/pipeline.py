@@ -18,7 +18,7 @@ from ray.data.checkpoint import CheckpointConfig
 from reasonray.cluster import executed, hide_gpus_unless, settings
 from reasonray.cluster.meter import RayMeter
 from reasonray.core.place import Place, arrow
-from reasonray.core.recipe import Recipe
+from reasonray.core.recipe import ROWS_A_CALL, Recipe
 from reasonray.core.record import WORKING_SCHEMA, to_rows
 from reasonray.core.sections import PoolConfig
 from reasonray.dataset.shards import parquet_options
@@ -149,7 +149,7 @@ def run(
             )
             dataset = _through(dataset, PoolActor, spec)
         if any(recipe.num_calls(pool) > 1 for pool in recipe.pools):
-            # Rows come one by one from a pool that waits for a server.
+            # They come in smaller blocks from a pool that waits for a server.
             dataset = dataset.repartition(target_num_rows_per_block=recipe.output.block_rows)
         dataset.write_parquet(
             rows,
@@ -174,8 +174,9 @@ def _through(dataset: ray.data.Dataset, actor: type[PoolActor], spec: PoolSpec) 
     pool = spec.config
     batch_size = pool.batch_size
     if spec.num_calls > 1:
-        batch_size = 1
-        dataset = dataset.repartition(target_num_rows_per_block=1)
+        # A block is a call.
+        batch_size = ROWS_A_CALL
+        dataset = dataset.repartition(target_num_rows_per_block=ROWS_A_CALL)
     return dataset.map_batches(
         actor,
         fn_constructor_args=(spec,),

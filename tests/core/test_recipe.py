@@ -8,7 +8,7 @@ from toy_stages import recipe
 
 from reasonray.core.commented import commented
 from reasonray.core.errors import UserError
-from reasonray.core.recipe import RECIPES, differing_keys, load, parse
+from reasonray.core.recipe import RECIPES, ROWS_A_CALL, differing_keys, load, parse
 from reasonray.core.sections import ASKING, SourceConfig
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -290,13 +290,13 @@ def test_a_run_may_go_on_with_other_limits_of_replies() -> None:
     assert short.hash() == long.hash()
 
 
-def test_a_pool_that_only_asks_a_server_has_as_many_rows_in_work_as_it_bears() -> None:
+def test_a_pool_that_only_asks_a_server_has_twice_as_many_rows_in_work_as_it_bears() -> None:
     paper = load("paper", ["language_model.server.max_concurrency=100"])
     calls = {tuple(pool.stages): paper.num_calls(pool) for pool in paper.pools}
-    assert {stages for stages, num in calls.items() if num == 100} == {
+    assert {stages for stages, num in calls.items() if num * ROWS_A_CALL == 200} == {
         ("rewrite", "select"),
         ("propose",),
     }
-    assert set(calls.values()) == {1, 100}
+    assert set(calls.values()) == {1, 25}
     vllm = load("current")
     assert {vllm.num_calls(pool) for pool in vllm.pools} == {1}

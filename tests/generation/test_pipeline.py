@@ -47,12 +47,12 @@ def test_batch_and_pool_sizes_change_nothing(
 def test_rows_that_wait_for_a_server_side_by_side_come_to_the_same(
     ray_session: None, tmp_path: Path
 ) -> None:
-    # Ray is what makes many calls of one actor, and blocks of single rows.
+    # Ray is what makes many calls of one actor, and blocks of few rows.
     names = [name for pool in recipe().pools for name in pool.stages]
     groups = [names[:2], ["rewrite", "select"], names[4:7], ["propose"], names[8:]]
     pools = [{"stages": group, "batch_size": 4, "num_cpus": 0.25} for group in groups]
     made, plan = recipe(pools=pools), Plan(20)
-    assert [made.num_calls(pool) for pool in made.pools] == [1, 64, 1, 64, 1]
+    assert [made.num_calls(pool) for pool in made.pools] == [1, 16, 1, 16, 1]
     run(made, tmp_path / "out", build=Build(0.01), plan=plan)
     assert_same(tmp_path / "out", plan, Build(), pools=pools)
 
