@@ -124,7 +124,7 @@ def with_dicts(folder: Path, num: int) -> float:
 
 
 def ours(folder: Path, num: int) -> float:
-    """A run"""
+    """A run, but for planning and publishing"""
     return run(recipe(), folder / "out", build=idle, plan=Plan(num // 3)).seconds
 
 
