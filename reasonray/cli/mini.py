@@ -67,6 +67,31 @@ def world(
     click.echo(output)
 
 
+@mini.command(
+    "benchmark", epilog="Try it: reasonray mini benchmark --count 50 --output out/benchmark"
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), default=200, show_default=True, help="Of each kind."
+)
+@options.folder("--output", "New or empty folder, or a URI of a store.", required=True)
+def make_benchmark(count: int, output: str) -> None:
+    """Draw held-out scenes before and after edits, for evaluate.
+
+    Kinds of instructions: direct, reasoning, relational ("it" is another object in each picture)
+    and unheard, relational ones with sentences that the tiny models never heard of the object.
+    """
+    from reasonray.core.place import names, place, reached
+    from reasonray.mini.benchmark import write_benchmark
+    from reasonray.sources.mini.world import require_packages
+
+    require_packages()
+    folder = place(output, "--output")
+    with reached(folder, "--output"):
+        if names(folder):
+            raise UserError(f"--output {output}: is there already; give a new or empty folder")
+        click.echo(f"{output}: {write_benchmark(folder, count)} pairs")
+
+
 @mini.command(epilog="Try it: reasonray mini train detector")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(

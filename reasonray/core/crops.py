@@ -6,6 +6,7 @@ One that holds it often lacks all others, so that which is meant is not learnt: 
 takes nearly the whole of a picture, in a few shapes (`training_size`), as "buckets" do elsewhere.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,23 @@ class Crop:
         if image.size == (self.width, self.height):
             return image
         return image.crop((self.left, self.top, self.left + self.width, self.top + self.height))
+
+
+def working_size(size: tuple[int, int], side: int, factor: int) -> tuple[int, int]:
+    """Width and height at which a picture is edited: its own, or in its shape what the model can.
+
+    Things are as large to the model as in its training (`training_size`); a picture that is
+    longer than any there has no more pixels than the longest.
+
+    Args:
+        size: of the picture.
+        side: pixels of the shorter side, at most.
+        factor: both sides are multiples of it, the next smaller ones.
+    """
+    within = side / min(size), side * math.sqrt(MAX_ASPECT / (size[0] * size[1]))
+    scale = min(1.0, *within)
+    width, height = (max(factor, int(each * scale + 1e-6) // factor * factor) for each in size)
+    return width, height
 
 
 def training_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
+from reasonray.core.evaluation_sections import EvaluationConfig
 from reasonray.core.sections import (
     ASKING,
     Config,
@@ -82,6 +83,7 @@ class Recipe(Config):
     pools: list[PoolConfig] = Field(min_length=1, description="Who shares an actor")
     output: OutputConfig = OutputConfig()
     editor: EditorConfig = EditorConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
     def _pools_cover_the_stages(self) -> "Recipe":
@@ -146,6 +148,7 @@ class Recipe(Config):
                 "pools": True,
                 "output": layout,
                 "editor": True,
+                "evaluation": True,
                 "language_model": {
                     "server": True,
                     "max_engines": True,

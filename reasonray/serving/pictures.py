@@ -7,11 +7,12 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from reasonray.core import images
+from reasonray.core.crops import working_size
 from reasonray.core.errors import RowError
 from reasonray.core.signatures import kind_of
 from reasonray.serving.config import MAX_ASPECT, MAX_PIXELS, MIN_SIDE
 from reasonray.serving.errors import ApiError, invalid
-from reasonray.serving.task import EditTask, Facts, resized, working_mask, working_size
+from reasonray.serving.task import EditTask, Facts, resized, working_mask
 from reasonray.serving.wire import EditForm
 
 _KINDS = ("PNG", "JPEG", "WebP")

@@ -4,7 +4,6 @@ The model works at a size of its own; the reply has the size that was asked for,
 mask the pixels of the picture that was sent.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from PIL.Image import Resampling
 
 from reasonray.core import images
-from reasonray.core.crops import MAX_ASPECT
 from reasonray.core.errors import UserError
 from reasonray.serving.credentials import Credentials
 from reasonray.serving.mark import Format, encode
@@ -102,23 +100,6 @@ class FinishedFile:
 
 
 Event = PartialFile | FinishedFile
-
-
-def working_size(size: tuple[int, int], side: int, factor: int) -> tuple[int, int]:
-    """Width and height at which a picture is edited: its own, or in its shape what the model can.
-
-    Things are as large to the model as in its training (`crops.training_size`); a picture that is
-    longer than any there has no more pixels than the longest.
-
-    Args:
-        size: of the picture.
-        side: pixels of the shorter side, at most.
-        factor: both sides are multiples of it, the next smaller ones.
-    """
-    within = side / min(size), side * math.sqrt(MAX_ASPECT / (size[0] * size[1]))
-    scale = min(1.0, *within)
-    width, height = (max(factor, int(each * scale + 1e-6) // factor * factor) for each in size)
-    return width, height
 
 
 def working_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -30,40 +30,34 @@ from reasonray.models.weights import load_part
 ZOO = Path(reasonray.mini.__file__).parent / "zoo"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
+PACKAGE = "package:reasonray/mini/zoo/"
+
 SCRIPT = """
 import sys
 from reasonray.core.recipe import load
 from reasonray.stages import build
 
-prefix, revision = sys.argv[1:]
-sections = {
-    "stages.caption": "captioner",
-    "stages.ground": "detector",
-    "stages.paint": "painter",
-    "stages.quality": "detector",
-    "language_model": "language_model",
-}
-settings = [f"{place}.model.name={prefix}{name}" for place, name in sections.items()]
-settings += [f"{place}.model.revision={revision}" for place in sections]
-settings += [f"stages.quality.clip={{name: {prefix}clip, revision: {revision}}}"]
-recipe = load("mini", settings)
-for name in ("caption", "ground", "paint", "quality", "propose"):
-    print(*[model["revision"] for model in build(name, recipe).models])
+for argument in sys.argv[1:]:
+    prefix, revision = argument.split("@")
+    sections = {
+        "stages.caption": "captioner",
+        "stages.ground": "detector",
+        "stages.paint": "painter",
+        "stages.quality": "detector",
+        "language_model": "language_model",
+    }
+    settings = [f"{place}.model.name={prefix}{name}" for place, name in sections.items()]
+    settings += [f"{place}.model.revision={revision}" for place in sections]
+    settings += [f"stages.quality.clip={{name: {prefix}clip, revision: {revision}}}"]
+    recipe = load("mini", settings)
+    for name in ("caption", "ground", "paint", "quality", "propose"):
+        print(*[model["revision"] for model in build(name, recipe).models])
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("prefix", "revision", "recorded"),
-    [
-        ("me/", "null", COMMIT),
-        ("me/", "main", "main"),
-        ("package:reasonray/mini/zoo/", "null", "None"),
-    ],
-)
-def test_rows_say_which_commit_of_the_hub_was_loaded(
-    tmp_path: Path, prefix: str, revision: str, recorded: str
-) -> None:
+def test_rows_say_which_commit_of_the_hub_was_loaded(tmp_path: Path) -> None:
+    recorded = {"me/@null": COMMIT, "me/@main": "main", f"{PACKAGE}@null": "None"}
     for model in ("captioner", "detector", "painter", "language_model", "clip"):
         cached = tmp_path / f"hub/models--me--{model}"
         (cached / "refs").mkdir(parents=True)
@@ -71,14 +65,14 @@ def test_rows_say_which_commit_of_the_hub_was_loaded(
         (cached / "snapshots").mkdir()
         (cached / "snapshots" / COMMIT).symlink_to(ZOO / model)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, prefix, revision],
+        [sys.executable, "-c", SCRIPT, *recorded],
         env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [recorded] * 6
+    assert done.stdout.split() == [commit for commit in recorded.values() for _ in range(6)]
 
 
 def language_model(config: ModelConfig) -> TransformersModel:

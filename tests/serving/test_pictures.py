@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonray.core import images
+from reasonray.core.crops import working_size
 from reasonray.core.errors import UserError
 from reasonray.serving import wire
 from reasonray.serving.config import MAX_PIXELS
@@ -22,7 +23,6 @@ from reasonray.serving.task import (
     UnsafeError,
     at_reply_size,
     working_mask,
-    working_size,
 )
 
 FACTS = Facts(

@@ -1,0 +1,100 @@
+"""The commands around an evaluation: benchmark, evaluate."""
+
+import click
+
+from reasonray.cli import options
+
+
+@click.command(
+    "benchmark",
+    short_help="Make a benchmark of a test split.",
+    epilog="Try it: reasonray benchmark mini --count 50 --output out/benchmark",
+)
+@click.argument("recipe")
+@options.sources(
+    "Where inputs lie that nothing was trained on, as generate has it; of v3det the split test."
+)
+@click.option("--count", type=click.IntRange(min=1), default=1000, show_default=True, help="Pairs.")
+@click.option(
+    "--against",
+    "against",
+    multiple=True,
+    metavar="DIR",
+    help="A dataset that was trained on: none of its pictures may be tested on. Repeatable.",
+)
+@options.folder("--output", "New or empty folder, or a URI of a store.", required=True)
+@options.settings("Change one key of the recipe. Repeatable.")
+def make_benchmark(
+    recipe: str,
+    sources: tuple[str, ...],
+    count: int,
+    against: tuple[str, ...],
+    output: str,
+    settings: tuple[str, ...],
+) -> None:
+    """Generate with RECIPE until there are enough samples, and make a benchmark of them.
+
+    Each pair has direct instructions of several templates and a reasoning one. The truth is what
+    the recipe's painter made.
+    """
+    from reasonray.core.place import place
+    from reasonray.core.recipe import load
+    from reasonray.evaluation import making
+    from reasonray.generation.run import generate
+
+    made = load(recipe, settings, sources)
+    splits = [
+        f"sources.{number}.split=test"
+        for number, source in enumerate(made.sources)
+        if source.format == "v3det" and source.split == "train"
+    ]
+    made = load(recipe, [*settings, *splits], sources, accepted=count)
+    folder = place(output) / making.GENERATED
+    generate(made, folder)
+    number = making.make_benchmark(folder, output, count, seed=made.seed, against=against)
+    click.echo(f"{output}: {number} pairs")
+
+
+@click.command(
+    "evaluate",
+    short_help="Measure editors on benchmarks.",
+    epilog="Try it: reasonray evaluate mini --editor identity --editor truth --benchmark "
+    "out/benchmark --output out/evaluation",
+)
+@click.argument("recipe")
+@click.option(
+    "--editor",
+    "specs",
+    multiple=True,
+    required=True,
+    metavar="NAME=SPEC",
+    help="FOLDER, hub id or URI of a diffusers pipeline; CLASS:FOLDER; http://HOST/v1[#MODEL]; "
+    "pictures:FOLDER; python:MODULE:NAME; or identity, truth. Repeatable; leads are over the "
+    "first.",
+)
+@click.option(
+    "--benchmark",
+    "benchmarks",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]PATH",
+    help="A folder that benchmark has made, or a public one by its name. Repeatable.",
+)
+@options.folder(
+    "--output", "Folder, or URI of a store; an unfinished one is gone on with.", required=True
+)
+@options.settings("Change one key of the recipe, e.g. evaluation.side=512. Repeatable.")
+def evaluate_editors(
+    recipe: str,
+    specs: tuple[str, ...],
+    benchmarks: tuple[str, ...],
+    output: str,
+    settings: tuple[str, ...],
+) -> None:
+    """Measure editors by RECIPE's section `evaluation`; their edits and figures stay in --output.
+
+    Editors and benchmarks can be added later. A row that an editor fails on is a counted failure.
+    """
+    from reasonray.evaluation.run import evaluate
+
+    click.echo(evaluate(recipe, specs, benchmarks, output, settings))

@@ -1,0 +1,156 @@
+"""Our own benchmark's folder: pairs with their truth, each with instructions of several kinds.
+
+    DIR/benchmark.json       what it is made of, and how many
+    DIR/pairs/*.parquet      `SCHEMA`: a row for each pair of pictures
+
+An instruction of a pair is an item, `PAIR#KIND` its id; the kind (direct, reasoning, …) its group.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reasonray.core.errors import UserError
+from reasonray.core.place import Place, files, make_folder, parquet, place, reached
+from reasonray.core.record import IMAGE
+from reasonray.core.writing import replaced, write_file
+from reasonray.dataset.shards import parquet_options, with_image_features
+from reasonray.evaluation.items import Axes, Figure, Item, JudgeCall, Picture, Scored
+
+ABOUT = "benchmark.json"
+
+SCHEMA = with_image_features(
+    pa.schema(
+        [
+            ("id", pa.string()),
+            ("input_image", IMAGE),
+            ("truth", IMAGE),
+            ("input_caption", pa.string()),
+            ("truth_caption", pa.string()),
+            ("selected_category", pa.string()),
+            ("target_category", pa.string()),
+            ("box", pa.list_(pa.float32())),
+            (
+                "instructions",
+                pa.list_(pa.struct([("kind", pa.string()), ("text", pa.string())])),
+            ),
+            ("license", pa.string()),
+        ]
+    )
+)
+"""A pair: its pictures with their captions, what becomes what in which box (xyxy pixels), and what
+an editor is told: each kind once."""
+
+_ROWS_A_FILE = 500
+_ROWS_A_GROUP = 50
+
+
+def write(folder: Place, pairs: Iterable[dict[str, Any]], about: dict[str, Any]) -> int:
+    """Write a benchmark; gives the number of pairs.
+
+    Args:
+        folder: new or empty.
+        pairs: as `SCHEMA`.
+        about: of what it is made.
+    """
+    count = 0
+    for number, rows in enumerate(_batches(pairs, _ROWS_A_FILE)):
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        make_folder(folder / "pairs")
+        with replaced(folder / "pairs" / f"{number:05}.parquet") as temporary:
+            options = parquet_options(SCHEMA)
+            pq.write_table(table, temporary, row_group_size=_ROWS_A_GROUP, **options)
+        count += len(rows)
+    # Last: a folder without it is not whole.
+    write_file(folder / ABOUT, json.dumps({**about, "pairs": count}, indent=1))
+    return count
+
+
+def _batches(pairs: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    for pair in pairs:
+        rows.append(pair)
+        if len(rows) == size:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+class Ours:
+    """A folder that `reasonray benchmark` has made.
+
+    Raises:
+        UserError: it is none.
+    """
+
+    name = "ours"
+    yardstick: Literal["judge", "truth", "input"] = "truth"
+
+    def __init__(self, path: str) -> None:
+        self._folder = place(path, "benchmark")
+        with reached(self._folder, "benchmark"):
+            if not (self._folder / ABOUT).exists():
+                raise UserError(
+                    f"benchmark {path}: no folder of reasonray benchmark (no {ABOUT}); for a "
+                    "public one give NAME=PATH"
+                )
+
+    def items(self) -> list[Item]:
+        """All of its instructions, in the order of the pairs."""
+        return [item for path in files(self._folder / "pairs", ".parquet") for item in _items(path)]
+
+    def output_name(self, item: Item) -> str:
+        """`PAIR#KIND.png`."""
+        return f"{item.id}.png"
+
+    def calls(self, item: Item, edited: PIL.Image.Image) -> list[JudgeCall]:
+        """None: the metrics measure it."""
+        return []
+
+    def parse(self, call: str, reply: str) -> dict[str, int] | None:
+        """None: there is no script of another."""
+        return None
+
+    def score(self, item: Item, axes: Axes | None) -> dict[str, float]:
+        """The metrics as they are."""
+        return dict(axes or {})
+
+    def aggregate(self, scored: Sequence[Scored]) -> list[Figure]:
+        """The mean of each metric, by kind of instruction."""
+        figures = []
+        for group in dict.fromkeys(each.item.group for each in scored):
+            inside = [each for each in scored if each.item.group == group]
+            measures = dict.fromkeys(name for each in inside for name in each.axes or {})
+            for name in measures:
+                values = [each.axes[name] for each in inside if each.axes and name in each.axes]
+                missing = sum(each.axes is None for each in inside)
+                unjudged = len(inside) - missing - len(values)
+                mean = sum(values) / len(values)
+                figures.append(Figure(name, group, mean, len(inside), missing, unjudged))
+        return figures
+
+
+def _items(path: Place) -> Iterator[Item]:
+    file = parquet(path)
+    names = [name for name in SCHEMA.names if name not in ("input_image", "truth")]
+    for group in range(file.num_row_groups):
+        for number, row in enumerate(file.read_row_group(group, columns=names).to_pylist()):
+            for instruction in row["instructions"]:
+                yield Item(
+                    id=f"{row['id']}#{instruction['kind']}",
+                    group=instruction["kind"].partition("-")[0],
+                    language="en",
+                    pictures=(Picture(f"{path}#{group}/{number}/input_image"),),
+                    instruction=instruction["text"],
+                    references=(Picture(f"{path}#{group}/{number}/truth"),),
+                    reference_text=row["truth_caption"] or "",
+                    input_caption=row["input_caption"] or "",
+                    fields={
+                        name: row[name] for name in ("selected_category", "target_category", "box")
+                    },
+                )

@@ -1,0 +1,138 @@
+"""`reasonray benchmark`: a benchmark of what `generate` has made of a test split.
+
+Train and test share no picture: neither by its id nor by its looks.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonray.core import images
+from reasonray.core.errors import UserError
+from reasonray.core.place import Place, names, place, reached
+from reasonray.core.record import Row, sample_seed
+from reasonray.dataset.manifest import complete_manifest
+from reasonray.dataset.reading import read_rows
+from reasonray.evaluation.benchmarks import ours
+from reasonray.prompts.direct import TEMPLATES, direct_instruction
+
+MAX_DISTANCE = 4
+"""Bits of 64 in which the perceptual hashes of one picture in two files differ at most."""
+
+NUM_DIRECT = 2
+"""Direct instructions of a pair, from templates of their own."""
+
+
+def make_benchmark(
+    data: str | Place, output: str | Place, count: int, *, seed: int = 0, against: Sequence[str]
+) -> int:
+    """Write a benchmark of some of a dataset's samples; gives the number of pairs.
+
+    Args:
+        data: what `generate` has left, of a split that nothing was trained on.
+        output: a new or empty folder, or the URI of one.
+        count: pairs, drawn by the seed.
+        seed: of the draw, and of the direct instructions.
+        against: datasets that editors were trained on.
+
+    Raises:
+        UserError: there are fewer samples, a picture is in one of `against`, or the output holds
+            something.
+    """
+    folder = place(output)
+    with reached(folder):
+        if [name for name in names(folder) if name != GENERATED]:
+            raise UserError(f"output {folder}: holds something else; give a new or empty folder")
+    manifest = complete_manifest(data)
+    ids = _drawn([row["id"] for row in read_rows(data) if _is_usable(row)], count, seed)
+    if len(ids) < count:
+        raise UserError(
+            f"{data}: {len(ids)} samples that can be asked for plainly and with reasoning, "
+            f"{count} wanted; give more inputs, or a smaller --count"
+        )
+    chosen = [row for row in read_rows(data) if row["id"] in ids]
+    for dataset in against:
+        _refuse_leaks(chosen, dataset)
+    about = {
+        "made_from": str(data),
+        "seed": seed,
+        "compared_with": [str(each) for each in against],
+        "recipe": manifest.recipe,
+        "models": [model.model_dump() for model in manifest.models],
+    }
+    return ours.write(folder, (_pair(row, seed) for row in chosen), about)
+
+
+GENERATED = "generated"
+"""Where `reasonray benchmark` generates, in its output."""
+
+
+def _is_usable(row: Row) -> bool:
+    return bool(
+        row["instruction"] and row["edited_caption"] and row["selected_category"]
+        and row["target_category"] and row["edited_image"]
+    )  # fmt: skip
+
+
+def _drawn(ids: Sequence[str], count: int, seed: int) -> set[str]:
+    """Some of them, whatever their order and number: a larger draw holds a smaller one."""
+    by_draw = sorted(ids, key=lambda each: hashlib.sha256(f"{seed} {each}".encode()).digest())
+    return set(by_draw[:count])
+
+
+def _pair(row: Row, seed: int) -> dict[str, Any]:
+    instructions = [{"kind": "reasoning", "text": row["instruction"]}]
+    texts = [row["direct_instruction"]] if row["direct_instruction"] else []
+    first = sample_seed(seed, row["id"], "benchmark")
+    for offset in range(len(TEMPLATES)):
+        text = direct_instruction(
+            row["selected_category"] or "",
+            row["target_category"] or "",
+            row["edited_caption"] or "",
+            seed=first + offset,
+            input_caption=row["input_caption"] or "",
+        )
+        if len(texts) < NUM_DIRECT and text not in texts:
+            texts.append(text)
+    kinds = ["direct", *(f"direct-{number}" for number in range(2, len(texts) + 1))]
+    instructions += [{"kind": kind, "text": text} for kind, text in zip(kinds, texts, strict=True)]
+    return {
+        "id": row["id"],
+        "input_image": row["input_image"],
+        "truth": row["edited_image"],
+        "input_caption": row["input_caption"],
+        "truth_caption": row["edited_caption"],
+        "selected_category": row["selected_category"],
+        "target_category": row["target_category"],
+        "box": row["box"],
+        "instructions": instructions,
+        "license": row["license"],
+    }
+
+
+def _refuse_leaks(rows: Sequence[Row], dataset: str) -> None:
+    """See that no picture of the rows is in a dataset, by its source's id or by its looks."""
+    own = {(row["source"], row["source_id"]): row["id"] for row in rows}
+    hashes = np.stack([_bits(row) for row in rows])
+    for row in read_rows(dataset):
+        twin = own.get((row["source"], row["source_id"]))
+        if twin is None:
+            distances = (hashes != _bits(row)).sum(1)
+            nearest = int(distances.argmin())
+            twin = rows[nearest]["id"] if distances[nearest] <= MAX_DISTANCE else None
+        if twin is not None:
+            raise UserError(
+                f"{dataset}: sample {row['id']} has the picture of {twin}, which would be tested "
+                "on: benchmarks need inputs that nothing was trained on, such as a test split"
+            )
+
+
+def _bits(row: Row) -> NDArray[np.bool_]:
+    image = row["input_image"]
+    assert image is not None, "an accepted sample has its pictures"
+    bits: NDArray[np.bool_] = imagehash.phash(images.decode(image)).hash.ravel()
+    return bits

@@ -1,0 +1,137 @@
+"""What an evaluation has found: by item, and as tables with paired intervals."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from reasonray.core.place import Place, files, parquet
+from reasonray.evaluation.metrics import METRICS, difference_interval
+
+LOWER_IS_BETTER = ("L1", "L2")
+
+PUBLISHED = {
+    "Null-text": (
+        (0.0931, 0.0354, 0.8542, 0.8036, 0.2479), (0.2637, 0.1165, 0.6326, 0.5249, 0.1706),
+    ),
+    "EDICT": ((0.1149, 0.0385, 0.8137, 0.7485, 0.2490), (0.2753, 0.1296, 0.6282, 0.5526, 0.1703)),
+    "InstructPix2Pix": (
+        (0.1265, 0.0423, 0.8042, 0.7256, 0.2465), (0.2984, 0.1385, 0.6034, 0.5142, 0.1629),
+    ),
+    "MagicBrush": (
+        (0.0706, 0.0247, 0.9127, 0.8745, 0.2568), (0.2239, 0.0938, 0.6755, 0.6125, 0.1941),
+    ),
+    "InstructDiffusion": (
+        (0.0824, 0.0295, 0.8873, 0.8461, 0.2506), (0.2145, 0.0863, 0.6904, 0.6375, 0.2046),
+    ),
+    "ReasonPix2Pix": (
+        (0.0646, 0.0203, 0.9246, 0.8920, 0.2553), (0.1347, 0.0476, 0.7824, 0.7216, 0.2350),
+    ),
+}  # fmt: skip
+"""Table 3 of the paper, on its own benchmark: direct, reasoning; each in the order of `METRICS`."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One editor on one benchmark, item by item in its order.
+
+    Attributes:
+        ids: of the items.
+        groups: of the items.
+        values: of each metric; NaN where there is none.
+        reasons: why there is none.
+    """
+
+    ids: list[str]
+    groups: list[str]
+    values: dict[str, list[float]]
+    reasons: list[str | None]
+
+    def of(self, group: str, metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """A metric's values in a group, NaN where there is none."""
+        chosen = [each == group for each in self.groups]
+        return np.asarray(self.values[metric], np.float64)[chosen]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of an editor in a group.
+
+    Attributes:
+        mean: of the items that have it; None: none has.
+        num_items: of the group.
+        num_failed: of them without it.
+        lead: 95 % interval of the mean difference to the first editor, on the items that both
+            have; None for that editor itself, and where there is no such item.
+    """
+
+    mean: float | None
+    num_items: int
+    num_failed: int
+    lead: tuple[float, float] | None
+
+
+def cells(scores: Mapping[str, Scores]) -> dict[str, dict[str, dict[str, Cell]]]:
+    """By editor, group and metric; intervals are against the first editor.
+
+    Args:
+        scores: by editor, on the same items.
+    """
+    first = next(iter(scores))
+    table: dict[str, dict[str, dict[str, Cell]]] = {}
+    for editor, own in scores.items():
+        table[editor] = {}
+        for group in dict.fromkeys(own.groups):
+            table[editor][group] = {
+                metric: _cell(
+                    own.of(group, metric),
+                    None if editor == first else scores[first].of(group, metric),
+                )
+                for metric in own.values
+            }
+    return table
+
+
+def _cell(
+    values: np.ndarray[Any, np.dtype[np.float64]],
+    theirs: np.ndarray[Any, np.dtype[np.float64]] | None,
+) -> Cell:
+    there = ~np.isnan(values)
+    lead = None
+    if theirs is not None and (both := there & ~np.isnan(theirs)).any():
+        lead = difference_interval(values[both].tolist(), theirs[both].tolist())
+    mean = float(values[there].mean()) if there.any() else None
+    return Cell(mean, len(values), int((~there).sum()), lead)
+
+
+def read_scores(folder: Place, groups: Mapping[str, str]) -> Scores:
+    """What an editor's chunks hold.
+
+    Args:
+        folder: of their files.
+        groups: of each item, by its id.
+    """
+    table = pa.concat_tables(parquet(path).read() for path in files(folder, ".parquet"))
+    ids = table["id"].to_pylist()
+    values = {
+        name: [float("nan") if value is None else value for value in table[name].to_pylist()]
+        for name in METRICS
+    }
+    return Scores(ids, [groups[each] for each in ids], values, table["reason"].to_pylist())
+
+
+def best(
+    table: Mapping[str, Mapping[str, Mapping[str, Cell]]], group: str, metric: str
+) -> set[str]:
+    """The editors that lead in a metric, as far as four decimals tell."""
+    means = {
+        editor: round(cell.mean, 4)
+        for editor, by_group in table.items()
+        if group in by_group and (cell := by_group[group][metric]).mean is not None
+    }
+    if not means:
+        return set()
+    aim = min(means.values()) if metric in LOWER_IS_BETTER else max(means.values())
+    return {editor for editor, mean in means.items() if mean == aim}

@@ -1,0 +1,110 @@
+"""Tables in the form of the paper's Table 3: groups side by side, the best in bold."""
+
+from collections.abc import Mapping, Sequence
+
+from reasonray.evaluation.results import LOWER_IS_BETTER, Cell, best
+
+Table = Mapping[str, Mapping[str, Mapping[str, Cell]]]
+"""By editor, group and metric."""
+
+GROUPS_A_TABLE = 2
+
+_ARROWS = ("\\uparrow", "\\downarrow")
+
+
+def markdown(table: Table, *, published: Mapping[str, Sequence[Sequence[float]]] | None) -> str:
+    """The figures, and below each editor the interval of its lead over the first one.
+
+    Args:
+        table: as `results.cells` gives it.
+        published: rows of the paper, groups direct and reasoning; None: they are not shown.
+    """
+    lines: list[str] = []
+    for groups in _side_by_side(table):
+        metrics = _metrics(table, groups)
+        heads = [f"{group}: {metric}" for group in groups for metric in metrics]
+        lines += ["| editor | " + " | ".join(heads) + " | edits, failed |"]
+        lines += ["|---|" + "---|" * len(heads) + "---|"]
+        for editor, by_group in table.items():
+            cells = [by_group[group][metric] for group in groups for metric in metrics]
+            shown = [
+                _bold(_mean(by_group[group][metric]), editor in best(table, group, metric), "**")
+                for group in groups
+                for metric in metrics
+            ]
+            lines += [f"| {editor} | " + " | ".join(shown) + f" | {_counts(by_group, groups)} |"]
+            if any(cell.lead for cell in cells):
+                leads = " | ".join(_lead(cell) for cell in cells)
+                lines += [f"| its lead, 95 % | {leads} | |"]
+        for name, rows in (
+            (published or {}).items() if list(groups) == ["direct", "reasoning"] else ()
+        ):
+            shown = [f"{value:.4f}" for row in rows for value in row]
+            lines += [f"| {name} (published) | " + " | ".join(shown) + " | |"]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def latex(table: Table) -> str:
+    """The same for a paper, without the intervals; needs the package booktabs."""
+    parts: list[str] = []
+    for groups in _side_by_side(table):
+        metrics = _metrics(table, groups)
+        arrows = [f"{metric} ${_ARROWS[metric in LOWER_IS_BETTER]}$" for metric in metrics]
+        width = len(metrics)
+        spans = [f"\\multicolumn{{{width}}}{{c}}{{{_escaped(group)}}}" for group in groups]
+        lines = [
+            f"\\begin{{tabular}}{{l{'c' * (width * len(groups))}}}",
+            "\\toprule",
+            f"& {' & '.join(spans)} \\\\",
+            f"Editor & {' & '.join(arrows * len(groups))} \\\\",
+            "\\midrule",
+        ]
+        for editor, by_group in table.items():
+            shown = []
+            for group in groups:
+                for metric in metrics:
+                    text = _mean(by_group[group][metric])
+                    is_best = editor in best(table, group, metric)
+                    shown.append(f"\\textbf{{{text}}}" if is_best else text)
+            lines.append(f"{_escaped(editor)} & {' & '.join(shown)} \\\\")
+        parts.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""]))
+    return "\n".join(parts)
+
+
+def _side_by_side(table: Table) -> list[list[str]]:
+    groups = list(dict.fromkeys(group for by_group in table.values() for group in by_group))
+    order = ["direct", "reasoning"]
+    groups.sort(key=lambda group: order.index(group) if group in order else len(order))
+    return [groups[i : i + GROUPS_A_TABLE] for i in range(0, len(groups), GROUPS_A_TABLE)]
+
+
+def _metrics(table: Table, groups: Sequence[str]) -> list[str]:
+    return list(
+        dict.fromkeys(
+            metric for by_group in table.values() for group in groups for metric in by_group[group]
+        )
+    )
+
+
+def _mean(cell: Cell) -> str:
+    return "–" if cell.mean is None else f"{cell.mean:.4f}"
+
+
+def _lead(cell: Cell) -> str:
+    return "–" if cell.lead is None else f"{cell.lead[0]:+.4f} to {cell.lead[1]:+.4f}"
+
+
+def _bold(text: str, is_best: bool, mark: str) -> str:
+    return f"{mark}{text}{mark}" if is_best else text
+
+
+def _counts(by_group: Mapping[str, Mapping[str, Cell]], groups: Sequence[str]) -> str:
+    first = [next(iter(by_group[group].values())) for group in groups]
+    return f"{sum(c.num_items for c in first)}, {sum(c.num_failed for c in first)}"
+
+
+def _escaped(text: str) -> str:
+    for sign in "&%$#_{}":
+        text = text.replace(sign, f"\\{sign}")
+    return text

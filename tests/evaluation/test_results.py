@@ -1,0 +1,66 @@
+"""Figures of editors beside each other: means, failures, intervals, and the tables of them."""
+
+import math
+
+import pytest
+
+from reasonray.evaluation import tables
+from reasonray.evaluation.results import PUBLISHED, Scores, best, cells
+
+NAN = math.nan
+
+
+def scores(l1: list[float], clip: list[float], groups: list[str] | None = None) -> Scores:
+    values = {"L1": l1, "CLIP-I": clip}
+    reasons = ["late" if value != value else None for value in l1]
+    return Scores([str(n) for n in range(len(l1))], groups or ["direct"] * len(l1), values, reasons)
+
+
+def test_a_failed_row_is_counted_and_no_part_of_a_mean() -> None:
+    table = cells({"a": scores([0.1, NAN, 0.3], [1.0, NAN, 0.5])})
+    cell = table["a"]["direct"]["L1"]
+    assert cell.mean == pytest.approx(0.2)
+    assert (cell.num_items, cell.num_failed, cell.lead) == (3, 1, None)
+
+
+def test_a_lead_is_over_the_first_editor_on_the_rows_that_both_have() -> None:
+    first = scores([0.5, 0.5, NAN, 0.5], [0.1] * 4)
+    other = scores([0.2, 0.2, 9.0, NAN], [0.4] * 4)
+    table = cells({"first": first, "other": other})
+    assert table["first"]["direct"]["L1"].lead is None
+    assert table["other"]["direct"]["L1"].lead == pytest.approx((-0.3, -0.3))
+    assert table["other"]["direct"]["CLIP-I"].lead == pytest.approx((0.3, 0.3))
+
+
+def test_an_editor_that_fails_on_everything_has_no_figures() -> None:
+    table = cells({"a": scores([0.1], [1.0]), "b": scores([NAN], [NAN])})
+    cell = table["b"]["direct"]["L1"]
+    assert (cell.mean, cell.num_failed, cell.lead) == (None, 1, None)
+    assert best(table, "direct", "L1") == {"a"}
+
+
+def test_lower_is_better_for_distances_alone_and_equals_share_the_first_place() -> None:
+    a, b, c = scores([0.1], [0.5]), scores([0.2], [0.70001]), scores([0.1], [0.7])
+    table = cells({"a": a, "b": b, "c": c})
+    assert best(table, "direct", "L1") == {"a", "c"}
+    assert best(table, "direct", "CLIP-I") == {"b", "c"}
+
+
+def test_tables_have_table_3_s_form() -> None:
+    groups = ["reasoning", "direct", "relational"]
+    table = cells(
+        {"one": scores([0.3, 0.1, 0.2], [0.5, 0.9, 0.7], groups),
+         "two_2": scores([0.2, 0.2, NAN], [0.6, 0.8, NAN], groups)}
+    )  # fmt: skip
+    text = tables.markdown(table, published=PUBLISHED)
+    head, _, one, two, lead, *rest = text.splitlines()
+    names = "direct: L1 | direct: CLIP-I | reasoning: L1 | reasoning: CLIP-I"
+    assert head == f"| editor | {names} | edits, failed |"
+    assert one == "| one | **0.1000** | **0.9000** | 0.3000 | 0.5000 | 2, 0 |"
+    assert two == "| two_2 | 0.2000 | 0.8000 | **0.2000** | **0.6000** | 2, 0 |"
+    assert lead.startswith("| its lead, 95 % | +0.1000 to +0.1000 | ")
+    assert "| ReasonPix2Pix (published) | 0.0646 | 0.0203 |" in "\n".join(rest)
+    assert "| two_2 | – | – | 1, 1 |" in rest
+    formula = tables.latex(table)
+    assert r"\multicolumn{2}{c}{direct} & \multicolumn{2}{c}{reasoning}" in formula
+    assert r"two\_2 & 0.2000 & 0.8000 & \textbf{0.2000} & \textbf{0.6000} \\" in formula

@@ -1,0 +1,133 @@
+"""Evaluations on Ray Data: whole, added to, killed, with settings that have changed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from one_cluster import Cluster
+from toy_editors import benchmark, pair
+
+from reasonray.cli.main import call
+from reasonray.core.errors import UserError
+from reasonray.evaluation.run import evaluate
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
+
+DRIVER = "import sys; from reasonray.cli.main import call; sys.exit(call(sys.argv[1:]))"
+INVERTING = "ours=python:toy_editors:inverting"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A benchmark of twelve pairs, one of whose instructions nobody follows."""
+    hard = pair(5, instructions=[{"kind": "direct", "text": "fail"}])
+    benchmark(tmp_path / "benchmark", [*(pair(number) for number in range(11)), hard])
+    return tmp_path
+
+
+def line(place: Path, output: Path, *editors: str) -> list[str]:
+    words = ["evaluate", "mini", "--benchmark", str(place / "benchmark"), "--output", str(output)]
+    for editor in editors:
+        words += ["--editor", editor]
+    return [*words, "--set", "evaluation.chunk_rows=4"]
+
+
+def figures(output: Path) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
+    results = json.loads((output / "results.json").read_text())
+    editors: dict[str, dict[str, dict[str, dict[str, object]]]]
+    editors = results["benchmarks"]["ours"]["editors"]
+    return editors
+
+
+def test_an_evaluation_is_added_to_and_made_once(
+    ray_session: None, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = place / "out"
+    assert call(line(place, output, "identity", INVERTING)) == 0
+    first = figures(output)
+    # What an editor cannot do is counted beside its mean, and its truth is the inverted picture.
+    assert first["ours"]["direct"]["L1"]["mean"] == 0
+    assert first["ours"]["direct"]["L1"]["num_failed"] == 1
+    assert first["identity"]["direct"]["L1"]["num_failed"] == 0
+    low, high = first["ours"]["reasoning"]["L1"]["lead"]  # type: ignore[misc]
+    assert low <= high < 0  # type: ignore[has-type]
+    text = (output / "table.md").read_text()
+    assert "ours: 1 editor_failed." in text
+    rows = pq.read_table(output / "rows/ours.parquet").to_pylist()
+    assert [row["reason"] for row in rows].count("editor_failed") == 1
+    assert len((output / "rows/ours.jsonl").read_text().splitlines()) == len(rows) == 46
+    pictures = sorted(path.stat().st_mtime_ns for path in output.rglob("edits/*/*/*.parquet"))
+    capsys.readouterr()
+    assert call(line(place, output, "identity", INVERTING, "truth")) == 0
+    assert "going on, 12 of 18 parts are done" in capsys.readouterr().err
+    assert figures(output)["ours"] == first["ours"]
+    assert figures(output)["truth"]["direct"]["CLIP-I"]["mean"] == pytest.approx(1)
+    again = sorted(path.stat().st_mtime_ns for path in output.rglob("edits/*/*/*.parquet"))
+    assert set(pictures) < set(again)
+    with pytest.raises(UserError, match=r"with another seed; give another --output"):
+        evaluate("mini", [INVERTING], [str(place / "benchmark")], output,
+                 ["evaluation.chunk_rows=4", "seed=3"])  # fmt: skip
+
+
+def test_a_killed_evaluation_ends_as_if_it_had_not_been(cluster: Cluster, place: Path) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "RAY_ADDRESS": cluster.address,
+        "TOY_DELAY": "0.3",
+    }
+
+    def start(output: Path) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-c", DRIVER, *line(place, output, INVERTING)]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+    driver, killed = start(place / "killed"), place / "killed"
+    while len(list(killed.rglob("scores/*/*/*.parquet"))) < 2:
+        assert driver.poll() is None
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+    assert not (killed / "results.json").exists()
+    assert start(killed).wait(timeout=200) == 0
+    assert start(place / "whole").wait(timeout=200) == 0
+    assert figures(killed) == figures(place / "whole")
+    tables = [(place / name / "table.md").read_text() for name in ("killed", "whole")]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--editor", "b=NoSuchClass:/tmp"], "editor b: diffusers has no class NoSuchClass"),
+        (
+            ["--editor", "b=/nowhere"],
+            "editor b: /nowhere: no pipeline of diffusers could be loaded",
+        ),
+        (["--editor", "b=python:nowhere:make"], "expected python:MODULE:NAME"),
+        (["--editor", "b=python:toy_editors:no_editor"], "no_editor() has no method edit("),
+        (["--editor", "ours=truth"], "editor ours: named twice"),
+        (["--editor", "a b=truth"], "editor a b=truth: expected NAME=SPEC"),
+    ],
+)
+def test_what_is_no_editor_is_one_line(
+    ray_session: None,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    assert call([*line(place, place / "out", INVERTING), *words]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_no_benchmark_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "mini", "--editor", "truth", "--output", str(place / "out")]
+    assert call([*words, "--benchmark", str(place / "nowhere")]) == 2
+    assert "no folder of reasonray benchmark" in capsys.readouterr().err
+    assert call([*words, "--benchmark", f"risebrench={place}"]) == 2
+    assert "did you mean risebench?" in capsys.readouterr().err
