@@ -16,8 +16,15 @@ from reasonray.core.errors import RowError
 from reasonray.core.reading import NoImageError, read_bytes
 
 AS_PUBLISHED, AS_INTENDED = "as published", "as intended"
-"""Ends of the names of two figures: by the benchmark's own script, fault and all, which published
-tables can be compared with; and by its stated rule, every failure counted."""
+"""Ends of the names of two figures: what the benchmark's own script would say, its faults and what
+it leaves out of a mean in silence included; and what its rules say, where an editor that gave no
+picture has the lowest score, and what a judge never answered is left out and counted."""
+
+TRUTH_METRICS = ("L1", "L2", "CLIP-I", "DINO", "CLIP-T")
+"""Of an edited picture beside its truth; as the field's tables have them."""
+
+INPUT_METRICS = ("CLIP-dir", "CLIP-im", "CLIP-out", "L1", "DINO")
+"""Of an edited picture beside the one before, where there is no truth."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class Item:
     """One instruction to an editor, and all that is known of what should come of it.
 
     Attributes:
-        id: unique in its benchmark and stable.
+        id: unique in its benchmark, the same whenever it is read.
         group: the benchmark's own category or task; "" if it has none.
         language: of the instruction: en or zh.
         pictures: before the edit; most have one.
@@ -90,7 +97,8 @@ class JudgeCall:
         prompt: the user turn's text: what is shown and how it is scored. The form of the reply
             is no part of it: the judge asks for the axes in its own.
         pictures: RGB, of any size, in the order that the prompt speaks of.
-        axes: what the reply holds: name of an axis and its lowest and highest integer.
+        axes: what the reply holds: name of an axis (lower case, with _; unique among all calls of
+            an item) and its lowest and highest integer.
         name: which of the benchmark's calls it is, unique among those of an item.
     """
 
@@ -101,8 +109,12 @@ class JudgeCall:
 
 
 Axes = Mapping[str, float]
-"""What the judge (or the metrics) gave for one item, by axis; an axis whose reply was never valid
-is absent."""
+"""What the judge (of all calls together) or the metrics gave for one item, by axis or metric; an
+axis whose reply was never valid is absent."""
+
+Scores = Mapping[str, float | None]
+"""An item's own measures, in the benchmark's unit. None: the measure is one of this item and cannot
+be had, or its rule leaves the item out; a measure that the item does not have is absent."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +137,9 @@ class Figure:
     Attributes:
         measure: its column; ends in `AS_PUBLISHED` or `AS_INTENDED` where the two can differ.
         group: its row: a category or task, several of them together, or "" for the whole.
-        value: in the benchmark's own unit; None where no item has the measure.
-        num_items: of the group.
+        value: in the benchmark's own unit; None where there is nothing to take a mean of, or the
+            benchmark's own script would stop.
+        num_items: of the group, that have the measure.
         num_missing: of them without a picture.
         num_unjudged: of them with a picture, for which an axis that the measure needs is absent.
     """
@@ -144,13 +157,18 @@ class Benchmark(Protocol):
 
     Attributes:
         name: on the command line.
-        yardstick: what gives the axes: a judge by `calls`, or the metrics of `metrics.METRICS`
-            beside the first reference ("truth") or of `emu_edit.METRICS` beside the picture before
-            ("input").
+        rubric: name and version of what the judge is asked, to be stamped on every figure; "" where
+            none is. All of it is in our own words: scores of the same judge by the authors' words
+            differ.
+        yardstick: what gives the axes: a judge by `calls`, or the `TRUTH_METRICS` beside the first
+            reference ("truth") or the `INPUT_METRICS` beside the first picture before ("input").
+        num_published: items that the whole benchmark has; with fewer it is a part of it.
     """
 
     name: str
+    rubric: str
     yardstick: Literal["judge", "truth", "input"]
+    num_published: int
 
     def items(self) -> Sequence[Item]:
         """All items, in the order of the benchmark's files.
@@ -166,7 +184,7 @@ class Benchmark(Protocol):
         ...
 
     def calls(self, item: Item, edited: PIL.Image.Image) -> list[JudgeCall]:
-        """What the judge is asked about an edited picture; none where `yardstick` is no judge.
+        """What the judge is asked about an edited picture; nothing where `yardstick` is no judge.
 
         Raises:
             RowError: a picture of the item is missing or broken.
@@ -174,19 +192,21 @@ class Benchmark(Protocol):
         ...
 
     def parse(self, call: str, reply: str) -> dict[str, int] | None:
-        """The axes that the benchmark's own script reads out of a recorded reply of its judge.
+        """The axes that the benchmark's own script reads out of its judge's reply, fault and all.
+
+        For replies that others have recorded; our judge's are read by the judge.
 
         Args:
             call: its name.
             reply: to the benchmark's own prompt.
 
         Returns:
-            None: the script finds none.
+            None: the script finds nothing in it.
         """
         ...
 
-    def score(self, item: Item, axes: Axes | None) -> dict[str, float]:
-        """The item's own measures, in the benchmark's unit; absent where they cannot be had.
+    def score(self, item: Item, axes: Axes | None) -> Scores:
+        """The item's own measures.
 
         Args:
             item: of this benchmark.

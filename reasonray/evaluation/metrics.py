@@ -17,9 +17,10 @@ from torch import Tensor
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
+from reasonray.evaluation.items import INPUT_METRICS, TRUTH_METRICS
 from reasonray.models.embedders import Clip, Dino, Images
 
-METRICS = ("L1", "L2", "CLIP-I", "DINO", "CLIP-T")
+METRICS = TRUTH_METRICS
 """In the order of the field's tables; L1 and L2 are better when lower, the others when higher."""
 
 CLIP = ModelConfig(name="openai/clip-vit-base-patch32")
@@ -69,6 +70,66 @@ class Metrics:
             _cosines(embedded, self._clip.images(truths)),
             _cosines(self._dino.images(outputs), self._dino.images(truths)),
             _cosines(embedded, self._clip.texts(captions)),
+        )
+
+
+class InputMetrics:
+    """Emu Edit's five, beside the picture before, where there is no true one; models loaded.
+
+    CLIP-dir is the cosine of the step from one picture's embedding to the other's with that from
+    one caption's to the other's, CLIP-im and DINO that of the two pictures, CLIP-out that of the
+    edited picture and its caption, L1 as `distance` gives it. arXiv 2311.10089, section 6.
+
+    Args:
+        clip, dino: as of `Metrics`.
+    """
+
+    def __init__(self, clip: ModelConfig = CLIP, dino: ModelConfig = DINO) -> None:
+        self._clip, self._dino = Clip(clip), Dino(dino)
+
+    def __call__(
+        self,
+        outputs: Images,
+        inputs: Images,
+        output_captions: Sequence[str],
+        input_captions: Sequence[str],
+    ) -> dict[str, list[float]]:
+        """For each of `items.INPUT_METRICS` a value for each pair.
+
+        CLIP-dir is 0 where the pictures are the same, or the captions.
+
+        Args:
+            outputs: what the editor made.
+            inputs: what it was given.
+            output_captions: what the edited pictures should show.
+            input_captions: what the others show.
+        """
+        rows = list(zip(outputs, inputs, output_captions, input_captions, strict=True))
+        scores: dict[str, list[float]] = {name: [] for name in INPUT_METRICS}
+        for start in range(0, len(rows), BATCH):
+            columns = self._measure(*zip(*rows[start : start + BATCH], strict=True))
+            for name, values in zip(INPUT_METRICS, columns, strict=True):
+                scores[name] += values
+        return scores
+
+    def _measure(
+        self,
+        outputs: Images,
+        inputs: Images,
+        output_captions: Sequence[str],
+        input_captions: Sequence[str],
+    ) -> tuple[list[float], ...]:
+        after, before = self._clip.images(outputs), self._clip.images(inputs)
+        told = self._clip.texts(output_captions)
+        step, told_step = after - before, told - self._clip.texts(input_captions)
+        # Steps of the rounding's size have no direction.
+        lengths = (step.norm(dim=-1) * told_step.norm(dim=-1)).clamp_min(1e-6)
+        return (
+            _cosines(step / lengths[:, None], told_step),
+            _cosines(after, before),
+            _cosines(after, told),
+            [distance(*pair)[0] for pair in zip(outputs, inputs, strict=True)],
+            _cosines(self._dino.images(outputs), self._dino.images(inputs)),
         )
 
 

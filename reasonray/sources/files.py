@@ -41,8 +41,12 @@ class Folder:
     address: str
 
     @classmethod
-    def at(cls, uri: str) -> "Folder":
+    def at(cls, uri: str, name: str = "source") -> "Folder":
         """The folder at a path or URI.
+
+        Args:
+            uri: as the user gave it.
+            name: what it is, for messages.
 
         Raises:
             UserError: it does not exist, or its filesystem needs a package that is not installed.
@@ -50,14 +54,14 @@ class Folder:
         try:
             filesystem, root = url_to_fs(str(Path(uri).expanduser()) if is_local(uri) else uri)
         except ImportError as error:
-            raise UserError(f"source {uri}: {error}") from error
+            raise UserError(f"{name} {uri}: {error}") from error
         except ValueError as error:
-            raise UserError(f"source {uri}: no such kind of filesystem ({error})") from error
+            raise UserError(f"{name} {uri}: no such kind of filesystem ({error})") from error
         root = root.rstrip("/") or root  # an archive's own is "", a disk's "/"
-        with reached(Path(uri) if is_local(uri) else uri, "source"):
+        with reached(Path(uri) if is_local(uri) else uri, name):
             is_there = filesystem.exists(root)
         if not is_there:
-            raise UserError(f"source {uri}: there is no such folder")
+            raise UserError(f"{name} {uri}: there is no such folder")
         return cls(filesystem, root, uri)
 
     def path(self, name: str) -> str:

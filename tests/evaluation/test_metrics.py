@@ -9,8 +9,10 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, ViTConfig, ViTMod
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
+from reasonray.evaluation.items import INPUT_METRICS
 from reasonray.evaluation.metrics import (
     METRICS,
+    InputMetrics,
     Metrics,
     difference_interval,
     distance,
@@ -204,6 +206,31 @@ def test_every_pair_has_its_own_value_of_each_metric(
         assert means(scores)[name] == pytest.approx(sum(scores[name]) / 3)
     seen, read = Clip(clip).images(outputs), Clip(clip).texts([CAPTION, CAPTION, "a dog"])
     assert scores["CLIP-T"] == pytest.approx((seen * read).sum(1).tolist(), abs=1e-5)
+
+
+def test_beside_the_input_a_step_in_pictures_is_compared_with_that_in_captions(
+    clip_folder: Path, dino_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reasonray.evaluation.metrics.BATCH", 2)
+    clip, dino = (ModelConfig(name=str(folder)) for folder in (clip_folder, dino_folder))
+    outputs, inputs = [IMAGES[1], IMAGES[2], IMAGES[0]], [IMAGES[0], IMAGES[2], IMAGES[1]]
+    told, before = ["a dog", "a dog", CAPTION], [CAPTION] * 3
+    scores = InputMetrics(clip, dino)(outputs, inputs, told, before)
+    assert tuple(scores) == INPUT_METRICS
+    model = Clip(clip)
+    seen, given = (model.images(images).double().numpy() for images in (outputs, inputs))
+    read, known = (model.texts(texts).double().numpy() for texts in (told, before))
+    step, told_step = seen[0] - given[0], read[0] - known[0]
+    cosine = step @ told_step / (np.linalg.norm(step) * np.linalg.norm(told_step))
+    assert scores["CLIP-dir"][0] == pytest.approx(cosine, abs=1e-5)
+    assert scores["CLIP-out"] == pytest.approx((seen * read).sum(1).tolist(), abs=1e-5)
+    # Nothing was done to the second picture, nothing is to be done to the third.
+    assert scores["CLIP-dir"][1:] == pytest.approx([0, 0], abs=1e-5)
+    unchanged = [scores[name][1] for name in ("CLIP-im", "L1", "DINO")]
+    assert unchanged == pytest.approx([1, 0, 1], abs=1e-5)
+    assert scores["L1"][0] == distance(outputs[0], inputs[0])[0]
+    alike = Dino(dino).images([outputs[0], inputs[0]])
+    assert scores["DINO"][0] == pytest.approx(float(alike[0] @ alike[1]), abs=1e-5)
 
 
 def test_an_interval_holds_the_true_difference_as_often_as_it_says() -> None:
