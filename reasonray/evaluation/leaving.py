@@ -12,8 +12,11 @@ from reasonray.core.place import Place, make_folder
 from reasonray.core.version import __version__
 from reasonray.core.writing import replaced, write_file
 from reasonray.evaluation import tables
-from reasonray.evaluation.metrics import METRICS
-from reasonray.evaluation.results import PUBLISHED, Cell, Scores, cells, read_scores
+from reasonray.evaluation.items import Figure
+from reasonray.evaluation.results import PUBLISHED, Cell, EditorScores, cells, read_scores
+
+OURS = "ours"
+"""The name of a benchmark that `reasonray benchmark` has made."""
 
 if TYPE_CHECKING:
     from reasonray.evaluation.editors import Spec
@@ -33,16 +36,22 @@ def write_results(
     results: dict[str, Any] = {"reasonray": __version__, "measured_by": models, "benchmarks": {}}
     texts, formulas = [], []
     for subject in subjects:
-        groups = {item.id: item.group for item in subject.items}
         scores = {
-            spec.name: read_scores(folder / "scores" / subject.name / spec.name, groups)
+            spec.name: read_scores(
+                folder / "scores" / subject.name / spec.name, subject.benchmark, subject.items
+            )
             for spec in specs
         }
         _write_rows(folder / "rows", subject, scores)
         table = cells(scores)
+        own_tables = {
+            editor: subject.benchmark.aggregate(own.scored) for editor, own in scores.items()
+        }
         results["benchmarks"][subject.name] = {
             "path": subject.path,
+            "rubric": subject.benchmark.rubric,
             "items": len(subject.items),
+            "items_published": subject.benchmark.num_published,
             "editors": {
                 editor: {
                     group: {metric: dataclasses.asdict(cell) for metric, cell in row.items()}
@@ -50,9 +59,13 @@ def write_results(
                 }
                 for editor, by_group in table.items()
             },
+            "own_table": {
+                editor: [dataclasses.asdict(figure) for figure in figures]
+                for editor, figures in own_tables.items()
+            },
             "failures": {editor: _failures(own) for editor, own in scores.items()},
         }
-        texts.append(_text(subject.name, table, specs, scores))
+        texts.append(_text(subject, table, own_tables, scores))
         formulas.append(f"% {subject.name}\n{tables.latex(table)}")
     write_file(folder / "results.json", json.dumps(results, indent=1))
     write_file(folder / "table.tex", "\n".join(formulas))
@@ -61,26 +74,38 @@ def write_results(
 
 
 def _text(
-    name: str,
+    subject: "Subject",
     table: dict[str, dict[str, dict[str, Cell]]],
-    specs: "Sequence[Spec]",
-    scores: dict[str, Scores],
+    own_tables: dict[str, list[Figure]],
+    scores: dict[str, EditorScores],
 ) -> str:
-    lines = [f"## {name}", "", tables.markdown(table, published=PUBLISHED)]
-    if len(specs) > 1:
-        lines += [f"Leads are over {specs[0].name}, on the items that both have."]
+    lines = [f"## {subject.name}", ""]
+    whole = subject.benchmark.num_published
+    if whole and len(subject.items) != whole:
+        lines += [f"{len(subject.items)} items, of {whole} that the published one has.", ""]
+    if subject.benchmark.rubric:
+        lines += [f"Judged by {subject.benchmark.rubric}.", ""]
+    if subject.name == OURS:
+        lines += [tables.markdown(table, published=PUBLISHED)]
+        first, *others = scores
+        if others:
+            lines += [f"Leads are over {first}, on the items that both have."]
+    else:
+        lines += [tables.own(own_tables)]
     for editor, own in scores.items():
         for reason, count in _failures(own).items():
             lines += [f"{editor}: {count} {reason}."]
+        if resized := sum(note is not None for note in own.notes):
+            lines += [f"{editor}: {resized} pictures of another size than their input's."]
     return "\n".join([*lines, ""])
 
 
-def _failures(scores: Scores) -> dict[str, int]:
+def _failures(scores: EditorScores) -> dict[str, int]:
     reasons = [reason for reason in scores.reasons if reason is not None]
     return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
 
 
-def _write_rows(folder: Place, subject: "Subject", scores: dict[str, Scores]) -> None:
+def _write_rows(folder: Place, subject: "Subject", scores: dict[str, EditorScores]) -> None:
     rows = [
         {
             "benchmark": subject.name,
@@ -88,8 +113,9 @@ def _write_rows(folder: Place, subject: "Subject", scores: dict[str, Scores]) ->
             "id": item.id,
             "group": item.group,
             "instruction": item.full_instruction,
-            **{name: _number(own.values[name][number]) for name in METRICS},
+            **{name: _number(values[number]) for name, values in own.values.items()},
             "reason": own.reasons[number],
+            "note": own.notes[number],
         }
         for editor, own in scores.items()
         for number, item in enumerate(subject.items)

@@ -1,14 +1,15 @@
 """What an evaluation has found: by item, and as tables with paired intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from reasonray.core.place import Place, files, parquet
-from reasonray.evaluation.metrics import METRICS, difference_interval
+from reasonray.evaluation.items import Benchmark, Item, Scored
+from reasonray.evaluation.metrics import difference_interval
 
 LOWER_IS_BETTER = ("L1", "L2")
 
@@ -30,29 +31,53 @@ PUBLISHED = {
         (0.0646, 0.0203, 0.9246, 0.8920, 0.2553), (0.1347, 0.0476, 0.7824, 0.7216, 0.2350),
     ),
 }  # fmt: skip
-"""Table 3 of the paper, on its own benchmark: direct, reasoning; each in the order of `METRICS`."""
+"""Table 3 of the paper, on its own benchmark: direct, reasoning; each in the order of
+`TRUTH_METRICS`."""
 
 
 @dataclass(frozen=True)
-class Scores:
+class EditorScores:
     """One editor on one benchmark, item by item in its order.
 
     Attributes:
-        ids: of the items.
-        groups: of the items.
-        values: of each metric; NaN where there is none.
-        reasons: why there is none.
+        scored: each item, and the axes of its picture.
+        values: of each of the items' measures; NaN where an item does not have it.
+        reasons: why there is no picture or no figure; None where nothing is amiss.
+        notes: on pictures that had to be resized.
     """
 
-    ids: list[str]
-    groups: list[str]
+    scored: list[Scored]
     values: dict[str, list[float]]
     reasons: list[str | None]
+    notes: list[str | None]
 
-    def of(self, group: str, metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """A metric's values in a group, NaN where there is none."""
-        chosen = [each == group for each in self.groups]
-        return np.asarray(self.values[metric], np.float64)[chosen]
+    def of(self, group: str, measure: str) -> NDArray[np.float64]:
+        """A measure's values in a group, NaN where there is none."""
+        chosen = [each.item.group == group for each in self.scored]
+        return np.asarray(self.values[measure], np.float64)[chosen]
+
+
+def read_scores(folder: Place, benchmark: Benchmark, items: Sequence[Item]) -> EditorScores:
+    """What an editor's chunks hold.
+
+    Args:
+        folder: of their files.
+        benchmark: whose measures are taken.
+        items: all of it, in the order of the chunks.
+    """
+    table = pa.concat_tables(parquet(path).read() for path in files(folder, ".parquet"))
+    scored = [
+        Scored(item, None if axes is None else dict(axes))
+        for item, axes in zip(items, table["axes"].to_pylist(), strict=True)
+    ]
+    measured = [benchmark.score(each.item, each.axes) for each in scored]
+    names = dict.fromkeys(name for scores in measured for name in scores)
+    values = {name: [_number(scores.get(name)) for scores in measured] for name in names}
+    return EditorScores(scored, values, table["reason"].to_pylist(), table["note"].to_pylist())
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 @dataclass(frozen=True)
@@ -73,8 +98,8 @@ class Cell:
     lead: tuple[float, float] | None
 
 
-def cells(scores: Mapping[str, Scores]) -> dict[str, dict[str, dict[str, Cell]]]:
-    """By editor, group and metric; intervals are against the first editor.
+def cells(scores: Mapping[str, EditorScores]) -> dict[str, dict[str, dict[str, Cell]]]:
+    """By editor, group and measure; intervals are against the first editor.
 
     Args:
         scores: by editor, on the same items.
@@ -83,20 +108,20 @@ def cells(scores: Mapping[str, Scores]) -> dict[str, dict[str, dict[str, Cell]]]
     table: dict[str, dict[str, dict[str, Cell]]] = {}
     for editor, own in scores.items():
         table[editor] = {}
-        for group in dict.fromkeys(own.groups):
+        for group in dict.fromkeys(each.item.group for each in own.scored):
             table[editor][group] = {
-                metric: _cell(
-                    own.of(group, metric),
-                    None if editor == first else scores[first].of(group, metric),
+                measure: _cell(
+                    own.of(group, measure),
+                    None if editor == first else scores[first].of(group, measure),
                 )
-                for metric in own.values
+                for measure in own.values
             }
     return table
 
 
 def _cell(
-    values: np.ndarray[Any, np.dtype[np.float64]],
-    theirs: np.ndarray[Any, np.dtype[np.float64]] | None,
+    values: NDArray[np.float64],
+    theirs: NDArray[np.float64] | None,
 ) -> Cell:
     there = ~np.isnan(values)
     lead = None
@@ -104,22 +129,6 @@ def _cell(
         lead = difference_interval(values[both].tolist(), theirs[both].tolist())
     mean = float(values[there].mean()) if there.any() else None
     return Cell(mean, len(values), int((~there).sum()), lead)
-
-
-def read_scores(folder: Place, groups: Mapping[str, str]) -> Scores:
-    """What an editor's chunks hold.
-
-    Args:
-        folder: of their files.
-        groups: of each item, by its id.
-    """
-    table = pa.concat_tables(parquet(path).read() for path in files(folder, ".parquet"))
-    ids = table["id"].to_pylist()
-    values = {
-        name: [float("nan") if value is None else value for value in table[name].to_pylist()]
-        for name in METRICS
-    }
-    return Scores(ids, [groups[each] for each in ids], values, table["reason"].to_pylist())
 
 
 def best(

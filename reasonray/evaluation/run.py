@@ -33,8 +33,8 @@ from reasonray.evaluation.benchmarks import open_benchmark
 from reasonray.evaluation.editing import edit_chunk
 from reasonray.evaluation.items import Benchmark, Item
 from reasonray.evaluation.leaving import write_results
-from reasonray.evaluation.measuring import measure
-from reasonray.evaluation.metrics import Metrics
+from reasonray.evaluation.measuring import ByInput, ByTruth, Yardstick, measure
+from reasonray.evaluation.metrics import InputMetrics, Metrics
 
 SESSIONS = ".sessions"
 
@@ -204,13 +204,13 @@ class _Opened:
     """The benchmarks that a process has opened."""
 
     def __init__(self) -> None:
-        self._items: dict[str, Sequence[Item]] = {}
+        self._subject = functools.cache(opened)
 
     def __call__(self, row: dict[str, Any]) -> Sequence[Item]:
-        text = row["benchmark"]
-        if text not in self._items:
-            self._items[text] = opened(text).items
-        return self._items[text][row["first"] : row["last"]]
+        return self._subject(row["benchmark"]).items[row["first"] : row["last"]]
+
+    def yardstick(self, row: dict[str, Any]) -> str:
+        return self._subject(row["benchmark"]).benchmark.yardstick
 
 
 class _Editing:
@@ -237,18 +237,23 @@ class _Editing:
 
 
 class _Measuring:
-    """A process that holds the metrics' models."""
+    """A process that holds what measures: models of each yardstick that it has met."""
 
     def __init__(self, config: EvaluationConfig) -> None:
         hide_gpus_unless(config.num_gpus)
-        self._items = _Opened()
-        self._load = functools.cache(lambda: Metrics(config.clip, config.dino))
+        self._config, self._items = config, _Opened()
+        self._load = functools.cache(self._yardstick)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         edits = parquet(place(row["edits"])).read()
-        table = measure(self._load(), self._items(row), edits)
+        items = self._items(row)
+        table = measure(self._load(self._items.yardstick(row)), items, edits)
         _write(table, place(row["scores"]))
-        return {**row, "num_failed": table.num_rows - table["reason"].null_count}
+        return {**row, "num_failed": table["axes"].null_count}
+
+    def _yardstick(self, name: str) -> Yardstick:
+        models = (self._config.clip, self._config.dino)
+        return ByTruth(Metrics(*models)) if name == "truth" else ByInput(InputMetrics(*models))
 
 
 def _write(table: pa.Table, path: Place) -> None:

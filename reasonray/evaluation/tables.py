@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from reasonray.evaluation.items import Figure
 from reasonray.evaluation.results import LOWER_IS_BETTER, Cell, best
 
 Table = Mapping[str, Mapping[str, Mapping[str, Cell]]]
@@ -70,6 +71,38 @@ def latex(table: Table) -> str:
             lines.append(f"{_escaped(editor)} & {' & '.join(shown)} \\\\")
         parts.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""]))
     return "\n".join(parts)
+
+
+def own(figures: Mapping[str, Sequence[Figure]]) -> str:
+    """A benchmark's own table: its groups below each other, an editor a column for each measure.
+
+    Args:
+        figures: by editor, as `Benchmark.aggregate` gives them.
+    """
+    cells = {
+        (figure.group, figure.measure, editor): figure
+        for editor, each in figures.items()
+        for figure in each
+    }
+    measures = dict.fromkeys(measure for _, measure, _ in cells)
+    groups = dict.fromkeys(group for group, _, _ in cells)
+    heads = [f"{editor}: {measure}" for measure in measures for editor in figures]
+    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
+    for group in groups:
+        row = [cells.get((group, measure, editor)) for measure in measures for editor in figures]
+        lines += [f"| {group or 'all'} | " + " | ".join(map(_figure, row)) + " |"]
+    return "\n".join([*lines, ""])
+
+
+def _figure(figure: Figure | None) -> str:
+    if figure is None or figure.value is None:
+        return "–"
+    lacking = [
+        f"{count} {what}"
+        for count, what in ((figure.num_missing, "missing"), (figure.num_unjudged, "unjudged"))
+        if count
+    ]
+    return f"{figure.value:.4g}" + (f" ({', '.join(lacking)})" if lacking else "")
 
 
 def _side_by_side(table: Table) -> list[list[str]]:

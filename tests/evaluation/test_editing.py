@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import PIL.Image
@@ -40,7 +41,7 @@ def rows(path: Path) -> list[dict[str, object]]:
 
 
 def edited(
-    editor: Edits | ByItem, items: list[Item], path: Path, session: int = 1
+    editor: Edits | ByItem, items: Sequence[Item], path: Path, session: int = 1
 ) -> list[dict[str, object]]:
     edit_chunk(editor, items, path, session=session, seed=0, timeout_s=20)
     return rows(path)

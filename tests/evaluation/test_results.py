@@ -5,15 +5,21 @@ import math
 import pytest
 
 from reasonray.evaluation import tables
-from reasonray.evaluation.results import PUBLISHED, Scores, best, cells
+from reasonray.evaluation.items import Item, Scored
+from reasonray.evaluation.results import PUBLISHED, EditorScores, best, cells
 
 NAN = math.nan
 
 
-def scores(l1: list[float], clip: list[float], groups: list[str] | None = None) -> Scores:
+def scores(l1: list[float], clip: list[float], groups: list[str] | None = None) -> EditorScores:
     values = {"L1": l1, "CLIP-I": clip}
-    reasons = ["late" if value != value else None for value in l1]
-    return Scores([str(n) for n in range(len(l1))], groups or ["direct"] * len(l1), values, reasons)
+    reasons = ["late" if math.isnan(value) else None for value in l1]
+    items = [
+        Item(str(number), group, "en", (), "go")
+        for number, group in enumerate(groups or ["direct"] * len(l1))
+    ]
+    scored = [Scored(item, None) for item in items]
+    return EditorScores(scored, values, reasons, [None] * len(l1))
 
 
 def test_a_failed_row_is_counted_and_no_part_of_a_mean() -> None:

@@ -8,7 +8,7 @@ An instruction of a pair is an item, `PAIR#KIND` its id; the kind (direct, reaso
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import PIL.Image
 import pyarrow as pa
@@ -19,7 +19,19 @@ from reasonray.core.place import Place, files, make_folder, parquet, place, reac
 from reasonray.core.record import IMAGE
 from reasonray.core.writing import replaced, write_file
 from reasonray.dataset.shards import parquet_options, with_image_features
-from reasonray.evaluation.items import Axes, Figure, Item, JudgeCall, Picture, Scored
+from reasonray.evaluation.benchmarks.table import means, single
+from reasonray.evaluation.items import (
+    TRUTH_METRICS,
+    Axes,
+    Benchmark,
+    Figure,
+    Item,
+    JudgeCall,
+    Picture,
+    Scored,
+    Scores,
+)
+from reasonray.evaluation.pictures import file_stem
 
 ABOUT = "benchmark.json"
 
@@ -81,7 +93,7 @@ def _batches(pairs: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[s
         yield rows
 
 
-class Ours:
+class Ours(Benchmark):
     """A folder that `reasonray benchmark` has made.
 
     Raises:
@@ -89,7 +101,9 @@ class Ours:
     """
 
     name = "ours"
-    yardstick: Literal["judge", "truth", "input"] = "truth"
+    rubric = ""
+    yardstick = "truth"
+    num_published = 0
 
     def __init__(self, path: str) -> None:
         self._folder = place(path, "benchmark")
@@ -100,39 +114,30 @@ class Ours:
                     "public one give NAME=PATH"
                 )
 
-    def items(self) -> list[Item]:
+    def items(self) -> Sequence[Item]:
         """All of its instructions, in the order of the pairs."""
         return [item for path in files(self._folder / "pairs", ".parquet") for item in _items(path)]
 
     def output_name(self, item: Item) -> str:
-        """`PAIR#KIND.png`."""
-        return f"{item.id}.png"
+        return f"{file_stem(item.id)}.png"
 
     def calls(self, item: Item, edited: PIL.Image.Image) -> list[JudgeCall]:
-        """None: the metrics measure it."""
         return []
 
     def parse(self, call: str, reply: str) -> dict[str, int] | None:
-        """None: there is no script of another."""
         return None
 
-    def score(self, item: Item, axes: Axes | None) -> dict[str, float]:
+    def score(self, item: Item, axes: Axes | None) -> Scores:
         """The metrics as they are."""
-        return dict(axes or {})
+        return {name: None if axes is None else axes.get(name) for name in TRUTH_METRICS}
 
     def aggregate(self, scored: Sequence[Scored]) -> list[Figure]:
-        """The mean of each metric, by kind of instruction."""
-        figures = []
-        for group in dict.fromkeys(each.item.group for each in scored):
-            inside = [each for each in scored if each.item.group == group]
-            measures = dict.fromkeys(name for each in inside for name in each.axes or {})
-            for name in measures:
-                values = [each.axes[name] for each in inside if each.axes and name in each.axes]
-                missing = sum(each.axes is None for each in inside)
-                unjudged = len(inside) - missing - len(values)
-                mean = sum(values) / len(values)
-                figures.append(Figure(name, group, mean, len(inside), missing, unjudged))
-        return figures
+        """By kind of instruction."""
+        return means(
+            scored,
+            lambda each: single(self.score(each.item, each.axes)),
+            lambda item: (item.group,),
+        )
 
 
 def _items(path: Place) -> Iterator[Item]:
