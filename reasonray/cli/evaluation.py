@@ -62,23 +62,17 @@ def make_benchmark(
     "out/benchmark --output out/evaluation",
 )
 @click.argument("recipe")
-@click.option(
-    "--editor",
-    "specs",
-    multiple=True,
-    required=True,
-    metavar="NAME=SPEC",
-    help="FOLDER, hub id or URI of a diffusers pipeline; CLASS:FOLDER; http://HOST/v1[#MODEL]; "
+@options.named_folders(
+    "--editor specs",
+    "FOLDER, hub id or URI of a diffusers pipeline; CLASS:FOLDER; http://HOST/v1[#MODEL]; "
     "pictures:FOLDER; python:MODULE:NAME; or identity, truth. Repeatable; leads are over the "
     "first.",
+    "NAME=SPEC",
 )
-@click.option(
-    "--benchmark",
-    "benchmarks",
-    multiple=True,
-    required=True,
-    metavar="[NAME=]PATH",
-    help="A folder that benchmark has made, or a public one by its name. Repeatable.",
+@options.named_folders(
+    "--benchmark benchmarks",
+    "A folder that benchmark has made, or a public one by its name. Repeatable.",
+    "[NAME=]PATH",
 )
 @options.folder(
     "--output", "Folder, or URI of a store; an unfinished one is gone on with.", required=True

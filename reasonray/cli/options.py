@@ -40,12 +40,38 @@ def sources(help: str) -> Callable[[_Command], _Command]:
     return click.option("--source", "sources", multiple=True, metavar="FORMAT=PATH", help=help)
 
 
+def named_folders(flag: str, help: str, metavar: str) -> Callable[[_Command], _Command]:
+    """A repeatable option with `NAME=` before what may be a folder: as `folder`, where it is one.
+
+    Args:
+        flag: followed by the parameter's name.
+        help: of the option.
+        metavar: its form.
+    """
+    flags = flag.split()
+    return click.option(
+        *flags, multiple=True, required=True, metavar=metavar, callback=_named_folders, help=help
+    )
+
+
 def _folder(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
     if path is not None and context.obj and is_local(path) and not Path(path).is_absolute():
         raise click.BadParameter(
             f"{path}: give an absolute path on storage that all nodes mount, or a URI of a store"
         )
     return path
+
+
+def _named_folders(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> tuple[str, ...]:
+    for text in texts:
+        # Also behind a kind of editor, such as `pictures:`; what is no folder here is no path.
+        path = text.partition("=")[2] or text
+        for each in (path, path.rpartition(":")[2]):
+            if Path(each).exists():
+                _folder(context, parameter, each)
+    return texts
 
 
 def _parts(_context: click.Context, _: click.Parameter, text: str | None) -> Any:

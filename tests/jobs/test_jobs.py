@@ -170,7 +170,21 @@ def test_a_training_is_submitted_likewise(jobs: Jobs, tmp_path: Path) -> None:
     status, log = jobs.end(jobs.submit(ROOT / "jobs/train.py", *words))
     assert status == "FAILED"
     assert "data: no complete output of reasonray" in log
-    relative = [sys.executable, str(ROOT / "jobs/train.py"), *words, "--features", "cache"]
-    done = subprocess.run(relative, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "mini", "--data", "/data", "--output", "/out", "--features", "cache"],
+        ["evaluate", "mini", "--editor", "truth", "--output", "/out", "--benchmark", "ours=cache"],
+        ["evaluate", "mini", "--editor", "a=pictures:cache", "--output", "/o", "--benchmark", "/b"],
+    ],
+)
+def test_relative_folders_are_refused_because_other_nodes_have_none(
+    tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "cache").mkdir()
+    line = [sys.executable, str(ROOT / f"jobs/{words[0]}.py"), *words[1:]]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 2
     assert "cache: give an absolute path" in done.stderr
