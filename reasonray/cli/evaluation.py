@@ -58,8 +58,7 @@ def make_benchmark(
 @click.command(
     "evaluate",
     short_help="Measure editors on benchmarks.",
-    epilog="Try it: reasonray evaluate mini --editor identity --editor truth --benchmark "
-    "out/benchmark --output out/evaluation",
+    epilog="Try it: reasonray evaluate mini --editor truth --benchmark out/b --output out/e",
 )
 @click.argument("recipe")
 @options.named_folders(
