@@ -58,7 +58,7 @@ def make_benchmark(
 @click.command(
     "evaluate",
     short_help="Measure editors on benchmarks.",
-    epilog="Try it: reasonray evaluate mini --editor truth --benchmark out/b --output out/e",
+    epilog="Try it: reasonray evaluate mini --editor truth --benchmark out --output o",
 )
 @click.argument("recipe")
 @options.named_folders(
