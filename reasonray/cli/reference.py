@@ -54,7 +54,7 @@ def recipe_keys() -> str:
         lines += ["", title, "", first_line(section), ""]
         lines += ["| key | type | default | |", "|---|---|---|---|"]
         for name, field in section.model_fields.items():
-            if _model_of(field):
+            if _model_of(field) and field.get_default() is not None:
                 continue
             default = "required" if field.is_required() else f"`{flow(field.get_default())}`"
             kind = _type_name(field).replace("|", "\\|")
@@ -147,6 +147,9 @@ def _type_name(field: FieldInfo) -> str:
             kind, *notes = get_args(kind)
             rules += [rule for note in notes for rule in note.metadata]
         is_plain = isinstance(kind, type) and not get_args(kind)
+        if is_plain and issubclass(kind, BaseModel):
+            names.append("section")
+            continue
         names.append(kind.__name__ if is_plain else str(kind).replace("typing.", ""))
     limits = [f"{sign} {limit}" for sign, limit in _limits(rules)]
     return ", ".join([" | ".join(names).replace("NoneType", "None"), *limits])

@@ -2,9 +2,49 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from reasonray.core.sections import Config, ModelConfig
+from reasonray.core.sections import Config, LanguageModelConfig, ModelConfig
+
+
+class JudgeConfig(Config):
+    """A language model that sees, and scores edits from 1 to 5 with a reason for each score."""
+
+    language_model: LanguageModelConfig | None = Field(
+        None,
+        description="Who judges, with the keys of the section language_model; null: nobody, the "
+        "metrics alone are measured",
+    )
+    num_repeats: int = Field(
+        1, ge=1, description="Times that each question is asked; a score is their mean"
+    )
+    temperature: float = Field(
+        0.0,
+        ge=0,
+        description="Of the first try; a model that thinks runs into loops at 0: give it its "
+        "makers' own (Qwen3: 0.6), each repeat has a seed of its own",
+    )
+    max_tokens: int = Field(
+        1024, gt=0, description="Of one reply, thoughts included: 8192 for a model that thinks"
+    )
+    num_retries: int = Field(
+        3, ge=0, description="Times an invalid reply is asked for again, then it is a failure"
+    )
+    max_side: int = Field(
+        768,
+        gt=0,
+        description="Pixels of a picture's longer side as the judge sees it; larger ones are made "
+        "so small by Lanczos. 768 is what the field's benchmarks show",
+    )
+
+    @model_validator(mode="after")
+    def _the_server_is_there(self) -> "JudgeConfig":
+        if self.language_model is not None and self.language_model.backend == "serve":
+            raise ValueError(
+                "language_model.backend: serve belongs to a run of generate; take openai with the "
+                "server's base_url, vllm or transformers"
+            )
+        return self
 
 
 class EvaluationConfig(Config):
@@ -36,6 +76,7 @@ class EvaluationConfig(Config):
         ModelConfig(name="openai/clip-vit-base-patch32"), description="Of CLIP-I and CLIP-T"
     )
     dino: ModelConfig = Field(ModelConfig(name="facebook/dino-vits16"), description="Of DINO")
+    judge: JudgeConfig = JudgeConfig()
 
     def arguments_of(self, editor: str) -> dict[str, Any]:
         """What one editor's calls are given."""

@@ -137,9 +137,9 @@ class Recipe(Config):
     def content(self) -> dict[str, Any]:
         """Everything that decides which rows a run makes and what is in them.
 
-        Pools, the output's layout, the editor, how a server is asked, how many engines there are,
-        where and with how much room do not: a run may be resumed with others. Nor do the limits of
-        replies, which a reply either reaches and fails or not.
+        Pools, the output's layout, the editor and its evaluation, how a server is asked, how many
+        engines there are, where and with how much room do not: a run may be resumed with others.
+        Nor do the limits of replies, which a reply either reaches and fails or not.
         """
         layout = OutputConfig.model_fields.keys() - {"edited_format"}
         return self.model_dump(

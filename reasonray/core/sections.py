@@ -301,7 +301,7 @@ ENGINE_KEYS = {
 
 
 class LanguageModelConfig(Config):
-    """Who answers P_gen, P_select and P_replace."""
+    """Who answers the prompts: P_gen, P_select and P_replace, or a judge's."""
 
     backend: Literal["openai", "serve", "vllm", "transformers"] = Field(
         "openai",

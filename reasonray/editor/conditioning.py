@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache
 
+from reasonray.models.pixels import padded_to_square
+
 Tokens = Literal["all", "text", "last"]
 """Which tokens' states are kept: all, those after the picture's, or the last one's, which alone has
 seen picture and instruction whole."""
@@ -92,26 +94,6 @@ def states_of_several(
         cache.crop(start - mask_BT.shape[1])
         after.append(_chosen(states_BTD, mask_BT[:, start:].bool(), 0, tokens))
     return before_BTD if tokens == "all" else before_BTD[:, :0], after
-
-
-def padded_to_square(image: Image.Image, processor: Any) -> Image.Image:
-    """The whole picture in the middle of a square of the processor's mean colour.
-
-    LLaVA-1.5 was trained on such (its `expand2square`); its processor alone would cut the longer
-    side's ends off.
-
-    Args:
-        image: RGB.
-        processor: with an `image_processor`.
-    """
-    width, height = image.size
-    if width == height:
-        return image
-    side = max(width, height)
-    colour = tuple(int(255 * mean) for mean in processor.image_processor.image_mean)
-    square = Image.new("RGB", (side, side), colour)
-    square.paste(image, ((side - width) // 2, (side - height) // 2))
-    return square
 
 
 def _inputs(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reasonray.core.errors import UserError
+from reasonray.core.evaluation_sections import EvaluationConfig
 from reasonray.core.sections import ModelConfig
 from reasonray.evaluation.items import INPUT_METRICS, TRUTH_METRICS
 from reasonray.models.embedders import Clip, Dino, Images
@@ -23,8 +24,7 @@ from reasonray.models.embedders import Clip, Dino, Images
 METRICS = TRUTH_METRICS
 """In the order of the field's tables; L1 and L2 are better when lower, the others when higher."""
 
-CLIP = ModelConfig(name="openai/clip-vit-base-patch32")
-DINO = ModelConfig(name="facebook/dino-vits16")
+CLIP, DINO = EvaluationConfig().clip, EvaluationConfig().dino
 """The checkpoints that published figures were measured with."""
 
 BATCH = 32

@@ -17,13 +17,15 @@ class Request:
     """One chat to be continued.
 
     Attributes:
-        messages: turns with `role` (system, user, assistant) and `content`.
+        messages: turns with `role` (system, user, assistant) and `content`: a text, or parts of
+            which some are pictures (`chat_pictures`).
         json_schema: the reply's form, for backends that can enforce it; None: free text.
         seed: of this reply's sampling, 0..2^63-1.
         temperature: 0 takes the likeliest token.
         max_tokens: of the reply.
         spent: called with the tokens read and written, thoughts included, once for each reply; from
-            any thread. Where a server does not count, they are guessed from letters.
+            any thread. Where a server does not count, they are guessed from letters and from
+            pictures' areas.
     """
 
     messages: Sequence[Mapping[str, object]]
@@ -37,7 +39,7 @@ class Request:
 _FULL = 0.9
 """Part of its limit from which on a reply that was cut off has reached it."""
 
-FailureReason = Literal["lm_failed", "content_filter", "cut_off", "context_full"]
+FailureReason = Literal["lm_failed", "refused", "content_filter", "cut_off", "context_full"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class ReplyFailure:
 
     Attributes:
         detail: one sentence.
-        reason: content_filter: the server's filter stood in the way, another try is in vain;
+        reason: refused: the model's own words say that it will not answer;
+            content_filter: the server's filter stood in the way, another try is in vain;
             cut_off: the reply reached the request's `max_tokens`; context_full: there was no
             room for so many, a larger limit is in vain.
         text: what there was of a reply that was cut off, by whichever of the two.

@@ -5,6 +5,7 @@ is `server_faults`'.
 """
 
 import asyncio
+import dataclasses
 import os
 import random
 import threading
@@ -19,6 +20,7 @@ from reasonray.core.console import say
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.sections import LanguageModelConfig
 from reasonray.models.chat_answer import CUT_OFF, FILTERED, Answer, Fault, read_answer
+from reasonray.models.chat_pictures import guessed_tokens, parts, pictures, with_data_uris
 from reasonray.models.language_model import (
     Dialogue,
     ReplyFailure,
@@ -114,12 +116,18 @@ class OpenAIServer:
 
     async def _answer(self, request: Request) -> str | ReplyFailure:
         waits = random.Random(request.seed)
+        if pictures(request.messages):
+            # Not in this thread, which all requests share: a large one takes a tenth of a second.
+            messages = await asyncio.to_thread(with_data_uris, request.messages)
+        else:
+            messages = with_data_uris(request.messages)
+        sent = dataclasses.replace(request, messages=messages)
         changes, max_tokens = set(self._changes), request.max_tokens
         num_failures, is_late = 0, False
         while True:
             while (left := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(left)
-            body = request_body(request, served_name(self.config), changes, max_tokens)
+            body = request_body(sent, served_name(self.config), changes, max_tokens)
             outcome = await self._attempt(body)
             match outcome:
                 case Answer():
@@ -208,10 +216,9 @@ class OpenAIServer:
 
     def _count(self, answer: Answer, request: Request) -> None:
         self._num_answered += 1
-        num_letters = sum(len(str(turn["content"])) for turn in request.messages)
         num_written = len(answer.text) // 4 if answer.num_written is None else answer.num_written
         if answer.num_tokens is None:
-            num_read = num_letters // 4
+            num_read = guessed_tokens(request.messages)
         else:
             num_written = min(num_written, answer.num_tokens)
             num_read = answer.num_tokens - num_written
@@ -240,7 +247,7 @@ def request_body(
     """What is sent.
 
     Args:
-        request: the chat to be continued.
+        request: the chat to be continued, its pictures as data URIs.
         model: the server's name for it.
         changes: what the server does not take: parameters, JSON schema keywords, json_schema and
             json_object (kinds of response_format), system; or stream, which it wants.
@@ -266,9 +273,15 @@ def request_body(
         body["stream"] = True
     if "system" in changes and body["messages"][0]["role"] == "system":
         system, first, *others = body["messages"]
-        content = f"{system['content']}\n\n{first['content']}"
-        body["messages"] = [{**first, "content": content}, *others]
+        body["messages"] = [_merged(system, first), *others]
     return {key: value for key, value in body.items() if key not in changes or key == "stream"}
+
+
+def _merged(system: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """The first turn with the system's text before its own."""
+    if isinstance(first["content"], str):
+        return {**first, "content": f"{system['content']}\n\n{first['content']}"}
+    return {**first, "content": [*parts(system["content"]), *parts(first["content"])]}
 
 
 def _without(node: Any, keywords: set[str]) -> Any:
@@ -280,7 +293,7 @@ def _without(node: Any, keywords: set[str]) -> Any:
 def _text(answer: Answer, max_tokens: int, room: int) -> str | ReplyFailure:
     """The reply to a request of `max_tokens`, for which the server had so much room at most."""
     if answer.refusal:
-        return ReplyFailure(f"The model refused: {answer.refusal}")
+        return ReplyFailure(f"The model refused: {answer.refusal}", "refused")
     if any(word in answer.finish_reason for word in FILTERED):
         return ReplyFailure("Refused by the content filter.", "content_filter")
     if answer.finish_reason in CUT_OFF:

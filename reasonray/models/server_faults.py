@@ -109,6 +109,17 @@ _NO_SYSTEM = re.compile(
     r"|roles must alternate|messages\W{1,6}0\W{1,6}role|only user and assistant",
     re.IGNORECASE,
 )
+_BLIND = re.compile(
+    r"image_url\W.{0,20}only supported|unknown variant\W{1,4}image_url"
+    r"|(not|n't|endpoints found that) support\w*\W{1,3}(any |the )?"
+    r"(images?|vision|multi-?modal(ity)?|visual|pictures?)\b"
+    r"(?! ?(/|\w{0,9}types?|formats?|mime|sizes?))"
+    r"|\b(image|vision|visual|multi-?modal)( inputs?| content)? (is|are) "
+    r"(not (supported|enabled|available)|unsupported|disabled)"
+    r"|not an? (multi-?modal|vision)\w*|at most \d+ image|data required for image input"
+    r"|text[ -]only model",
+    re.IGNORECASE,
+)
 _STREAMS = re.compile(
     r"\bstream(ing)?\W.{0,40}(only|must|required|to true)|(only|must|requires?)\b.{0,40}\bstream",
     re.IGNORECASE,
@@ -132,8 +143,9 @@ def verdict(
         config: of the server; its `server.base_url` may come from the environment.
 
     Raises:
-        RunError: no prompt can be answered: the key, the account or the model is refused, or the
-            server asks for a longer pause than a run should sleep.
+        RunError: no prompt can be answered: the key, the account or the model is refused, the model
+            is shown pictures and sees none, or the server asks for a longer pause than a run
+            should sleep.
     """
     where, words, status = address(config), fault.words, fault.status
     if status not in (401, 402, 429) and _says(_FILTERED, fault):
@@ -152,6 +164,7 @@ def verdict(
             f"language model: {where}: the account's quota or credit is spent ({words}). Raise it, "
             "or wait until it is renewed"
         )
+    _check_sight(fault, sent, config)
     if status == 429:
         detail = f"it answers 429, too many requests ({words})"
         return Later(detail, fault.wait, blames_server=True)
@@ -211,6 +224,21 @@ def _refused(fault: Fault, sent: Mapping[str, Any]) -> str | None:
     if "stream" not in sent and (fault.param == "stream" or _says(_STREAMS, fault)):
         return "stream"
     return None
+
+
+def _check_sight(fault: Fault, sent: Mapping[str, Any], config: LanguageModelConfig) -> None:
+    """Stop where the model is shown pictures and takes none, or not so many."""
+    if _has_pictures(sent) and _says(_BLIND, fault):
+        raise RunError(
+            f"language model: {address(config)}: {config.model.name} does not take a request's "
+            f"pictures ({fault.words}). Take a model that sees, or raise the server's limit of them"
+        )
+
+
+def _has_pictures(sent: Mapping[str, Any]) -> bool:
+    contents = (turn.get("content") for turn in sent.get("messages") or ())
+    listed = (part for content in contents if isinstance(content, list) for part in content)
+    return any(part.get("type") == "image_url" for part in listed)
 
 
 def _names(name: str, text: str) -> bool:

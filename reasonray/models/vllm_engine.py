@@ -14,6 +14,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.sections import LanguageModelConfig
 from reasonray.models import weights
+from reasonray.models.chat_pictures import Messages, parts, pictures
 from reasonray.models.language_model import (
     Dialogue,
     ReplyFailure,
@@ -36,6 +37,7 @@ class VLLMEngine:
     notices: Sequence[str] = ()
 
     def __init__(self, config: LanguageModelConfig) -> None:
+        self.name = config.model.name
         try:
             self.engine = LLM(
                 model=weights.resolve(config.model),
@@ -51,6 +53,8 @@ class VLLMEngine:
             reason = " ".join(str(error).split())
             raise UserError(f"model {config.model.name}: vLLM cannot load it: {reason}") from error
 
+        self._sees = bool(self.engine.model_config.is_multimodal_model)
+
     def converse(self, dialogues: Sequence[Dialogue]) -> None:
         """As in `LanguageModel`."""
         converse_in_rounds(dialogues, self.reply)
@@ -60,9 +64,14 @@ class VLLMEngine:
 
         Raises:
             RunError: the engine has died.
+            UserError: a request holds pictures, and the model reads none.
         """
         if not requests:
             return []
+        if not self._sees and any(pictures(request.messages) for request in requests):
+            raise UserError(
+                f"language_model.model {self.name}: reads no pictures; take a multi-modal model"
+            )
         try:
             return self._chat(requests)
         except EngineDeadError as error:
@@ -77,7 +86,7 @@ class VLLMEngine:
             return [reply for request in requests for reply in self.reply([request])]
 
     def _chat(self, requests: Sequence[Request]) -> list[str | ReplyFailure]:
-        messages: list[Any] = [[dict(turn) for turn in request.messages] for request in requests]
+        messages: list[Any] = [_turns(request.messages) for request in requests]
         outputs = self.engine.chat(
             messages, [self._sampling(request) for request in requests], use_tqdm=False
         )
@@ -105,3 +114,19 @@ class VLLMEngine:
             max_tokens=request.max_tokens,
             structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         )
+
+
+def _turns(messages: Messages) -> list[dict[str, Any]]:
+    """The chat in vLLM's words for a picture in memory; a text alone stays one."""
+    return [
+        turn
+        if isinstance(turn["content"], str)
+        else {**turn, "content": [_part(part) for part in parts(turn["content"])]}
+        for turn in map(dict, messages)
+    ]
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    if part["type"] == "image":
+        return {"type": "image_pil", "image_pil": part["image"]}
+    return part

@@ -6,7 +6,7 @@ for backends with structured output (OpenAI's strict subset: every key required,
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +23,12 @@ MIN_CANDIDATES = 2
 
 MAX_INSTRUCTION_WORDS = 60
 MAX_CHARACTERS = 600
-"""Of any text in a reply."""
+"""Of any text in a reply but a judge's reasons."""
+
+MAX_REASON_CHARACTERS = 4000
+
+Ranges = Mapping[str, tuple[int, int]]
+"""A judge's axes: name -> lowest and highest score."""
 
 
 class ReplyError(ValueError):
@@ -65,6 +70,14 @@ class Replacement:
     target_category: str
     candidate: Candidate
     edited_caption: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's scores and why, by axis."""
+
+    scores: Mapping[str, int]
+    reasons: Mapping[str, str]
 
 
 def parse_candidates(
@@ -170,6 +183,37 @@ def parse_replacement(
     return Replacement(selected, target, candidate, edited_caption)
 
 
+def parse_verdict(reply: str, *, axes: Ranges) -> Verdict:
+    """A judge's reply: for each axis a reason in words and a whole number of its range.
+
+    No score is guessed: a half, a range, or a digit somewhere in prose is none.
+
+    Args:
+        reply: the model's text.
+        axes: what is scored.
+
+    Raises:
+        ReplyError: invalid_reply.
+    """
+    content = _json_object(reply, *_verdict_properties(axes))
+    scores, reasons = {}, {}
+    for axis, (low, high) in axes.items():
+        score_key, reason_key = _verdict_keys(axis)
+        reasons[axis] = _text(content, reason_key, MAX_REASON_CHARACTERS)
+        if not any(letter.isalpha() for letter in reasons[axis]):
+            raise ReplyError(
+                "invalid_reply", f'The key "{reason_key}" must hold a reason in words.'
+            )
+        score = _score(content.get(score_key), high)
+        if score is None or not low <= score <= high:
+            raise ReplyError(
+                "invalid_reply",
+                f'The key "{score_key}" must hold a whole number from {low} to {high}.',
+            )
+        scores[axis] = score
+    return Verdict(scores, reasons)
+
+
 def candidates_schema(num_candidates: int) -> dict[str, Any]:
     """JSON schema of P_gen's reply."""
     items = _object_schema(_CANDIDATE_PROPERTIES)
@@ -194,6 +238,36 @@ def replacement_schema() -> dict[str, Any]:
     the prompt in their caches.
     """
     return _object_schema(_REPLACEMENT_PROPERTIES)
+
+
+def verdict_schema(axes: Ranges) -> dict[str, Any]:
+    """JSON schema of a judge's reply, each reason before its score."""
+    return _object_schema(_verdict_properties(axes))
+
+
+def verdict_form(axes: Ranges) -> str:
+    """The same as a judge is told it; is no JSON itself, so that an echo of it is no reply."""
+    pairs = (
+        f'"{reason_key}": "...", "{score_key}": <{low} to {high}>'
+        for axis, (low, high) in axes.items()
+        for score_key, reason_key in [_verdict_keys(axis)]
+    )
+    return "{" + ", ".join(pairs) + "}"
+
+
+def _verdict_properties(axes: Ranges) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for axis, (low, high) in axes.items():
+        score_key, reason_key = _verdict_keys(axis)
+        properties[reason_key] = _STRING
+        properties[score_key] = {"type": "integer", "enum": list(range(low, high + 1))}
+    return properties
+
+
+def _verdict_keys(axis: str) -> tuple[str, str]:
+    """Of the score and its reason; in lower case, as all keys of a reply are read."""
+    key = axis.lower()
+    return key, f"{key}_reason"
 
 
 _STRING = {"type": "string"}
@@ -227,16 +301,14 @@ def _json_object(reply: str, *keys: str) -> dict[str, Any]:
         raise ReplyError("invalid_reply", str(error)) from error
 
 
-def _text(content: dict[str, Any], key: str) -> str:
+def _text(content: dict[str, Any], key: str, most: int = MAX_CHARACTERS) -> str:
     """A text of bounded length on one line, free of what Arrow or a terminal would choke on."""
     text = content.get(key)
     if not isinstance(text, str) or not text.strip():
         raise ReplyError("invalid_reply", f'The key "{key}" must hold a text.')
     text = " ".join(text.split())
-    if len(text) > MAX_CHARACTERS:
-        raise ReplyError(
-            "invalid_reply", f'The text of "{key}" is longer than {MAX_CHARACTERS} characters.'
-        )
+    if len(text) > most:
+        raise ReplyError("invalid_reply", f'The text of "{key}" is longer than {most} characters.')
     # Lone surrogates ("\ud800" is valid JSON) cannot be written as UTF-8.
     if re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text):
         raise ReplyError("invalid_reply", f'The text of "{key}" holds a control character.')
@@ -251,6 +323,13 @@ def _whole_number(value: Any) -> int | None:
     text = str(value).strip()
     match = re.fullmatch(r"(?:candidate\W*|#)?(\d{1,3})(?:\.0|\.)?", text, re.IGNORECASE)
     return int(match[1]) if match else None
+
+
+def _score(value: Any, high: int) -> int | None:
+    """A whole number, also as "4/5" where 5 is the highest."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d{1,3}) ?/ ?(\d{1,3})\s*", value)):
+        return int(match[1]) if int(match[2]) == high else None
+    return _whole_number(value)
 
 
 def _candidate(content: Any) -> Candidate:

@@ -7,9 +7,10 @@ varies from row to row stands last in both, as servers cache what prompts begin 
 
 import functools
 import string
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from reasonray.core import record
 
@@ -19,6 +20,10 @@ class Message(TypedDict):
 
     role: str
     content: str
+
+
+Turn = TypeVar("Turn", bound=Mapping[str, Any])
+"""A chat turn of any content, such as one with pictures."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def numbered(candidates: list[str]) -> str:
     return "\n".join(f"{i}. {one_line(text)}" for i, text in enumerate(candidates, 1))
 
 
-def ask_again(messages: list[Message], reply: str, reason: str) -> list[Message]:
+def ask_again(messages: Sequence[Turn], reply: str, reason: str) -> list[Turn | Message]:
     """The chat continued: what was replied, and why it cannot be used."""
     again = load("again").messages(reason=one_line(reason))
     return [*messages, {"role": "assistant", "content": reply}, *again]
@@ -76,7 +81,7 @@ def ask_again(messages: list[Message], reply: str, reason: str) -> list[Message]
 
 @functools.cache
 def load(name: str) -> PromptTemplate:
-    """The prompt of `<name>.txt` beside this module: gen, select, replace or again."""
+    """The prompt of `<name>.txt` beside this module, e.g. gen or again."""
     text = (Path(__file__).parent / f"{name}.txt").read_text(encoding="utf-8")
     head, *parts = text.split("\n[")
     keys = dict(line.split(": ", 1) for line in head.strip().splitlines())

@@ -1,9 +1,8 @@
 """The base of the stages that ask a language model: `rewrite`, `select` and `propose`."""
 
-import dataclasses
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic
 
 from reasonray.core.record import Row, reject, sample_seed
 from reasonray.core.sections import (
@@ -13,34 +12,11 @@ from reasonray.core.sections import (
     RewriteConfig,
     SelectConfig,
 )
-from reasonray.models.language_model import (
-    Dialogue,
-    ReplyFailure,
-    Request,
-    load_language_model,
-    revision,
-)
-from reasonray.prompts.replies import ReplyError
-from reasonray.prompts.template import Message, ask_again, load
-from reasonray.stages.alike import Failure, FailuresAlike, manner
+from reasonray.models.language_model import Dialogue, load_language_model, revision
+from reasonray.prompts.template import load
+from reasonray.stages.alike import Failure, FailuresAlike
+from reasonray.stages.exchange import NoReply, Question, Reply, exchange
 from reasonray.stages.stage import Stage
-
-Reply = TypeVar("Reply")
-
-RETRY_TEMPERATURE = 0.7
-"""Least temperature when asked again: a greedy model would repeat its fault."""
-
-MAX_QUOTED = 4000
-"""Characters of a bad reply that are shown to the model again."""
-
-
-@dataclass(frozen=True)
-class Question(Generic[Reply]):
-    """What is asked about one row, and how the reply is read (`parse` raises `ReplyError`)."""
-
-    messages: list[Message]
-    json_schema: dict[str, Any]
-    parse: Callable[[str], Reply]
 
 
 class Asks(Stage, Generic[Reply]):
@@ -104,66 +80,23 @@ class Asks(Stage, Generic[Reply]):
         self._alike.settle(len(dialogues), talk.num_well, talk.failures)
 
     def _ask(self, row: Row, question: Question[Reply], talk: "_Talk") -> Dialogue:
-        """Ask about one row until the reply is valid; write it or the rejection into the row.
-
-        Only where a reply was invalid it is asked again, with the reason. A request that the
-        backend has given up on is not repeated: the backend has its own retries.
-        """
-        config, messages = self.config, question.messages
-        for attempt in range(config.num_retries + 1):
-            warmth = max(config.temperature, RETRY_TEMPERATURE) if attempt else config.temperature
-            seed = sample_seed(self.seed, row["id"], self.name, attempt)
-            text = yield from self._whole_reply(
-                Request(
-                    messages, question.json_schema, seed, warmth, config.max_tokens, self.spent
-                ),
-                question,
-            )
-            if isinstance(text, ReplyFailure):
-                if text.reason == "content_filter":
-                    reject(row, self.name, "content_filter", text.detail)
-                else:
-                    reject(row, self.name, "lm_failed", text.detail)
-                    talk.failures.append(Failure(manner(text.detail), text.detail))
-                break
-            try:
-                reply = question.parse(text)
-            except ReplyError as error:
-                messages = ask_again(question.messages, text[:MAX_QUOTED], error.reason)
-                if attempt == config.num_retries:
-                    detail = _detail(error.reason, attempt + 1, text)
-                    reject(row, self.name, error.code, detail)
-                    talk.failures.append(Failure(error.reason, detail))
-            else:
-                self.answered(row, reply)
-                talk.num_well += 1
-                break
-        self.advance(1)
-
-    def _whole_reply(
-        self, request: Request, question: Question[Reply]
-    ) -> Generator[Request, str | ReplyFailure, str | ReplyFailure]:
-        """The reply; one that was cut off is asked for once more with twice the room."""
-        reply = yield request
-        if not isinstance(reply, ReplyFailure) or reply.reason not in ("cut_off", "context_full"):
-            return reply
-        if _is_valid(reply.text, question):
-            return reply.text  # small models go on and on after their answer
-        if reply.reason == "context_full":
-            return _without_room(reply)
-        key = f"stages.{self.name}.max_tokens ({request.max_tokens})"
-        longer = dataclasses.replace(request, max_tokens=2 * request.max_tokens)
-        again = yield longer
-        if not isinstance(again, ReplyFailure):
-            return again
-        if _is_valid(again.text, question):
-            return again.text
-        if again.reason == "context_full":
-            return _without_room(again)
-        return ReplyFailure(
-            f"Cut off at {key}: {reply.detail}; asked again with twice as many: "
-            f"{again.detail.rstrip('.')}. Raise {key.partition(' ')[0]}."
+        """Ask about one row until the reply is valid; write it or the rejection into the row."""
+        reply = yield from exchange(
+            question,
+            self.config,
+            key=f"stages.{self.name}",
+            seed=lambda attempt: sample_seed(self.seed, row["id"], self.name, attempt),
+            spent=self.spent,
         )
+        if isinstance(reply, NoReply):
+            is_ours = reply.reason in self.rejects
+            reject(row, self.name, reply.reason if is_ours else "lm_failed", reply.detail)
+            if reply.reason != "content_filter":
+                talk.failures.append(Failure(reply.manner, reply.detail))
+        else:
+            self.answered(row, reply)
+            talk.num_well += 1
+        self.advance(1)
 
 
 @dataclass
@@ -172,24 +105,3 @@ class _Talk:
 
     num_well: int = 0
     failures: list[Failure] = field(default_factory=list)
-
-
-def _without_room(reply: ReplyFailure) -> ReplyFailure:
-    """What a person is told of a reply for which the context was too short."""
-    detail = reply.detail[0].upper() + reply.detail[1:]
-    return ReplyFailure(f"{detail}. Give the model a longer context.")
-
-
-def _is_valid(text: str, question: Question[Any]) -> bool:
-    try:
-        question.parse(text)
-    except ReplyError:
-        return False
-    return True
-
-
-def _detail(reason: str, count: int, text: str) -> str:
-    """For the rejection: why the last reply was refused, and how it began."""
-    beginning = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
-    beginning = beginning if len(beginning) <= 200 else f"{beginning[:200]}…"
-    return f"{reason} (last of {count} tries: {beginning})"

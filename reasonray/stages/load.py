@@ -4,7 +4,6 @@ import errno
 import os
 from pathlib import PurePosixPath
 
-import PIL.Image
 import pyarrow as pa
 
 from reasonray.core import images, in_hand
@@ -12,6 +11,7 @@ from reasonray.core.errors import RowError, RunError
 from reasonray.core.images import Picture
 from reasonray.core.reading import NoImageError, file_name, read_bytes
 from reasonray.core.record import Image, Row, reject
+from reasonray.core.resizing import Size, resized, within
 from reasonray.core.sections import ImagesConfig
 from reasonray.stages.stage import Stage
 
@@ -20,9 +20,6 @@ _AWAY = {
     *(errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNRESET, errno.ECONNABORTED, errno.ESHUTDOWN),
 }
 """What a network mount answers that has lost its server."""
-
-
-Size = tuple[int, int]
 
 
 class Load(Stage):
@@ -70,7 +67,7 @@ class Load(Stage):
             shapes = " and ".join(f"{width}x{height}" for width, height in sizes)
             raise RowError("different_shapes", f"{uris[0]} and {uris[-1]}: {shapes} pixels")
         if self.config.max_side is not None:
-            size = _within(size, self.config.max_side)
+            size = within(size, self.config.max_side)
         encoded = [
             self._sized(data, picture, size, file_name(uri))
             for uri, (data, picture) in zip(uris, contents, strict=True)
@@ -104,22 +101,10 @@ class Load(Stage):
         if picture.pixels.size == size and is_own:
             in_hand.remember(data, picture.pixels)
             return {"bytes": data, "path": name}
-        pixels = picture.pixels
-        if pixels.size != size:
-            # The gap: an area filter first, which is quick, and Lanczos over the rest.
-            pixels = pixels.resize(size, PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
+        pixels = resized(picture.pixels, size)
         if picture.is_jpeg:
             return images.encode_jpeg(pixels, name)
         return images.encode_webp(pixels, name and str(PurePosixPath(name).with_suffix(".webp")))
-
-
-def _within(size: Size, max_side: int) -> Size:
-    """The size, or one of its shape that has no side above the limit."""
-    longer = max(size)
-    if longer <= max_side:
-        return size
-    width, height = (max(1, round(side * max_side / longer)) for side in size)
-    return width, height
 
 
 def _lie_on_each_other(smaller: Size, larger: Size) -> bool:

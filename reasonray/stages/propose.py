@@ -7,7 +7,8 @@ from reasonray.prompts.objects import listed
 from reasonray.prompts.replies import Replacement, parse_replacement, replacement_schema
 from reasonray.prompts.template import one_line
 from reasonray.prompts.words import mentions
-from reasonray.stages.asks import Asks, Question
+from reasonray.stages.asks import Asks
+from reasonray.stages.exchange import Question
 
 
 class Propose(Asks[Replacement]):

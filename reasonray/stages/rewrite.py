@@ -6,7 +6,8 @@ from reasonray.prompts.english import is_english
 from reasonray.prompts.examples import varied
 from reasonray.prompts.replies import Candidate, candidates_schema, parse_candidates
 from reasonray.prompts.template import one_line
-from reasonray.stages.asks import Asks, Question
+from reasonray.stages.asks import Asks
+from reasonray.stages.exchange import Question
 
 
 class Rewrite(Asks[tuple[Candidate, ...]]):

@@ -5,7 +5,8 @@ import random
 from reasonray.core.record import Row, sample_seed
 from reasonray.prompts.replies import Choice, choice_schema, parse_choice
 from reasonray.prompts.template import numbered, one_line
-from reasonray.stages.asks import Asks, Question
+from reasonray.stages.asks import Asks
+from reasonray.stages.exchange import Question
 
 
 class Select(Asks[Choice]):

@@ -143,6 +143,11 @@ def test_a_server_of_the_run_s_own_has_no_address() -> None:
     assert "language_model.server.base_url: the backend serve starts a server of its own" in text
 
 
+def test_a_judge_has_no_server_that_a_run_starts() -> None:
+    own = "evaluation.judge.language_model.backend=serve"
+    assert "evaluation.judge: language_model.backend: serve belongs to" in message("mini", own)
+
+
 @pytest.mark.parametrize(
     ("setting", "decides"),
     [
@@ -257,7 +262,8 @@ def test_any_setting_gives_a_recipe_or_one_line(setting: str) -> None:
     "setting",
     ["pools.0.batch_size=3", "pools.1.max_actors=2", "output.block_rows=5",
      "language_model.server.max_concurrency=3", "language_model.server.timeout_s=3",
-     "language_model.server.base_url=http://host/v1", "editor.num_steps=3"],
+     "language_model.server.base_url=http://host/v1", "editor.num_steps=3",
+     "evaluation.judge.num_repeats=3"],
 )  # fmt: skip
 def test_what_changes_no_row_leaves_the_hash(setting: str) -> None:
     assert load("mini", [setting]).hash() == load("mini").hash()

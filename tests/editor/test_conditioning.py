@@ -9,9 +9,9 @@ from tiny_editor import picture
 from reasonray.editor.conditioning import (
     multimodal_states,
     null_states,
-    padded_to_square,
     states_of_several,
 )
+from reasonray.models.pixels import padded_to_square
 
 
 def test_picture_and_instruction_both_reach_the_condition() -> None:

@@ -1,5 +1,7 @@
 """A real HTTP server that speaks OpenAI's chat API and lies as a test tells it to."""
 
+import base64
+import io
 import json
 import threading
 import time
@@ -8,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import PIL.Image
 
 
 @dataclass
@@ -24,6 +28,7 @@ class Answer:
     num_written: int | None = None
     model: str = "liar"
     refusal: str | None = None
+    thoughts: str | None = None
     finish_reason: str = "stop"
     usage: bool = True
     delay: float = 0.0
@@ -39,8 +44,27 @@ class Seen:
 
     @property
     def prompt(self) -> str:
-        """The last user turn of the first question, without what was said in between."""
-        return str(next(m["content"] for m in self.body["messages"] if m["role"] == "user"))
+        """The texts of the first question, without what was said in between."""
+        return prompt(self.body)
+
+    @property
+    def pictures(self) -> list[PIL.Image.Image]:
+        """All pictures of the chat, out of their data URIs."""
+        contents = [turn["content"] for turn in self.body["messages"]]
+        parts = [part for content in contents if isinstance(content, list) for part in content]
+        uris = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+        return [
+            PIL.Image.open(io.BytesIO(base64.b64decode(uri.partition(";base64,")[2])))
+            for uri in uris
+        ]
+
+
+def prompt(body: dict[str, Any]) -> str:
+    """The texts of a request's first user turn."""
+    content = next(turn["content"] for turn in body["messages"] if turn["role"] == "user")
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if part["type"] == "text")
 
 
 class LyingServer:
@@ -128,6 +152,8 @@ class LyingServer:
 
 def _completion(answer: Answer, body: dict[str, Any]) -> dict[str, Any]:
     message = {"role": "assistant", "content": answer.content, "refusal": answer.refusal}
+    if answer.thoughts is not None:
+        message["reasoning_content"] = answer.thoughts
     content: dict[str, Any] = {
         "id": "x",
         "object": "chat.completion",

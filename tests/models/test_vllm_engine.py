@@ -3,6 +3,7 @@
 import copy
 import json
 
+import PIL.Image
 import pytest
 
 from reasonray.core.errors import UserError
@@ -16,6 +17,7 @@ from reasonray.models.language_model import (
 from reasonray.prompts.examples import varied
 from reasonray.prompts.replies import parse_replacement, replacement_schema
 from reasonray.prompts.template import load
+from reasonray.sources.mini.world import render, sample_scene
 
 pytest.importorskip("vllm", reason="needs vLLM; CONTRIBUTING.md says how to run it")
 
@@ -109,3 +111,48 @@ def test_a_question_that_does_not_fit_fails_alone(engine: LanguageModel) -> None
 
 def test_no_requests_give_no_replies(engine: LanguageModel) -> None:
     assert engine.reply([]) == []
+
+
+@pytest.fixture(scope="module")
+def seeing() -> LanguageModel:
+    zoo = ModelConfig(name="package:reasonray/mini/zoo/mllm", dtype="float32")
+    return load_language_model(
+        LanguageModelConfig(backend="vllm", model=zoo, engine={"max_num_seqs": 8})
+    )
+
+
+def show(*scenes: int) -> Request:
+    pictures = [PIL.Image.fromarray(render(sample_scene(scene))) for scene in scenes]
+    content = [
+        *({"type": "image", "image": picture} for picture in pictures),
+        {"type": "text", "text": "What is in the picture?"},
+    ]
+    return Request([{"role": "user", "content": content}], None, 0, 0.0, 24)
+
+
+def begun(reply: str | ReplyFailure) -> str:
+    return reply if isinstance(reply, str) else reply.text
+
+
+def test_each_of_two_pictures_in_a_chat_reaches_the_model(seeing: LanguageModel) -> None:
+    requests = [show(0, 2), show(3, 2), show(0, 3), show(2, 0)]
+    replies = [begun(reply) for reply in seeing.reply(requests)]
+    assert all(replies)
+    assert len(set(replies)) == 4
+    assert [begun(seeing.reply([request])[0]) for request in requests] == replies
+
+
+def test_the_words_are_those_of_the_same_weights_in_transformers(seeing: LanguageModel) -> None:
+    zoo = ModelConfig(name="package:reasonray/mini/zoo/mllm", dtype="float32")
+    plain = load_language_model(LanguageModelConfig(backend="transformers", model=zoo))
+    requests = [show(scene) for scene in range(6)]
+    ours, theirs = ([begun(reply) for reply in model.reply(requests)] for model in (seeing, plain))
+    # Kernels round otherwise, and a near tie may fall to the other side.
+    assert sum(a.strip() == b.strip() for a, b in zip(ours, theirs, strict=True)) >= 5
+
+
+def test_a_model_that_reads_texts_alone_refuses_pictures_in_one_line(
+    engine: LanguageModel,
+) -> None:
+    with pytest.raises(UserError, match="language_model: reads no pictures"):
+        engine.reply([show(0)])

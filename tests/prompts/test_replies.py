@@ -17,7 +17,10 @@ from reasonray.prompts.replies import (
     parse_candidates,
     parse_choice,
     parse_replacement,
+    parse_verdict,
     replacement_schema,
+    verdict_form,
+    verdict_schema,
 )
 
 CAPTION = "a butterfly on a pink flower"
@@ -337,3 +340,33 @@ def test_schemas_offer_only_what_the_parser_takes() -> None:
     for level in (schema, choice_schema(), candidates_schema(4), listed["items"]):
         assert level["required"] == list(level["properties"])
         assert level["additionalProperties"] is False
+
+
+AXES = {"fit": (1, 5), "quality": (0, 10)}
+
+
+@given(fit=st.integers(-1, 7), quality=st.integers(-1, 12), reason=st.text(max_size=20))
+def test_a_verdict_has_whole_numbers_of_its_ranges_and_words_or_is_none(
+    fit: int, quality: int, reason: str
+) -> None:
+    reply = {"fit_reason": "It fits.", "fit": fit, "quality_reason": reason, "quality": quality}
+    is_valid = 1 <= fit <= 5 and 0 <= quality <= 10
+    try:
+        verdict = parse_verdict(json.dumps(reply), axes=AXES)
+    except ReplyError:
+        assert not is_valid or not any(map(str.isalpha, reason)) or not reason.isprintable()
+    else:
+        assert is_valid
+        assert verdict.scores == {"fit": fit, "quality": quality}
+
+
+def test_the_form_that_a_judge_is_told_is_the_schema_s_and_no_verdict_itself() -> None:
+    form = verdict_form(AXES)
+    for key in verdict_schema(AXES)["properties"]:
+        assert f'"{key}": ' in form
+    with pytest.raises(ReplyError):
+        parse_verdict(form, axes=AXES)
+    with pytest.raises(ReplyError, match="whole number"):
+        parse_verdict(
+            '{"fit_reason": "a", "fit": "4444444", "quality_reason": "b", "quality": 1}', axes=AXES
+        )
