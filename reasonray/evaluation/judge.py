@@ -15,6 +15,7 @@ import PIL.Image
 from reasonray.core.errors import UserError
 from reasonray.core.evaluation_sections import JudgeConfig
 from reasonray.core.record import sample_seed
+from reasonray.core.sections import LanguageModelConfig
 from reasonray.evaluation.items import JudgeCall
 from reasonray.models.chat_pictures import shown
 from reasonray.models.language_model import Dialogue, load_language_model, revision
@@ -103,13 +104,8 @@ class Judge:
     spent: Callable[[int, int], None] = staticmethod(lambda num_read, num_written: None)
 
     def __init__(self, config: JudgeConfig, *, seed: int) -> None:
-        if config.language_model is None:
-            raise UserError(
-                "evaluation.judge.language_model: names no model; give one that sees, e.g. "
-                "--set evaluation.judge.language_model.model.name=gpt-4.1-2025-04-14"
-            )
         self.config, self.seed = config, seed
-        self.language_model = load_language_model(config.language_model)
+        self.language_model = load_language_model(_model(config))
         self.notices: Sequence[str] = self.language_model.notices
         self._form = load("verdict")
         self._alike = FailuresAlike(
@@ -117,20 +113,6 @@ class Judge:
             "Look at the server and at evaluation.judge.language_model",
             few=3,
         )
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """What a figure of this judge is stamped with: another value gives other figures."""
-        assert self.config.language_model is not None
-        model, config = self.config.language_model, self.config
-        return {
-            "model": model.model.name,
-            "revision": revision(model),
-            "backend": model.backend,
-            "prompts": [self._form.provenance, load("again").provenance],
-            "seed": self.seed,
-            **config.model_dump(exclude={"language_model"}),
-        }
 
     def __call__(self, asked: Sequence[Asked]) -> list[Judgement]:
         """One judgement for each question, in order.
@@ -202,6 +184,34 @@ class Judge:
             if isinstance(outcome, NoReply) and outcome.reason == "lm_failed"
         ]
         self._alike.settle(len(outcomes), len(outcomes) - len(failures), failures)
+
+
+def protocol(config: JudgeConfig, seed: int) -> dict[str, Any]:
+    """What a judge's figure is stamped with: another value gives other figures.
+
+    Args:
+        config: with a language model, which need not be loaded: the revision is that which is set,
+            else that of the weights that are there.
+        seed: of the run.
+    """
+    model = _model(config)
+    return {
+        "model": model.model.name,
+        "revision": revision(model),
+        "backend": model.backend,
+        "prompts": [load(name).provenance for name in ("verdict", "again")],
+        "seed": seed,
+        **config.model_dump(exclude={"language_model"}),
+    }
+
+
+def _model(config: JudgeConfig) -> LanguageModelConfig:
+    if config.language_model is None:
+        raise UserError(
+            "evaluation.judge.language_model: names no model; give one that sees, e.g. "
+            "--set evaluation.judge.language_model.model.name=gpt-4.1-2025-04-14"
+        )
+    return config.language_model
 
 
 def edit_call(

@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 
 
 def write_results(
-    folder: Place, models: dict[str, Any], specs: "Sequence[Spec]", subjects: "Sequence[Subject]"
+    folder: Place,
+    measured_by: dict[str, Any],
+    specs: "Sequence[Spec]",
+    subjects: "Sequence[Subject]",
 ) -> Place:
     """Write them, and give the table's file.
 
     Args:
         folder: of the evaluation, whose chunks are all there.
-        models: by what was measured, stamped on the figures.
+        measured_by: by benchmark, the models and the protocol that its figures are stamped with.
         specs, subjects: what was measured.
     """
-    results: dict[str, Any] = {"reasonray": __version__, "measured_by": models, "benchmarks": {}}
+    results: dict[str, Any] = {"reasonray": __version__, "benchmarks": {}}
     texts, formulas = [], []
     for subject in subjects:
         scores = {
@@ -49,7 +52,7 @@ def write_results(
         }
         results["benchmarks"][subject.name] = {
             "path": subject.path,
-            "rubric": subject.benchmark.rubric,
+            "measured_by": measured_by[subject.name],
             "items": len(subject.items),
             "items_published": subject.benchmark.num_published,
             "editors": {
@@ -65,7 +68,7 @@ def write_results(
             },
             "failures": {editor: _failures(own) for editor, own in scores.items()},
         }
-        texts.append(_text(subject, table, own_tables, scores))
+        texts.append(_text(subject, measured_by[subject.name], table, own_tables, scores))
         formulas.append(f"% {subject.name}\n{tables.latex(table)}")
     write_file(folder / "results.json", json.dumps(results, indent=1))
     write_file(folder / "table.tex", "\n".join(formulas))
@@ -75,6 +78,7 @@ def write_results(
 
 def _text(
     subject: "Subject",
+    measured_by: dict[str, Any],
     table: dict[str, dict[str, dict[str, Cell]]],
     own_tables: dict[str, list[Figure]],
     scores: dict[str, EditorScores],
@@ -83,8 +87,9 @@ def _text(
     whole = subject.benchmark.num_published
     if whole and len(subject.items) != whole:
         lines += [f"{len(subject.items)} items, of {whole} that the published one has.", ""]
-    if subject.benchmark.rubric:
-        lines += [f"Judged by {subject.benchmark.rubric}.", ""]
+    if judge := measured_by.get("judge"):
+        words = judge["rubric"] or "our own questions"
+        lines += [f"Judged by {judge['model']}, asked {words}.", ""]
     if subject.name == OURS:
         lines += [tables.markdown(table, published=PUBLISHED)]
         first, *others = scores

@@ -1,6 +1,9 @@
-"""One chunk of an editor's pictures by the metrics of its benchmark."""
+"""One chunk of an editor's pictures by what measures its benchmark: metrics, a judge, or both."""
 
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import PIL.Image
@@ -9,29 +12,68 @@ import pyarrow as pa
 from reasonray.core import images
 from reasonray.core.errors import RowError
 from reasonray.evaluation.editors import truth_of
-from reasonray.evaluation.items import INPUT_METRICS, TRUTH_METRICS, Item
+from reasonray.evaluation.items import (
+    INPUT_METRICS,
+    TRUTH_METRICS,
+    Benchmark,
+    Item,
+    JudgeCall,
+)
+from reasonray.evaluation.judge import Asked, Judge, Judgement, edit_call
 from reasonray.evaluation.metrics import InputMetrics, Metrics
+
+Pictures = list[PIL.Image.Image]
+Pairs = Sequence[tuple[Item, PIL.Image.Image]]
+_OtherOf = Callable[[Item], PIL.Image.Image]
+_Measure = Callable[[Pictures, Pictures, list[Item]], list[dict[str, float]]]
 
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("axes", pa.map_(pa.string(), pa.float64())),
+        ("spread", pa.map_(pa.string(), pa.float64())),
+        ("reasons", pa.map_(pa.string(), pa.string())),
         ("note", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
     ]
 )
 """An item's figures by axis or metric; null where the editor made no picture, without those that
-cannot be had. `reason` and `detail` say why, `note` tells of a picture that had to be resized."""
+cannot be had. Of a judge's repeats `spread` has the standard deviation by axis, `reasons` what the
+first one wrote. `reason` and `detail` say why there is no picture or figure, `note` tells of a
+picture of another size than its input's."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a yardstick gives for one picture; as `SCHEMA`.
+
+    Attributes:
+        axes: figures by axis or metric.
+        spread, reasons: of a judge.
+        failure: why a figure is not there.
+    """
+
+    axes: Mapping[str, float]
+    spread: Mapping[str, float] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    failure: RowError | None = None
+
+    def __or__(self, other: "Measured") -> "Measured":
+        """Both together."""
+        return Measured(
+            {**self.axes, **other.axes},
+            {**self.spread, **other.spread},
+            {**self.reasons, **other.reasons},
+            self.failure or other.failure,
+        )
 
 
 class Yardstick(Protocol):
     """What gives the axes of a picture."""
 
-    def __call__(
-        self, pairs: Sequence[tuple[Item, PIL.Image.Image]]
-    ) -> list[dict[str, float] | RowError]:
-        """Of each pair of an item and its edited picture, or why there are none."""
+    def __call__(self, pairs: Pairs) -> list[Measured]:
+        """Of each pair of an item and its edited picture."""
         ...
 
 
@@ -41,9 +83,7 @@ class ByTruth:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def __call__(
-        self, pairs: Sequence[tuple[Item, PIL.Image.Image]]
-    ) -> list[dict[str, float] | RowError]:
+    def __call__(self, pairs: Pairs) -> list[Measured]:
         """See `Yardstick`."""
         return _measured(pairs, truth_of, self._measure)
 
@@ -69,9 +109,7 @@ class ByInput:
     def __init__(self, metrics: InputMetrics) -> None:
         self._metrics = metrics
 
-    def __call__(
-        self, pairs: Sequence[tuple[Item, PIL.Image.Image]]
-    ) -> list[dict[str, float] | RowError]:
+    def __call__(self, pairs: Pairs) -> list[Measured]:
         """See `Yardstick`."""
         return _measured(pairs, lambda item: item.pictures[0].open(), self._measure)
 
@@ -90,9 +128,63 @@ class ByInput:
         ]
 
 
-def _measured(
-    pairs: Sequence[tuple[Item, PIL.Image.Image]], other_of: Any, measure: Any
-) -> list[dict[str, float] | RowError]:
+class ByJudge:
+    """A judge's scores: to the benchmark's own questions, or to ours where it has none."""
+
+    def __init__(self, benchmark: Benchmark, judge: Judge) -> None:
+        self._benchmark, self._judge = benchmark, judge
+
+    def __call__(self, pairs: Pairs) -> list[Measured]:
+        """See `Yardstick`; all questions at once."""
+        calls: list[list[JudgeCall] | RowError] = []
+        for item, picture in pairs:
+            try:
+                calls.append(self._calls(item, picture))
+            except RowError as error:
+                calls.append(error)
+        asked = [
+            Asked(item.id, call)
+            for (item, _), own in zip(pairs, calls, strict=True)
+            if not isinstance(own, RowError)
+            for call in own
+        ]
+        judgements = iter(self._judge(asked))
+        return [
+            Measured({}, failure=own)
+            if isinstance(own, RowError)
+            else functools.reduce(
+                operator.or_, (_judged(next(judgements)) for _ in own), Measured({})
+            )
+            for own in calls
+        ]
+
+    def _calls(self, item: Item, picture: PIL.Image.Image) -> list[JudgeCall]:
+        if self._benchmark.yardstick == "judge":
+            return self._benchmark.calls(item, picture)
+        before = item.pictures[0].open()
+        return [edit_call(before, picture, item.full_instruction, item.reference_text)]
+
+
+def _judged(judgement: Judgement) -> Measured:
+    verdicts, failures = judgement.verdicts, judgement.failures
+    failure = RowError(failures[0].reason, failures[0].detail) if failures else None
+    reasons = verdicts[0].reasons if verdicts else {}
+    return Measured(judgement.axes, judgement.spread, reasons, failure)
+
+
+class Both:
+    """Several yardsticks on the same pictures."""
+
+    def __init__(self, *yardsticks: Yardstick) -> None:
+        self._yardsticks = yardsticks
+
+    def __call__(self, pairs: Pairs) -> list[Measured]:
+        """See `Yardstick`."""
+        columns = [yardstick(pairs) for yardstick in self._yardsticks]
+        return [functools.reduce(operator.or_, row) for row in zip(*columns, strict=True)]
+
+
+def _measured(pairs: Pairs, other_of: _OtherOf, measure: _Measure) -> list[Measured]:
     others: list[PIL.Image.Image | RowError] = []
     for item, _ in pairs:
         try:
@@ -100,14 +192,16 @@ def _measured(
         except RowError as error:
             others.append(error)
     there = [number for number, other in enumerate(others) if not isinstance(other, RowError)]
-    figures: list[Any] = list(others)
-    if there:
-        rows = measure(
-            [pairs[i][1] for i in there], [others[i] for i in there], [pairs[i][0] for i in there]
-        )
-        for number, row in zip(there, rows, strict=True):
-            figures[number] = row
-    return figures
+    pictures = [other for other in others if not isinstance(other, RowError)]
+    rows = iter(
+        measure([pairs[i][1] for i in there], pictures, [pairs[i][0] for i in there])
+        if there
+        else []
+    )
+    return [
+        Measured({}, failure=other) if isinstance(other, RowError) else Measured(next(rows))
+        for other in others
+    ]
 
 
 def measure(yardstick: Yardstick, items: Sequence[Item], edits: pa.Table) -> pa.Table:
@@ -130,11 +224,14 @@ def measure(yardstick: Yardstick, items: Sequence[Item], edits: pa.Table) -> pa.
             pairs.append((item, images.decode(edit["picture"])))
             owners.append(rows[-1])
     for row, (item, picture), figures in zip(owners, pairs, yardstick(pairs), strict=True):
-        row["note"] = _note(item, picture)
-        if isinstance(figures, RowError):
-            row |= {"axes": [], "reason": figures.reason, "detail": figures.detail}
-        else:
-            row["axes"] = list(figures.items())
+        row |= {
+            "note": _note(item, picture),
+            "axes": list(figures.axes.items()),
+            "spread": list(figures.spread.items()),
+            "reasons": list(figures.reasons.items()),
+        }
+        if figures.failure:
+            row |= {"reason": figures.failure.reason, "detail": figures.failure.detail}
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 

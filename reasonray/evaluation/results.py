@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from reasonray.core.place import Place, files, parquet
 from reasonray.evaluation.items import Benchmark, Item, Scored
+from reasonray.evaluation.judge import AXES
 from reasonray.evaluation.metrics import difference_interval
 
 LOWER_IS_BETTER = ("L1", "L2")
@@ -70,7 +71,11 @@ def read_scores(folder: Place, benchmark: Benchmark, items: Sequence[Item]) -> E
         Scored(item, None if axes is None else dict(axes))
         for item, axes in zip(items, table["axes"].to_pylist(), strict=True)
     ]
-    measured = [benchmark.score(each.item, each.axes) for each in scored]
+    measured = [dict(benchmark.score(each.item, each.axes)) for each in scored]
+    if benchmark.yardstick != "judge" and any(AXES.keys() & (each.axes or {}) for each in scored):
+        # Beside its metrics, by our own questions.
+        for scores, each in zip(measured, scored, strict=True):
+            scores |= {axis: (each.axes or {}).get(axis) for axis in AXES}
     names = dict.fromkeys(name for scores in measured for name in scores)
     values = {name: [_number(scores.get(name)) for scores in measured] for name in names}
     return EditorScores(scored, values, table["reason"].to_pylist(), table["note"].to_pylist())

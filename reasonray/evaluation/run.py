@@ -32,8 +32,9 @@ from reasonray.evaluation import editors
 from reasonray.evaluation.benchmarks import open_benchmark
 from reasonray.evaluation.editing import edit_chunk
 from reasonray.evaluation.items import Benchmark, Item
+from reasonray.evaluation.judge import Judge, protocol
 from reasonray.evaluation.leaving import write_results
-from reasonray.evaluation.measuring import ByInput, ByTruth, Yardstick, measure
+from reasonray.evaluation.measuring import Both, ByInput, ByJudge, ByTruth, Yardstick, measure
 from reasonray.evaluation.metrics import InputMetrics, Metrics
 
 SESSIONS = ".sessions"
@@ -96,11 +97,8 @@ def evaluate(
             for chunk in _chunks(folder, subject, spec, made.evaluation.chunk_rows)
         ]
         _make(made, folder, held, chunks)
-        models = {
-            "clip": made.evaluation.clip.model_dump(),
-            "dino": made.evaluation.dino.model_dump(),
-        }
-        return write_results(folder, models, specs, subjects)
+        by = {each.name: measured_by(each.benchmark, made) for each in subjects}
+        return write_results(folder, by, specs, subjects)
 
 
 def opened(text: str) -> Subject:
@@ -181,7 +179,7 @@ def _make(recipe: Recipe, folder: Place, held: Session, chunks: Sequence[Chunk])
                 rows = rows.repartition(len(own))
                 for actor, arguments in (
                     (_Editing, (recipe, editor, held.number)),
-                    (_Measuring, (config,)),
+                    (_Measuring, (recipe,)),
                 ):
                     rows = rows.map(
                         cast(Any, actor),
@@ -209,9 +207,6 @@ class _Opened:
     def __call__(self, row: dict[str, Any]) -> Sequence[Item]:
         return self._subject(row["benchmark"]).items[row["first"] : row["last"]]
 
-    def yardstick(self, row: dict[str, Any]) -> str:
-        return self._subject(row["benchmark"]).benchmark.yardstick
-
 
 class _Editing:
     """A process that holds an editor."""
@@ -237,23 +232,30 @@ class _Editing:
 
 
 class _Measuring:
-    """A process that holds what measures: models of each yardstick that it has met."""
+    """A process that holds what measures: metrics' models, a judge."""
 
-    def __init__(self, config: EvaluationConfig) -> None:
-        hide_gpus_unless(config.num_gpus)
-        self._config, self._items = config, _Opened()
+    def __init__(self, recipe: Recipe) -> None:
+        hide_gpus_unless(recipe.evaluation.num_gpus)
+        self._recipe, self._items = recipe, _Opened()
         self._load = functools.cache(self._yardstick)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         edits = parquet(place(row["edits"])).read()
-        items = self._items(row)
-        table = measure(self._load(self._items.yardstick(row)), items, edits)
+        table = measure(self._load(row["benchmark"]), self._items(row), edits)
         _write(table, place(row["scores"]))
         return {**row, "num_failed": table["axes"].null_count}
 
     def _yardstick(self, name: str) -> Yardstick:
-        models = (self._config.clip, self._config.dino)
-        return ByTruth(Metrics(*models)) if name == "truth" else ByInput(InputMetrics(*models))
+        benchmark, config = opened(name).benchmark, self._recipe.evaluation
+        models = (config.clip, config.dino)
+        yardsticks: list[Yardstick] = []
+        if benchmark.yardstick == "truth":
+            yardsticks.append(ByTruth(Metrics(*models)))
+        elif benchmark.yardstick == "input":
+            yardsticks.append(ByInput(InputMetrics(*models)))
+        if is_judged(benchmark, config):
+            yardsticks.append(ByJudge(benchmark, Judge(config.judge, seed=self._recipe.seed)))
+        return Both(*yardsticks)
 
 
 def _write(table: pa.Table, path: Place) -> None:
@@ -276,7 +278,7 @@ def _check_settings(folder: Place, subject: Subject, spec: editors.Spec, recipe:
             "dtype": config.dtype,
             "batch_size": config.batch_size,
         },
-        "scores": {"clip": config.clip.model_dump(), "dino": config.dino.model_dump()},
+        "scores": measured_by(subject.benchmark, recipe),
     }
     for kind, values in wanted.items():
         path = folder / kind / subject.name / spec.name / "settings.json"
@@ -288,6 +290,26 @@ def _check_settings(folder: Place, subject: Subject, spec: editors.Spec, recipe:
                 f"output {folder}: {spec.name} was measured on {subject.name} with another "
                 f"{', '.join(keys)}; give another --output, or delete {path.parent}"
             )
+
+
+def is_judged(benchmark: Benchmark, config: EvaluationConfig) -> bool:
+    """Whether a judge is asked: by the benchmark's own questions, or ours beside its metrics."""
+    return benchmark.yardstick == "judge" or config.judge.language_model is not None
+
+
+def measured_by(benchmark: Benchmark, recipe: Recipe) -> dict[str, Any]:
+    """Models and protocol, with which every figure is stamped.
+
+    Raises:
+        UserError: the benchmark wants a judge, and the recipe names none.
+    """
+    config = recipe.evaluation
+    models: dict[str, Any] = {}
+    if benchmark.yardstick != "judge":
+        models = {"clip": config.clip.model_dump(), "dino": config.dino.model_dump()}
+    if is_judged(benchmark, config):
+        models["judge"] = {"rubric": benchmark.rubric, **protocol(config.judge, recipe.seed)}
+    return models
 
 
 def _digest(items: Sequence[Item]) -> str:

@@ -12,7 +12,7 @@ from lying_server import Answer, LyingServer, prompt
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.evaluation_sections import JudgeConfig
 from reasonray.evaluation.items import JudgeCall
-from reasonray.evaluation.judge import AXES, Asked, Judge, Judgement, edit_call
+from reasonray.evaluation.judge import AXES, Asked, Judge, Judgement, edit_call, protocol
 from reasonray.models import openai_server
 from reasonray.prompts.replies import verdict_form, verdict_schema
 
@@ -245,8 +245,8 @@ def test_tokens_and_progress_are_told_as_they_come(lying_server: LyingServer) ->
 
 
 def test_a_figure_s_stamp_names_model_prompts_and_every_setting(lying_server: LyingServer) -> None:
-    protocol = judge(lying_server, seed=3, num_repeats=2).protocol
-    assert protocol == {
+    config = judge(lying_server, num_repeats=2).config
+    assert protocol(config, seed=3) == {
         "model": "liar",
         "revision": None,
         "backend": "openai",
