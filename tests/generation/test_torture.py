@@ -90,7 +90,8 @@ def torture(output: Place, store: Store, kills: int, away_s: float, **where: str
         driver.communicate()
         add_pending_twin(output)
         number = last_session(output / ".run")
-        driver = start(output, NUM, 0.02, **where)
+        # Slow enough to be at work still when the store goes away.
+        driver = start(output, NUM, 0.1, **where)
         seal = output / ".run/sealed" / f"{number + 1:06}.parquet"
         wait_for(driver, seal.exists)
         commit_as_a_zombie(output, number)
