@@ -8,7 +8,7 @@ RAY := $(shell sed -n 's/^ray//p' constraints.txt | grep ^==)
 # PyPI's Linux builds of torch bring 3 GB of CUDA; PyTorch's own index has the CPU build.
 TORCH_CPU := $(if $(filter Linux,$(shell uname)),--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: setup demo serve test test-fast test-nightly test-vllm lint docs
+.PHONY: setup demo serve test test-with-ray test-without-ray test-fast test-nightly test-vllm lint docs
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -27,10 +27,15 @@ serve: setup
 	test -e out/mini-editor || $(BIN)/reasonray mini editor --output out/mini-editor
 	$(BIN)/reasonray serve out/mini-editor
 
-# What starts no Ray takes two processes; the rest has the machine for itself.
+# Tests with Ray wait for much of their time: the others have what is left of the machine meanwhile.
 test: setup
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations=15 -m "not ray and not nightly"
+	$(MAKE) --keep-going --jobs 2 --output-sync=target test-with-ray test-without-ray
+
+test-with-ray: setup
 	$(BIN)/pytest --durations=30 -m "ray and not nightly"
+
+test-without-ray: setup
+	nice $(BIN)/pytest --numprocesses 2 --dist loadfile --durations=15 -m "not ray and not nightly"
 
 # Between commits: within a minute, on two cores.
 test-fast: setup

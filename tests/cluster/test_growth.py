@@ -119,7 +119,8 @@ def test_a_cluster_that_does_not_grow_in_time_ends_the_run_which_may_go_on_later
     assert "waited 3 s (output.wait_for_cluster_s)" in errors.lines[-1][1]
 
 
-@pytest.mark.parametrize("version", ["v2", pytest.param("v1", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("version", ["v2", "v1"])
 def test_an_autoscaler_starts_the_machines_that_a_run_asks_for(
     tmp_path: Path, version: str
 ) -> None:

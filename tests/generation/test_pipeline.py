@@ -222,10 +222,10 @@ def environment(ray: str, cluster: Cluster) -> dict[str, str]:
     [
         # As on a store (test_torture.py).
         pytest.param("own", ["between"], marks=pytest.mark.nightly),
-        ("cluster", ["first", "between", "last"]),
+        ("cluster", ["first", "last"]),
         pytest.param("own", ["first", *["between"] * 3, "last"], marks=pytest.mark.nightly),
     ],
-    ids=["once, with its own Ray", "three times", "five times, with its own Ray"],
+    ids=["once, with its own Ray", "twice", "five times, with its own Ray"],
 )
 def test_a_killed_run_ends_as_if_it_had_not_been(
     cluster: Cluster, tmp_path: Path, ray: str, kills: list[str]
@@ -256,11 +256,10 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert made.stages["load"].rows <= total + len(kills) * 32
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "kills",
-    [[20], pytest.param([0, 8, 20, 20], marks=pytest.mark.nightly)],
-    ids=["before more are planned", "four times"],
+    "kills", [[20], [0, 8, 20, 20]], ids=["before more are planned", "four times"]
 )
 def test_a_killed_run_to_so_many_samples_gives_just_those(
     cluster: Cluster, tmp_path: Path, kills: list[int]
@@ -281,6 +280,7 @@ def test_a_killed_run_to_so_many_samples_gives_just_those(
     assert published(output) == published(plain)
 
 
+@pytest.mark.nightly  # as on a store, in test_torture.py
 def test_two_runs_at_once_end_with_the_second_saying_so(cluster: Cluster, tmp_path: Path) -> None:
     first = start(tmp_path / "out", 8, 0.05, RAY_ADDRESS=cluster.address)
     while not (tmp_path / "out/.run/planned.json").exists():
@@ -294,7 +294,8 @@ def test_two_runs_at_once_end_with_the_second_saying_so(cluster: Cluster, tmp_pa
     assert first.returncode == 0, errors
 
 
-@pytest.mark.parametrize("ray", ["cluster", pytest.param("own", marks=pytest.mark.nightly)])
+@pytest.mark.nightly  # as by `ray job stop`, in tests/jobs
+@pytest.mark.parametrize("ray", ["cluster", "own"])
 def test_sigterm_stops_cleanly_and_the_run_goes_on_later(
     cluster: Cluster, tmp_path: Path, ray: str
 ) -> None:
