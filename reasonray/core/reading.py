@@ -31,11 +31,6 @@ _IN_PARQUET = re.compile(
     r"(?P<file>.+\.parquet(?:::.+)?)#(?P<group>\d+)/(?P<row>\d+)/(?P<column>[^/]+)"
 )
 
-# botocore gives up within seconds otherwise; this outlasts a store that is away for a minute.
-fsspec.config.conf.setdefault("s3", {}).setdefault(
-    "config_kwargs", {"retries": {"mode": "standard", "max_attempts": 12}}
-)
-
 _CACHES = ("blockcache", "cached", "filecache", "simplecache")
 
 # No picture fits into fewer characters, no path has more, no name in it.

@@ -199,6 +199,15 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(bucket: str, store: Stor
     assert store.num_refused > before
 
 
+@pytest.mark.parametrize("module", ["place", "reading", "copies", "session"])
+def test_whoever_opens_a_store_is_as_patient(module: str) -> None:
+    code = f"import reasonray.core.{module}, fsspec; print(fsspec.config.conf['s3'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "'max_attempts': 12" in done.stdout
+
+
 def test_without_credentials_a_store_is_refused_in_one_line(bucket: str) -> None:
     code = (
         "import sys; from reasonray.core.place import files, place, reached\n"
