@@ -80,9 +80,16 @@ def command(arguments: list[str], log: Path, **environment: str) -> "subprocess.
         )
 
 
+def metrics(output: Place) -> list[bytes]:
+    """The lines; of a store in one request, between two of which the file may become another."""
+    path = output / "metrics.jsonl"
+    content = path.read_bytes() if isinstance(path, Path) else path.fs.cat_file(path.path)
+    return content.splitlines()
+
+
 def losses(output: Place) -> dict[tuple[str, int], float]:
     found: dict[tuple[str, int], float] = {}
-    for line in (output / "metrics.jsonl").read_text().splitlines():
+    for line in metrics(output):
         told: dict[str, Any] = json.loads(line)
         if "loss" in told:
             key = (told["stage"], told["step"])
@@ -94,7 +101,7 @@ def losses(output: Place) -> dict[tuple[str, int], float]:
 def wait_for_steps(output: Place, count: int) -> None:
     deadline = time.monotonic() + 150
     path = output / "metrics.jsonl"
-    while not path.exists() or len(path.read_text().splitlines()) < count:
+    while not path.exists() or len(metrics(output)) < count:
         assert time.monotonic() < deadline, "the training does not move"
         time.sleep(0.02)
 
