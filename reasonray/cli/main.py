@@ -9,7 +9,7 @@ from types import FrameType
 
 import click
 
-from reasonray.cli import agreement, costs, dataset, editor, evaluation, mini, serve
+from reasonray.cli import agreement, costs, dataset, editor, evaluation, mini, serve, study
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.extras import explained
 from reasonray.core.version import __version__
@@ -33,7 +33,7 @@ for command in (
     *(dataset.generate, dataset.report, dataset.export, costs.plan_recipe),
     *(editor.compute_features, editor.train_editor),
     *(evaluation.make_benchmark, evaluation.evaluate_editors, agreement.agreement),
-    *(serve.serve_editor, serve.make_key, dataset.recipe, mini.mini),
+    *(study.study, serve.serve_editor, serve.make_key, dataset.recipe, mini.mini),
 ):
     cli.add_command(command)
 

@@ -1,0 +1,62 @@
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from reasonray.core.errors import UserError
+from reasonray.evaluation.pictures import FinishedPictures, check_stems, file_stem
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"picture")
+
+
+@pytest.mark.parametrize(
+    ("item_id", "file"),
+    [
+        ("17", "17.png"),
+        ("cat/17", "cat__17.png"),
+        ("cat/17", "cat/17.png"),
+        ("a.b", "a.b.jpg"),
+        ("a.png", "a.png.png"),
+        ("II/mini/a b;'\"&?#%/0", "II__mini__a b;'\"&?#%__0.webp"),
+        ("Löwe", unicodedata.normalize("NFD", "Löwe") + ".JPEG"),
+        ("..", "...png"),
+        ("狮子/1", "狮子__1.png"),
+    ],
+)
+def test_a_picture_is_known_by_its_items_id(item_id: str, file: str, tmp_path: Path) -> None:
+    touch(tmp_path, file, "another.png", "notes.txt", "17.txt", ".DS_Store")
+    assert FinishedPictures(tmp_path, "--editor a").find(item_id) == tmp_path / file
+
+
+def test_what_is_no_picture_of_an_item_is_none(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.txt", "._3.png")
+    pictures = FinishedPictures(tmp_path, "--editor a")
+    for item_id in ("2", "3", "1.png", "x" * 5000, "nul\0"):
+        assert pictures.find(item_id) is None
+
+
+def test_two_pictures_of_one_item_are_not_chosen_from(tmp_path: Path) -> None:
+    touch(tmp_path, "cat__1.png", "cat/1.jpg")
+    pictures = FinishedPictures(tmp_path, "--editor a")
+    with pytest.raises(UserError, match=r"cat/1.jpg and .*cat__1.png are both of item cat/1"):
+        pictures.find("cat/1")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_folder_without_pictures_is_the_users_mistake(name: str, tmp_path: Path) -> None:
+    touch(tmp_path, "empty/readme.txt")
+    with pytest.raises(UserError, match=rf"--editor a .*{name}: no picture is there"):
+        FinishedPictures(tmp_path / name, "--editor a")
+
+
+def test_ids_that_share_a_name_are_said() -> None:
+    check_stems(["a/b", "a_b", "ab"])
+    assert file_stem("a/b") == file_stem("a__b")
+    with pytest.raises(UserError, match=r"items 'a/b' and 'a__b': both have the picture a__b.png"):
+        check_stems(["a/b", "c", "a__b"])
+    with pytest.raises(UserError, match="items 'a' and 'a'"):
+        check_stems(["a", "a"])
