@@ -220,17 +220,22 @@ def test_keys_alone_answer_enlarge_and_go_back(
 def test_a_double_click_is_one_answer(opened: Opened, store: Store, service: ServedStudy) -> None:
     page = opened(service.links[0])
     ready(page, 1)
+    # Once more, 0.1 s after the next question's picture is there.
     page.evaluate(
-        """() => new MutationObserver(() => setTimeout(() => {
-          window.hasClickedAgain = true;
-          document.querySelector("#candidates .picture").click();
-        }, 100)).observe(
-          document.getElementById("candidates"),
-          { attributes: true, attributeFilter: ["src"], subtree: true },
-        )"""
+        """() => {
+          const candidates = document.getElementById("candidates");
+          const watched = { attributes: true, attributeFilter: ["src"], subtree: true };
+          window.again = new Promise((resolve) => {
+            new MutationObserver(() => setTimeout(() => {
+              const picture = candidates.querySelector(".picture");
+              resolve(picture.disabled);
+              picture.click();
+            }, 100)).observe(candidates, watched);
+          });
+        }"""
     )
     page.locator("#candidates .picture").first.dblclick()
-    page.wait_for_function("window.hasClickedAgain")  # 0.1 s after the next picture was there
+    assert page.evaluate("window.again")
     ready(page, 2)
     assert [bool(task.answer) for task in store.tasks(1)] == [True] + [False] * 5
 
