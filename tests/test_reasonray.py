@@ -36,6 +36,7 @@ def test_another_name_is_an_attribute_error() -> None:
         "from reasonray.cli.main import call; assert call(['--help']) == 0",
         "from reasonray.cli.main import call; assert call(['generate', '--help']) == 0",
         "from reasonray.cli.main import call; assert call(['export', '--help']) == 0",
+        "from reasonray.cli.main import call; assert call(['study', 'create', '--help']) == 0",
         "from reasonray.cli.main import call; assert call(['mini', 'train', '--help']) == 0",
     ],
 )
@@ -48,6 +49,8 @@ def test_importing_and_helping_load_nothing_heavy(code: str) -> None:
     [
         "import reasonray.core.recipe, reasonray.dataset.reading, reasonray.dataset.report.page",
         "from reasonray.cli.main import call; assert call(['recipe', 'show', 'mini']) == 0",
+        "import reasonray.evaluation.study.creation, reasonray.evaluation.study.running",
+        "import reasonray.evaluation.study.report, reasonray.evaluation.study.preferences",
         "import reasonray; reasonray.read",
         "import reasonray; reasonray.export",
     ],

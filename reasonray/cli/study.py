@@ -25,8 +25,9 @@ def study() -> None:
     "--items",
     required=True,
     metavar="PATH",
-    help="What the editors were asked: a .jsonl or .parquet file, or a folder of such, with id, "
-    "instruction, kind (direct, reasoning, …), input_image and, if you like, group.",
+    help="What the editors were asked: a folder that benchmark has made; or a .jsonl or .parquet "
+    "file, or a folder of such, with id, instruction, kind (direct, reasoning, …), input_image "
+    "and, if you like, group.",
 )
 @click.option(
     "--editor",
@@ -34,8 +35,8 @@ def study() -> None:
     required=True,
     multiple=True,
     metavar="NAME=DIR",
-    help="An editor's finished pictures, each named by its item's id, with __ for /, and .png, "
-    ".jpg or .webp. Two or more.",
+    help="An editor's pictures: evaluate's edits/BENCHMARK/EDITOR, or files named by their "
+    "items' ids, with __ for /, and .png, .jpg or .webp. Two or more.",
 )
 @click.option(
     "--count",

@@ -4,7 +4,7 @@
     FOLDER, hub id, s3://…           a pipeline of diffusers; its `model_index.json` names the class
     CLASS:FOLDER                     the same, with the class of that name
     http://HOST/v1[#MODEL]           a server with OpenAI's `POST /images/edits`
-    pictures:FOLDER                  finished ones, each named after its item (`pictures.file_name`)
+    pictures:FOLDER                  finished ones, each named after its item (`pictures.file_stem`)
     python:MODULE:NAME               `NAME()` of a module gives an object with `edit(images,
                                      instructions, seeds)`, lists of one length, and a list of
                                      pictures
@@ -32,7 +32,7 @@ from reasonray.core.images import encode_png
 from reasonray.core.images import read as images_of
 from reasonray.core.place import place
 from reasonray.core.sections import ModelConfig
-from reasonray.evaluation.items import Item, Picture
+from reasonray.evaluation.items import Item
 from reasonray.evaluation.pictures import FinishedPictures, file_stem
 from reasonray.models import weights
 
@@ -142,10 +142,10 @@ class _Finished:
         self._pictures = FinishedPictures(place(folder, spec.name), f"editor {spec.name}")
 
     def __call__(self, item: Item) -> PIL.Image.Image:
-        path = self._pictures.find(item.id)
-        if path is None:
+        picture = self._pictures.find(item.id)
+        if picture is None:
             raise RowError("no_picture", f"item {item.id}: no picture {file_stem(item.id)}.*")
-        return Picture(str(path)).open()
+        return picture.open()
 
 
 def _from_module(spec: Spec, text: str) -> Edits:

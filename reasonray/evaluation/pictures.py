@@ -2,14 +2,20 @@
 
 DIR/cat__17.png     the picture of item cat/17: each / of an id is __ in its file's name
 DIR/cat/17.png      the same; a folder has one of the two
+DIR/000000.parquet  the edits of an evaluation, with their items' ids
 """
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
 
 from reasonray.core.errors import UserError
 from reasonray.core.images import extensions
-from reasonray.core.place import Place, files, reached
+from reasonray.core.place import Place, files, parquet, reached
+from reasonray.evaluation.items import Picture
+
+_EDITED = ("id", "picture", "reason")
 
 
 def file_stem(item_id: str) -> str:
@@ -42,7 +48,8 @@ class FinishedPictures:
     """The pictures below a folder, by the items that they answer.
 
     Args:
-        folder: looked through once, to any depth; PNG, JPEG, WebP and what else is read.
+        folder: looked through once, to any depth; PNG, JPEG, WebP and what else is read, and an
+            evaluation's Parquet files.
         name: of the option, for messages.
 
     Raises:
@@ -50,33 +57,53 @@ class FinishedPictures:
     """
 
     def __init__(self, folder: Place, name: str) -> None:
-        self._folder, self._name = folder, name
-        self._paths: dict[str, list[Place]] = {}
+        self._name = name
+        self._uris: dict[str, list[str]] = {}
         with reached(folder, name):
-            listed = files(folder)
-        for path in listed:
-            below = str(path).removeprefix(str(folder)).lstrip("/")
-            stem, dot, extension = below.rpartition(".")
-            if dot and f".{extension.lower()}" in extensions():
-                self._paths.setdefault(_key(stem), []).append(path)
-        if not self._paths:
+            for path in files(folder):
+                self._add(path, str(path).removeprefix(str(folder)).lstrip("/"))
+        if not self._uris:
             raise UserError(
                 f"{name} {folder}: no picture is there; expected one for each item, such as "
                 "cat__17.png for the item cat/17"
             )
 
-    def find(self, item_id: str) -> Place | None:
-        """Where the picture of an item lies; None: there is none.
+    def find(self, item_id: str) -> Picture | None:
+        """The picture of an item; None: there is none.
 
         Raises:
             UserError: there are two.
         """
-        paths = self._paths.get(_key(item_id), [])
-        if len(paths) > 1:
+        uris = self._uris.get(_key(item_id), [])
+        if len(uris) > 1:
             raise UserError(
-                f"{self._name}: {paths[0]} and {paths[1]} are both of item {item_id}; leave one"
+                f"{self._name}: {uris[0]} and {uris[1]} are both of item {item_id}; leave one"
             )
-        return paths[0] if paths else None
+        return Picture(uris[0]) if uris else None
+
+    def _add(self, path: Place, below: str) -> None:
+        stem, dot, extension = below.rpartition(".")
+        if dot and f".{extension.lower()}" in extensions():
+            self._uris.setdefault(_key(stem), []).append(str(path))
+        # What an evaluation that goes on has in NAME.rows is in NAME.parquet afterwards.
+        elif extension == "parquet" and ".rows/" not in below:
+            for item_id, uri in _edited(path):
+                self._uris.setdefault(_key(item_id), []).append(uri)
+
+
+def _edited(path: Place) -> Iterator[tuple[str, str]]:
+    """Items with a picture in a file of an evaluation (`editing.SCHEMA`), and where that is."""
+    try:
+        with parquet(path) as file:
+            if not set(_EDITED) <= set(file.schema_arrow.names):
+                return
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, columns=["id", "reason"]).to_pylist()
+                for number, row in enumerate(rows):
+                    if row["reason"] is None:
+                        yield row["id"], f"{path}#{group}/{number}/picture"
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{str(error).splitlines()[0]}; it cannot be read as Parquet") from error
 
 
 def _key(item_id: str) -> str:

@@ -1,9 +1,15 @@
 import unicodedata
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from toy_editors import Inverting, benchmark, pair
 
 from reasonray.core.errors import UserError
+from reasonray.evaluation.benchmarks.ours import Ours
+from reasonray.evaluation.editing import edit_chunk
+from reasonray.evaluation.items import Picture
 from reasonray.evaluation.pictures import FinishedPictures, check_stems, file_stem
 
 
@@ -29,7 +35,8 @@ def touch(folder: Path, *names: str) -> None:
 )
 def test_a_picture_is_known_by_its_items_id(item_id: str, file: str, tmp_path: Path) -> None:
     touch(tmp_path, file, "another.png", "notes.txt", "17.txt", ".DS_Store")
-    assert FinishedPictures(tmp_path, "--editor a").find(item_id) == tmp_path / file
+    pictures = FinishedPictures(tmp_path, "--editor a")
+    assert pictures.find(item_id) == Picture(str(tmp_path / file))
 
 
 def test_what_is_no_picture_of_an_item_is_none(tmp_path: Path) -> None:
@@ -44,6 +51,26 @@ def test_two_pictures_of_one_item_are_not_chosen_from(tmp_path: Path) -> None:
     pictures = FinishedPictures(tmp_path, "--editor a")
     with pytest.raises(UserError, match=r"cat/1.jpg and .*cat__1.png are both of item cat/1"):
         pictures.find("cat/1")
+
+
+def test_an_evaluations_edits_are_finished_pictures(tmp_path: Path) -> None:
+    hard = pair(2, instructions=[{"kind": "direct", "text": "fail"}])
+    items = Ours(str(benchmark(tmp_path / "b", [pair(1), hard]))).items()
+    path = tmp_path / "edits/000000.parquet"
+    edit_chunk(Inverting(), items, path, session=1, seed=0, timeout_s=20)
+    pq.write_table(pa.table({"id": ["a"], "score": [1.0]}), tmp_path / "edits/scores.parquet")
+    (tmp_path / "edits/000001.rows").mkdir()
+    (tmp_path / "edits/000001.rows/a.parquet").write_bytes(path.read_bytes())
+    pictures = FinishedPictures(tmp_path / "edits", "--editor a")
+    for item in items[:2]:
+        picture, truth = pictures.find(item.id), item.references[0].open()
+        assert picture is not None
+        assert picture.open().tobytes() == truth.tobytes()
+    assert items[2].instruction == "fail"
+    assert pictures.find(items[2].id) is None
+    (tmp_path / "edits/000001.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match=r"000001.parquet: .*cannot be read as Parquet"):
+        FinishedPictures(tmp_path / "edits", "--editor a")
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])

@@ -12,7 +12,7 @@ import PIL.Image
 from reasonray.core.console import counted
 from reasonray.core.errors import RowError, UserError
 from reasonray.core.images import encode_webp
-from reasonray.core.place import Place, place
+from reasonray.core.place import place
 from reasonray.core.version import __version__
 from reasonray.core.writing import filled
 from reasonray.evaluation.items import Picture
@@ -124,15 +124,15 @@ def create(
 
 def _answered(
     questions: Sequence[Question], folders: Mapping[str, FinishedPictures], notes: Notes
-) -> dict[str, dict[str, tuple[Question, dict[str, Place]]]]:
+) -> dict[str, dict[str, tuple[Question, dict[str, Picture]]]]:
     """Kind -> id -> what all editors have a picture for, and where they are."""
-    answered: dict[str, dict[str, tuple[Question, dict[str, Place]]]] = {}
+    answered: dict[str, dict[str, tuple[Question, dict[str, Picture]]]] = {}
     for question in questions:
-        paths = {name: folder.find(question.id) for name, folder in folders.items()}
-        for name, path in paths.items():
-            if path is None:
+        pictures = {name: folder.find(question.id) for name, folder in folders.items()}
+        for name, picture in pictures.items():
+            if picture is None:
                 notes.missing[name].append(question.id)
-        there = {name: path for name, path in paths.items() if path is not None}
+        there = {name: picture for name, picture in pictures.items() if picture is not None}
         if len(there) == len(folders):
             answered.setdefault(question.kind, {})[question.id] = (question, there)
     if not answered:
@@ -145,7 +145,7 @@ def _answered(
 
 
 def _prepared(
-    candidates: Mapping[str, Mapping[str, tuple[Question, dict[str, Place]]]],
+    candidates: Mapping[str, Mapping[str, tuple[Question, dict[str, Picture]]]],
     count: int,
     seed: int,
     folder: Path,
@@ -182,14 +182,14 @@ def _prepared(
 
 
 def _write(
-    question: Question, paths: Mapping[str, Place], folder: Path, notes: Notes
+    question: Question, after: Mapping[str, Picture], folder: Path, notes: Notes
 ) -> StoredQuestion:
     """Encode an item's pictures alike, of one size, without metadata, under random names.
 
     Raises:
         RowError: one of them cannot be read; nothing is written.
     """
-    opened = {name: Picture(str(path)).open() for name, path in paths.items()}
+    opened = {name: picture.open() for name, picture in after.items()}
     before = question.before.open()
     scale = min(1.0, MAX_SIDE / max(before.size))
     size = (max(1, round(before.width * scale)), max(1, round(before.height * scale)))

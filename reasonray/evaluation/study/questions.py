@@ -1,7 +1,8 @@
-"""What editors were asked: items in a JSONL or Parquet file, or in a folder of such files.
+"""What editors were asked: items of a benchmark's folder, or of JSONL or Parquet files.
 
-An item has `id`, `instruction`, `kind` (direct, reasoning, …), `input_image` and, if it likes,
-`group`. In JSONL `input_image` is a path beside the file, in Parquet a path or the picture itself.
+In a file an item has `id`, `instruction`, `kind` (direct, reasoning, …), `input_image` and, if it
+likes, `group`. In JSONL `input_image` is a path beside the file, in Parquet a path or the picture
+itself.
 """
 
 import codecs
@@ -17,7 +18,8 @@ from reasonray.core.errors import UserError
 from reasonray.core.place import Place, files, parquet, place, reached
 from reasonray.core.reading import printable
 from reasonray.core.uris import is_local
-from reasonray.evaluation.items import Picture
+from reasonray.evaluation.benchmarks.ours import ABOUT, Ours
+from reasonray.evaluation.items import Item, Picture
 from reasonray.evaluation.pictures import check_stems
 from reasonray.sources.files import parse_json
 
@@ -50,8 +52,9 @@ def read_questions(path: str) -> list[Question]:
     """All items, in the order of the files.
 
     Args:
-        path: a JSONL or Parquet file, or a folder of such; of a folder's files those count that
-            have all `COLUMNS`, and JSONL only where no Parquet file has them.
+        path: a benchmark's folder, of whose direct instructions a pair's first counts; a JSONL or
+            Parquet file; or a folder of such, of which those count that have all `COLUMNS`, and
+            JSONL only where no Parquet file has them.
 
     Raises:
         UserError: nothing is there, something is malformed, or two items have one id.
@@ -83,6 +86,8 @@ def _read(where: Place) -> list[Question]:
         return questions
     if not where.is_dir():
         raise UserError(f"--items {where}: not there; expected a folder, a .jsonl or .parquet file")
+    if (where / ABOUT).exists():
+        return [_of_benchmark(item) for item in Ours(str(where)).items() if _is_first(item)]
     tables = [file for file in _visible(where, ".parquet") if _has_columns(file)]
     questions = [question for file in tables for question in _of_parquet(file)]
     if not tables:
@@ -94,6 +99,15 @@ def _read(where: Place) -> list[Question]:
             f"{', '.join(COLUMNS)}"
         )
     return questions
+
+
+def _is_first(item: Item) -> bool:
+    """Whether it is the first instruction of its kind about its pictures, not direct-2 or so."""
+    return item.id.rpartition("#")[2] == item.group
+
+
+def _of_benchmark(item: Item) -> Question:
+    return Question(item.id, item.group, "", item.instruction, item.pictures[0])
 
 
 def _visible(folder: Place, suffix: str) -> list[Place]:

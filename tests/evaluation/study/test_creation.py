@@ -5,8 +5,12 @@ import PIL.Image
 import pytest
 from PIL.PngImagePlugin import PngInfo
 from studies import EDITORS, Inputs, editor_of, lay_out, load, picture, write_inputs
+from toy_editors import Inverting, benchmark, pair
 
 from reasonray.core.errors import UserError
+from reasonray.evaluation.benchmarks.ours import Ours
+from reasonray.evaluation.editing import edit_chunk
+from reasonray.evaluation.editors import ByItem, Edits
 from reasonray.evaluation.study.store import Store
 
 
@@ -187,3 +191,28 @@ def test_a_mistake_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if "study" in path.name]
     with pytest.raises(UserError, match="is there already; give a new or empty folder"):
         lay_out(tmp_path / "ours", inputs)
+
+
+def test_a_benchmark_and_its_evaluation_make_a_study(tmp_path: Path) -> None:
+    pairs = [pair(number) for number in range(6)]
+    pairs[0]["instructions"].append({"kind": "direct-2", "text": "Make it a dog"})
+    items = Ours(str(benchmark(tmp_path / "benchmark", pairs))).items()
+    unedited = ByItem(lambda item: item.pictures[0].open())
+    editors: dict[str, Edits | ByItem] = {"ours": Inverting(), "none": unedited}
+    for name, editor in editors.items():
+        for start in (0, 8):
+            path = tmp_path / f"edits/ours/{name}/{start:06}.parquet"
+            edit_chunk(editor, items[start : start + 8], path, session=1, seed=0, timeout_s=20)
+    folders = {name: str(tmp_path / f"edits/ours/{name}") for name in editors}
+    lines = lay_out(tmp_path / "study", Inputs(tmp_path / "benchmark", folders))
+    assert lines == [
+        "2 workers, 6 questions each, the best of 2 pictures",
+        "direct: 6 items, 3 for each worker, each item seen by 1 of them",
+        "reasoning: 6 items, 3 for each worker, each item seen by 1 of them",
+    ]
+    store = Store(tmp_path / "study")
+    truths = {item.instruction: item.references[0].open() for item in items}
+    for worker in (1, 2):
+        for task in store.tasks(worker):
+            [file] = [file for file in task.candidates if editor_of(store, file) == "ours"]
+            assert opened(store, file).tobytes() == truths[task.instruction].tobytes()
