@@ -69,9 +69,13 @@ class EvaluationConfig(Config):
     timeout_s: float = Field(
         600, gt=0, description="Seconds after which an edit that has not come is a failure"
     )
-    num_actors: int = Field(1, ge=1, description="Processes that edit, and as many that measure")
+    num_actors: int = Field(
+        1, ge=1, description="Processes that edit, and as many that measure meanwhile"
+    )
     num_cpus: float = Field(1, ge=0, description="Of one process")
-    num_gpus: float = Field(0, ge=0, description="Of one process")
+    num_gpus: float = Field(
+        0, ge=0, description="Of one process; 0.5 where an editor and the metrics share one"
+    )
     clip: ModelConfig = Field(
         ModelConfig(name="openai/clip-vit-base-patch32"), description="Of CLIP-I and CLIP-T"
     )

@@ -119,12 +119,16 @@ def _write_rows(folder: Place, subject: "Subject", scores: dict[str, EditorScore
             "group": item.group,
             "instruction": item.full_instruction,
             **{name: _number(values[number]) for name, values in own.values.items()},
+            **(own.scored[number].axes or {}),
             "reason": own.reasons[number],
             "note": own.notes[number],
         }
         for editor, own in scores.items()
         for number, item in enumerate(subject.items)
     ]
+    # Of a row without a picture there are fewer.
+    columns = dict.fromkeys(name for row in rows for name in row)
+    rows = [{name: row.get(name) for name in columns} for row in rows]
     make_folder(folder)
     with replaced(folder / f"{subject.name}.parquet") as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)

@@ -100,6 +100,24 @@ def test_a_killed_evaluation_ends_as_if_it_had_not_been(cluster: Cluster, place:
     assert tables[0] == tables[1]
 
 
+@pytest.mark.nightly
+def test_rows_that_hang_or_end_their_process_are_counted_and_cost_no_other(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    texts = ["go", "hang", "go", "crash", "go"]
+    pairs = [
+        pair(number, instructions=[{"kind": "direct", "text": text}])
+        for number, text in enumerate(texts)
+    ]
+    benchmark(tmp_path / "benchmark", pairs)
+    command = [*line(tmp_path, tmp_path / "out", INVERTING), "--set", "evaluation.timeout_s=3"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment["RAY_ADDRESS"] = cluster.address
+    subprocess.run([sys.executable, "-c", DRIVER, *command], env=environment, check=True)
+    rows = pq.read_table(tmp_path / "out/rows/ours.parquet").to_pylist()
+    assert [row["reason"] for row in rows] == [None, "late", None, "crashed", None]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
