@@ -34,7 +34,6 @@ from reasonray.core.place import place
 from reasonray.core.sections import ModelConfig
 from reasonray.evaluation.items import Item
 from reasonray.evaluation.pictures import FinishedPictures, file_stem
-from reasonray.models import weights
 
 Images = Sequence[PIL.Image.Image]
 
@@ -234,6 +233,7 @@ def _pipeline(spec: Spec, config: EvaluationConfig) -> Any:
     import torch
 
     from reasonray.editor.pipeline import ReasonEditPipeline
+    from reasonray.models import weights
 
     path, kind = spec.text, None
     if named := _CLASS.fullmatch(path):

@@ -79,7 +79,10 @@ def test_an_unknown_key_in_a_list_is_named_too(tmp_path: Path) -> None:
         ("language_model.base_url=x", "language_model.server.base_url"),
         ("validation.num_samples=2", "editor.validation"),
         ("editor.machines.batch_size=2", "editor.batch_size"),
-        ("num_gpus=1", "pools.N.num_gpus or editor.machines.num_gpus"),
+        (
+            "num_gpus=1",
+            "pools.N.num_gpus or editor.machines.num_gpus or evaluation.num_gpus",
+        ),
     ],
 )
 def test_a_key_of_another_section_is_told_where_it_stands(setting: str, places: str) -> None:

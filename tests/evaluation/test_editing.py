@@ -96,17 +96,17 @@ def test_an_input_that_is_no_picture_is_a_failure_of_its_row(tmp_path: Path) -> 
 def test_a_row_that_hangs_or_ends_its_process_is_found_out(
     tmp_path: Path, text: str, reason: str
 ) -> None:
-    folder = benchmark(tmp_path / "b", [told(0, "go"), told(1, text), told(2, "go")])
+    folder = benchmark(tmp_path / "b", [told(0, "go"), told(1, text)])
     assert in_processes(folder, tmp_path / "c.parquet", *[1] * 8) > 1
     made = rows(tmp_path / "c.parquet")
-    assert [row["reason"] for row in made] == [None, reason, None]
+    assert [row["reason"] for row in made] == [None, reason]
 
 
 @pytest.mark.slow
 def test_processes_that_end_with_their_session_blame_no_row(tmp_path: Path) -> None:
     folder = benchmark(tmp_path / "b", [told(0, "crash")])
     # Somebody killed all of these: each session has begun the chunk once.
-    assert in_processes(folder, tmp_path / "c.parquet", 1, 2, 3, 4, 5, 6) == 0
+    assert in_processes(folder, tmp_path / "c.parquet", 1, 2, 3) == 0
     assert not (tmp_path / "c.parquet").exists()
 
 

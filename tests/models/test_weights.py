@@ -112,7 +112,6 @@ def copied(model: str, folder: Path) -> Path:
         ("detector", "captioner", ": no AutoModelForZeroShotObjectDetection can be loaded"),
         ("painter", "clip", "/scheduler: no DDIMScheduler can be loaded"),
         ("painter", "instructpix2pix", "/vae: no AutoencoderKL can be loaded"),
-        ("language_model", "mllm", ": no AutoModelForCausalLM can be loaded"),
         ("language_model", "dino", ": no AutoTokenizer can be loaded"),
         ("clip", "captioner", ": no CLIPModel can be loaded"),
         ("dino", "classifier", ": no ViTModel can be loaded"),
