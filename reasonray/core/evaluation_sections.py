@@ -1,6 +1,6 @@
 """The recipe's section `evaluation`: how editors are measured."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -61,7 +61,9 @@ class EvaluationConfig(Config):
         description="Of a pipeline's call or a server's request, by the editor's name, `*` for all "
         "that take them: {'*': {num_inference_steps: 20}}",
     )
-    dtype: str = Field("auto", description="As a model's, of the pipelines")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Of the pipelines' weights; auto: float16 on a GPU, float32 on a CPU"
+    )
     batch_size: int = Field(4, ge=1, description="Edits of one size in one call of a pipeline")
     chunk_rows: int = Field(
         16, ge=1, description="Rows that are edited or measured together: what a kill can cost"

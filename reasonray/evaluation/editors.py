@@ -17,6 +17,7 @@ import importlib
 import inspect
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -250,7 +251,10 @@ def _pipeline(spec: Spec, config: EvaluationConfig) -> Any:
         dtype = config.dtype
         if dtype == "auto":
             dtype = "float16" if device == "cuda" else "float32"
-        pipe = make.from_pretrained(path, torch_dtype=getattr(torch, dtype))
+        with warnings.catch_warnings():
+            # Of its name, which 0.42 changes and 0.38 does not know yet.
+            warnings.simplefilter("ignore", FutureWarning)
+            pipe = make.from_pretrained(path, torch_dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise UserError(
             f"editor {spec.name}: {path}: no pipeline of diffusers could be loaded "

@@ -90,6 +90,7 @@ def test_a_run_waits_for_machines_and_grows_with_them(
     assert_same(output, Plan(num), Build())
 
 
+@pytest.mark.nightly
 def test_actors_keep_to_the_machines_that_their_pools_name(
     cluster: one_cluster.Cluster, tmp_path: Path
 ) -> None:

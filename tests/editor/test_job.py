@@ -232,7 +232,8 @@ def test_a_store_that_is_away_for_a_while_stops_no_training(
     assert ReasonEditPipeline.from_pretrained(str(output / "editor"))
 
 
-@pytest.mark.parametrize("parallel", [pytest.param("ddp", marks=pytest.mark.nightly), "fsdp"])
+@pytest.mark.nightly  # as without Ray, in test_sharding.py
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_workers_learn_what_one_does(
     cluster: Cluster, whole: Path, place: Path, tmp_path: Path, parallel: str
 ) -> None:

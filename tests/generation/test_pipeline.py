@@ -216,16 +216,16 @@ def environment(ray: str, cluster: Cluster) -> dict[str, str]:
     return {"RAY_ADDRESS": cluster.address} if ray == "cluster" else {}
 
 
+@pytest.mark.nightly  # as on a store, in test_torture.py
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("ray", "kills"),
     [
-        # As on a store (test_torture.py).
-        pytest.param("own", ["between"], marks=pytest.mark.nightly),
-        ("cluster", ["first", "last"]),
-        pytest.param("own", ["first", *["between"] * 3, "last"], marks=pytest.mark.nightly),
+        ("own", ["between"]),
+        ("cluster", ["first", "between", "last"]),
+        ("own", ["first", *["between"] * 3, "last"]),
     ],
-    ids=["once, with its own Ray", "twice", "five times, with its own Ray"],
+    ids=["once, with its own Ray", "three times", "five times, with its own Ray"],
 )
 def test_a_killed_run_ends_as_if_it_had_not_been(
     cluster: Cluster, tmp_path: Path, ray: str, kills: list[str]

@@ -1,0 +1,82 @@
+"""Editors under test by their specs: what is loaded, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_editor
+
+from reasonray.core.errors import UserError
+from reasonray.core.evaluation_sections import EvaluationConfig
+from reasonray.editor.pipeline import ReasonEditPipeline
+from reasonray.evaluation.editors import Pipeline, Spec, load, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("NoSuchClass:/tmp", "editor b: diffusers has no class NoSuchClass"),
+        ("/nowhere", "editor b: /nowhere: no pipeline of diffusers could be loaded"),
+        ("python:nowhere:make", "expected python:MODULE:NAME"),
+        ("python:toy_editors:nobody", "expected python:MODULE:NAME"),
+        ("python:toy_editors:no_editor", r"no_editor\(\) has no method edit\("),
+        ("pictures:/nowhere", "/nowhere"),
+    ],
+)
+def test_what_is_no_editor_is_one_line(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        load(Spec("b", text), EvaluationConfig())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["a b=truth", "=truth", "a/b=truth", "a="])
+def test_a_name_is_one_that_a_file_may_have(text: str) -> None:
+    with pytest.raises(UserError, match="expected NAME=SPEC"):
+        parse(text)
+
+
+def test_what_needs_no_name_has_its_own() -> None:
+    assert parse("identity") == Spec("identity", "identity")
+    assert parse("a=http://host/v1#model=x") == Spec("a", "http://host/v1#model=x")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("editor")
+    parts: dict[str, Any] = tiny_editor.text_parts()
+    pipe = ReasonEditPipeline(
+        vae=tiny_editor.vae(),
+        unet=tiny_editor.unet(),
+        scheduler=tiny_editor.scheduler(),
+        **parts,
+    )
+    pipe.save_pretrained(path)
+    return path
+
+
+def loaded(folder: Path, **arguments: dict[str, Any]) -> Pipeline:
+    every = {"num_inference_steps": 1, "taken_by_others": 3}
+    config = EvaluationConfig(side=32, batch_size=2, arguments={"*": every, **arguments})
+    pipeline = load(Spec("b", str(folder)), config)
+    assert isinstance(pipeline, Pipeline)
+    return pipeline
+
+
+@pytest.mark.slow
+def test_a_batch_of_several_sizes_is_as_each_alone_and_keeps_them(folder: Path) -> None:
+    pipeline = loaded(folder)
+    sizes = [(40, 32), (64, 64), (32, 40), (40, 32), (64, 64), (40, 32)]
+    pictures = [tiny_editor.picture(seed, size) for seed, size in enumerate(sizes)]
+    texts = [f"edit {number}" for number in range(len(sizes))]
+    together = pipeline.edit(pictures, texts, range(6))
+    assert [picture.size for picture in together] == sizes
+    for number, picture in enumerate(together):
+        [alone] = pipeline.edit([pictures[number]], [texts[number]], [number])
+        pairs = zip(picture.tobytes(), alone.tobytes(), strict=True)
+        assert max(abs(a - b) for a, b in pairs) <= 1
+
+
+@pytest.mark.slow
+def test_an_argument_that_a_pipeline_does_not_take_is_named(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"evaluation\.arguments\.b\.strength: ReasonEditPipeline"):
+        loaded(folder, b={"strength": 0.5})
