@@ -54,8 +54,12 @@ test-vllm: $(VLLM_VENV)/.reasonray-setup
 $(VLLM_VENV)/.reasonray-setup: pyproject.toml
 	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/pip install --quiet '$(VLLM)'
-	# They are for media, and do not fit every torch.
+	# They are for media, and do not fit every torch; what shows pictures to a model needs the first
+	# as it was built for this one, and is skipped without.
 	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	-$(VLLM_VENV)/bin/pip --isolated install --quiet torchvision \
+		"$$($(VLLM_VENV)/bin/pip freeze | grep ^torch==)" \
+		$(if $(findstring cpu,$(VLLM)),--index-url https://download.pytorch.org/whl/cpu)
 	$(VLLM_VENV)/bin/pip install --quiet -e '.[generate,cluster,mini]' 'ray[serve]$(RAY)' \
 		hypothesis psutil pytest pytest-randomly pytest-timeout pytest-xdist
 	touch $@

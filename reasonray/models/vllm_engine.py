@@ -6,13 +6,14 @@ Written to vLLM 0.20's API (`vllm.LLM.chat`, `SamplingParams`, `StructuredOutput
 from collections.abc import Sequence
 from typing import Any
 
+from transformers import AutoProcessor
 from vllm import LLM, SamplingParams
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from reasonray.core.errors import RunError, UserError
-from reasonray.core.sections import LanguageModelConfig
+from reasonray.core.sections import LanguageModelConfig, ModelConfig
 from reasonray.models import weights
 from reasonray.models.chat_pictures import Messages, parts, pictures
 from reasonray.models.language_model import (
@@ -54,6 +55,8 @@ class VLLMEngine:
             raise UserError(f"model {config.model.name}: vLLM cannot load it: {reason}") from error
 
         self._sees = bool(self.engine.model_config.is_multimodal_model)
+        # vLLM leaves it to the template, and LLaVA-1.5's says nothing of it.
+        self._tokenization = {"add_special_tokens": self._sees and _lacks_start(config.model)}
 
     def converse(self, dialogues: Sequence[Dialogue]) -> None:
         """As in `LanguageModel`."""
@@ -88,7 +91,10 @@ class VLLMEngine:
     def _chat(self, requests: Sequence[Request]) -> list[str | ReplyFailure]:
         messages: list[Any] = [_turns(request.messages) for request in requests]
         outputs = self.engine.chat(
-            messages, [self._sampling(request) for request in requests], use_tqdm=False
+            messages,
+            [self._sampling(request) for request in requests],
+            use_tqdm=False,
+            tokenization_kwargs=self._tokenization,
         )
         completions = [output.outputs[0] for output in outputs]
         for request, output, completion in zip(requests, outputs, completions, strict=True):
@@ -114,6 +120,20 @@ class VLLMEngine:
             max_tokens=request.max_tokens,
             structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         )
+
+
+def _lacks_start(model: ModelConfig) -> bool:
+    """Whether a chat begins without the token that its processor puts before a text."""
+    try:
+        processor: Any = weights.load_part(AutoProcessor, model)
+    except UserError:
+        return False  # vLLM has processors of its own
+    if processor.chat_template is None:
+        return False
+    question = {"role": "user", "content": [{"type": "text", "text": "?"}]}
+    start = getattr(processor, "tokenizer", processor).bos_token
+    chat = processor.apply_chat_template([question], tokenize=False)
+    return start is not None and not chat.startswith(start)
 
 
 def _turns(messages: Messages) -> list[dict[str, Any]]:

@@ -115,6 +115,7 @@ def test_no_requests_give_no_replies(engine: LanguageModel) -> None:
 
 @pytest.fixture(scope="module")
 def seeing() -> LanguageModel:
+    pytest.importorskip("torchvision", reason="needs vLLM and the torchvision of its torch")
     zoo = ModelConfig(name="package:reasonray/mini/zoo/mllm", dtype="float32")
     return load_language_model(
         LanguageModelConfig(backend="vllm", model=zoo, engine={"max_num_seqs": 8})
@@ -145,10 +146,10 @@ def test_each_of_two_pictures_in_a_chat_reaches_the_model(seeing: LanguageModel)
 def test_the_words_are_those_of_the_same_weights_in_transformers(seeing: LanguageModel) -> None:
     zoo = ModelConfig(name="package:reasonray/mini/zoo/mllm", dtype="float32")
     plain = load_language_model(LanguageModelConfig(backend="transformers", model=zoo))
-    requests = [show(scene) for scene in range(6)]
+    requests = [show(scene) for scene in range(16)]
     ours, theirs = ([begun(reply) for reply in model.reply(requests)] for model in (seeing, plain))
     # Kernels round otherwise, and a near tie may fall to the other side.
-    assert sum(a.strip() == b.strip() for a, b in zip(ours, theirs, strict=True)) >= 5
+    assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= 14
 
 
 def test_a_model_that_reads_texts_alone_refuses_pictures_in_one_line(

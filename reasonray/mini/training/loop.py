@@ -4,6 +4,7 @@ It knows nothing of models or data: a loss function makes its own batch from the
 that a killed run continues with the batches it would have seen.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
 
 from reasonray.core.writing import replaced
 from reasonray.models.weights import has_bfloat16
@@ -100,6 +102,26 @@ class Course:
         for subfolder, parts in self.parts.items():
             for part in parts:
                 part.save_pretrained(folder / subfolder)
+            name_as_on_the_hub(folder / subfolder / "model.safetensors")
+
+
+def name_as_on_the_hub(weights: Path) -> None:
+    """Give a LLaVA's vision tower the names that it has in the hub's checkpoints.
+
+    transformers 5 leaves `vision_model.` out of what it saves and reads both; vLLM reads the hub's.
+
+    Args:
+        weights: a file of safetensors; others, or none, are left alone.
+    """
+    if not weights.exists():
+        return
+    tensors = load_file(weights)
+    named = {
+        re.sub(r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.", name): tensor
+        for name, tensor in tensors.items()
+    }
+    if named.keys() != tensors.keys():
+        save_file(named, weights, {"format": "pt"})
 
 
 def fit(name: str, course: Course, workdir: Path) -> None:
