@@ -18,7 +18,7 @@ from reasonray.core.record import sample_seed
 from reasonray.core.sections import LanguageModelConfig
 from reasonray.evaluation.items import JudgeCall
 from reasonray.models.chat_pictures import shown
-from reasonray.models.language_model import Dialogue, load_language_model, revision
+from reasonray.models.language_model import Dialogue, load_language_model
 from reasonray.prompts.replies import Verdict, parse_verdict, verdict_form, verdict_schema
 from reasonray.prompts.template import load, one_line
 from reasonray.stages.alike import Failure, FailuresAlike
@@ -190,14 +190,13 @@ def protocol(config: JudgeConfig, seed: int) -> dict[str, Any]:
     """What a judge's figure is stamped with: another value gives other figures.
 
     Args:
-        config: with a language model, which need not be loaded: the revision is that which is set,
-            else that of the weights that are there.
+        config: with a language model, which need not be loaded: the revision is that which is set.
         seed: of the run.
     """
     model = _model(config)
     return {
         "model": model.model.name,
-        "revision": revision(model),
+        "revision": model.model.revision,
         "backend": model.backend,
         "prompts": [load(name).provenance for name in ("verdict", "again")],
         "seed": seed,

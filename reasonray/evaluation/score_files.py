@@ -2,7 +2,8 @@
 
 CSV, JSON (a list of objects), JSON lines or Parquet. A row has `id` and, where several editors were
 judged, `editor`; every other column with numbers is an axis. Or it has `id`, `chosen` and
-`rejected`: two editors, of whose pictures the first was preferred.
+`rejected`: two editors, of whose pictures the first was preferred; a study's pairs, which have the
+pictures under these names, have the editors as `chosen_editor` and `rejected_editor`.
 """
 
 import csv
@@ -21,7 +22,9 @@ import pyarrow.parquet
 from reasonray.core.errors import UserError
 from reasonray.core.reading import read_bytes
 
-_NOT_AXES = {"id", "editor", "chosen", "rejected", "rater", "worker", "seed"}
+_PREFERENCES = (("chosen_editor", "rejected_editor"), ("chosen", "rejected"))
+_NAMES = {"id", "editor", *_PREFERENCES[0], *_PREFERENCES[1]}
+_NOT_AXES = {*_NAMES, "rater", "worker", "seed"}
 
 
 class Key(NamedTuple):
@@ -97,8 +100,10 @@ def read_scores(uri: str) -> Scores | Preferences:
             f"{uri}: has no column id (it has {', '.join(columns)}); a row is one picture, or one "
             "person's judgement of it"
         )
-    if {"chosen", "rejected"} <= set(columns):
-        return Preferences(uri, [_preference(row, uri, i) for i, row in enumerate(rows, 1)])
+    for editors in _PREFERENCES:
+        if set(editors) <= set(columns):
+            pairs = [_preference(row, editors, uri, i) for i, row in enumerate(rows, 1)]
+            return Preferences(uri, pairs)
     axes: dict[str, dict[Key, list[float]]] = {}
     num_unscored = 0
     for number, row in enumerate(rows, 1):
@@ -157,21 +162,23 @@ def _json_lines(data: bytes) -> Iterable[dict[str, Any]]:
 
 
 def _parquet(data: bytes) -> Iterable[dict[str, Any]]:
-    table = pyarrow.parquet.read_table(io.BytesIO(data))
+    file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
     # Pictures and the like are never scores.
     names = [
         field.name
-        for field in table.schema
-        if field.name in _NOT_AXES
-        or pa.types.is_integer(field.type)
+        for field in file.schema_arrow
+        if pa.types.is_integer(field.type)
         or pa.types.is_floating(field.type)
+        or (field.name in _NAMES and not pa.types.is_nested(field.type))
     ]
-    rows: list[dict[str, Any]] = table.select(names).to_pylist()
+    rows: list[dict[str, Any]] = file.read(columns=names).to_pylist()
     return rows
 
 
-def _preference(row: Mapping[str, Any], uri: str, number: int) -> Preference:
-    return Preference(*(_name(row, key, uri, number) for key in ("id", "chosen", "rejected")))
+def _preference(
+    row: Mapping[str, Any], editors: tuple[str, str], uri: str, number: int
+) -> Preference:
+    return Preference(*(_name(row, key, uri, number) for key in ("id", *editors)))
 
 
 def _name(row: Mapping[str, Any], key: str, uri: str, number: int) -> str:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasonray.core.errors import UserError
-from reasonray.evaluation.score_files import Key, Preferences, Scores, read_scores
+from reasonray.evaluation.score_files import Key, Preference, Preferences, Scores, read_scores
 
 ROWS: list[dict[str, Any]] = [
     {"id": "1", "editor": "a", "fit": 4, "note": "good"},
@@ -61,6 +61,16 @@ def test_a_choice_between_two_editors_is_a_preference(tmp_path: Path) -> None:
     preferences = read_scores(written(tmp_path, "csv", rows))
     assert isinstance(preferences, Preferences)
     assert preferences.pairs[0].chosen_key == Key("1", "a")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_study_s_pairs_hold_pictures_beside_the_editors_names(tmp_path: Path, kind: str) -> None:
+    shown: Any = {"bytes": b"x", "path": None} if kind == "parquet" else "pictures/1.png"
+    row = {"id": "1", "chosen": shown, "rejected": shown, "worker": 3}
+    row |= {"chosen_editor": "a", "rejected_editor": "b"}
+    preferences = read_scores(written(tmp_path, kind, [row]))
+    assert isinstance(preferences, Preferences)
+    assert preferences.pairs == [Preference("1", "a", "b")]
 
 
 @pytest.mark.parametrize(
