@@ -41,15 +41,20 @@ def thumbnail(image: Image | None, side: int, max_bytes: int) -> Thumbnail | Non
     if image is None or not image["bytes"]:
         return None
     try:
-        picture = decode(image)
+        return reduced(decode(image), side, max_bytes)
     except RowError:
         return None
+
+
+def reduced(picture: PIL.Image.Image, side: int, max_bytes: int) -> Thumbnail:
+    """The same of a picture that has been read, RGB."""
     width, height = picture.size
     is_small = max(width, height) <= SMALL
     if is_small:
         # Enlarged here, not by the page: a browser blurs, or makes pixels of different sizes.
         sides = (width * ENLARGED, height * ENLARGED)
         data = _webp(picture.resize(sides, PIL.Image.Resampling.NEAREST), lossless=True)
+    picture = picture.copy()
     picture.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
     if not is_small or len(data) > max_bytes:
         for quality in (82, 60, 30, 0):

@@ -9,10 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 
-from reasonray.core.console import duration
 from reasonray.core.place import Place
 from reasonray.core.record import PARTS, REASONING_TYPES, Row
 from reasonray.core.sections import ImagesConfig, StagesConfig
@@ -20,6 +18,7 @@ from reasonray.core.writing import write_file
 from reasonray.dataset.manifest import KINDS, PoolTiming
 from reasonray.dataset.report.drawing import Thumbnail, histogram, thumbnail
 from reasonray.dataset.report.survey import SEED, Survey
+from reasonray.dataset.report.templates import environment
 from reasonray.dataset.targets import few_dominate
 
 REPORT = "report.html"
@@ -100,16 +99,7 @@ class Reason:
 
 def write_page(survey: Survey) -> Place:
     """Write `report.html` into the output that was surveyed; gives its path."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["duration"] = duration
-    page = environment.get_template(REPORT).render(context(survey))
+    page = environment(Path(__file__).parent).get_template(REPORT).render(context(survey))
     path = survey.snapshot.folder / REPORT
     write_file(path, page)
     return path

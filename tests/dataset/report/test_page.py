@@ -1,4 +1,3 @@
-import html.parser
 import re
 from pathlib import Path
 from typing import cast
@@ -7,11 +6,11 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
+from pages import Page
 from toy_outputs import write_table
 
 from reasonray.core.errors import UserError
 from reasonray.core.images import encode_png
-from reasonray.core.place import Place
 from reasonray.core.recipe import load
 from reasonray.core.record import (
     ACCEPTED_SCHEMA,
@@ -104,33 +103,6 @@ def publish(folder: Path, rows: list[Row]) -> Path:
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     return folder
-
-
-class Page(html.parser.HTMLParser):
-    """Which tags a page has, what its attributes point to, and whether tags are closed."""
-
-    VOID = frozenset(["meta", "img", "input", "br", "rect", "line"])
-
-    def __init__(self, path: Place) -> None:
-        super().__init__()
-        self.text = path.read_text(encoding="utf-8")
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.open: list[str] = []
-        self.feed(self.text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def test_the_page_tells_where_the_run_waited(tmp_path: Path) -> None:
