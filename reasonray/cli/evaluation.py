@@ -86,7 +86,8 @@ def evaluate_editors(
 ) -> None:
     """Measure editors by RECIPE's section `evaluation`; their edits and figures stay in --output.
 
-    Editors and benchmarks can be added later. A row that an editor fails on is a counted failure.
+    Its index.html is a page with tables, charts and pictures. Editors and benchmarks can be added
+    later. A row that an editor fails on is a counted failure.
     """
     from reasonray.evaluation.run import evaluate
 

@@ -70,6 +70,11 @@ class Spec:
     name: str
     text: str
 
+    @property
+    def is_bound(self) -> bool:
+        """It makes nothing of its own: a bound of the scale."""
+        return self.text in ("identity", "truth")
+
 
 def parse(text: str) -> Spec:
     """`NAME=SPEC`, or one of the specs that need no name.

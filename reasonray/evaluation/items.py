@@ -27,6 +27,10 @@ INPUT_METRICS = ("CLIP-dir", "CLIP-im", "CLIP-out", "L1", "DINO")
 """Of an edited picture beside the one before, where there is no truth."""
 
 
+FACETS = ("part", "reasoning_type", "selected_category", "target_category")
+"""Of `Item.fields` those by which figures are also shown."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """Where a picture lies; it is read when it is opened.

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: rows by item, and tables."""
+"""What an evaluation leaves: rows by item, tables, and a page to look at."""
 
 import dataclasses
 import json
@@ -12,11 +12,10 @@ from reasonray.core.place import Place, make_folder
 from reasonray.core.version import __version__
 from reasonray.core.writing import replaced, write_file
 from reasonray.evaluation import tables
-from reasonray.evaluation.items import Figure
-from reasonray.evaluation.results import PUBLISHED, Cell, EditorScores, cells, read_scores
-
-OURS = "ours"
-"""The name of a benchmark that `reasonray benchmark` has made."""
+from reasonray.evaluation.benchmarks.ours import Ours
+from reasonray.evaluation.items import FACETS
+from reasonray.evaluation.page.writing import write_page
+from reasonray.evaluation.results import PUBLISHED, EditorScores, Outcome, cells, read_scores
 
 if TYPE_CHECKING:
     from reasonray.evaluation.editors import Spec
@@ -29,7 +28,7 @@ def write_results(
     specs: "Sequence[Spec]",
     subjects: "Sequence[Subject]",
 ) -> Place:
-    """Write them, and give the table's file.
+    """Write them, and give the page's file.
 
     Args:
         folder: of the evaluation, whose chunks are all there.
@@ -37,22 +36,13 @@ def write_results(
         specs, subjects: what was measured.
     """
     results: dict[str, Any] = {"reasonray": __version__, "benchmarks": {}}
-    texts, formulas = [], []
-    for subject in subjects:
-        scores = {
-            spec.name: read_scores(
-                folder / "scores" / subject.name / spec.name, subject.benchmark, subject.items
-            )
-            for spec in specs
-        }
-        _write_rows(folder / "rows", subject, scores)
-        table = cells(scores)
-        own_tables = {
-            editor: subject.benchmark.aggregate(own.scored) for editor, own in scores.items()
-        }
+    outcomes = [_outcome(folder, specs, subject, measured_by[subject.name]) for subject in subjects]
+    for outcome in outcomes:
+        subject = outcome.subject
+        _write_rows(folder / "rows", subject, outcome.scores)
         results["benchmarks"][subject.name] = {
             "path": subject.path,
-            "measured_by": measured_by[subject.name],
+            "measured_by": outcome.measured_by,
             "items": len(subject.items),
             "items_published": subject.benchmark.num_published,
             "editors": {
@@ -60,72 +50,77 @@ def write_results(
                     group: {metric: dataclasses.asdict(cell) for metric, cell in row.items()}
                     for group, row in by_group.items()
                 }
-                for editor, by_group in table.items()
+                for editor, by_group in outcome.table.items()
             },
             "own_table": {
                 editor: [dataclasses.asdict(figure) for figure in figures]
-                for editor, figures in own_tables.items()
+                for editor, figures in outcome.own_tables.items()
             },
-            "failures": {editor: _failures(own) for editor, own in scores.items()},
+            "failures": {editor: outcome.failures(editor) for editor in outcome.scores},
         }
-        texts.append(_text(subject, measured_by[subject.name], table, own_tables, scores))
-        formulas.append(f"% {subject.name}\n{tables.latex(table)}")
+    formulas = [f"% {each.subject.name}\n{tables.latex(each.table)}" for each in outcomes]
     write_file(folder / "results.json", json.dumps(results, indent=1))
     write_file(folder / "table.tex", "\n".join(formulas))
-    write_file(folder / "table.md", "\n".join(texts))
-    return folder / "table.md"
+    write_file(folder / "table.md", "\n".join(map(_text, outcomes)))
+    return write_page(folder, specs, outcomes)
 
 
-def _text(
-    subject: "Subject",
-    measured_by: dict[str, Any],
-    table: dict[str, dict[str, dict[str, Cell]]],
-    own_tables: dict[str, list[Figure]],
-    scores: dict[str, EditorScores],
-) -> str:
+def _outcome(
+    folder: Place, specs: "Sequence[Spec]", subject: "Subject", measured_by: dict[str, Any]
+) -> Outcome:
+    benchmark, places = subject.benchmark, folder / "scores" / subject.name
+    scores = {
+        spec.name: read_scores(places / spec.name, benchmark, subject.items) for spec in specs
+    }
+    own_tables = {editor: benchmark.aggregate(own.scored) for editor, own in scores.items()}
+    return Outcome(subject, measured_by, scores, cells(scores), own_tables)
+
+
+def _text(outcome: Outcome) -> str:
+    subject = outcome.subject
     lines = [f"## {subject.name}", ""]
     whole = subject.benchmark.num_published
     if whole and len(subject.items) != whole:
         lines += [f"{len(subject.items)} items, of {whole} that the published one has.", ""]
-    if judge := measured_by.get("judge"):
-        words = judge["rubric"] or "our own questions"
-        lines += [f"Judged by {judge['model']}, asked {words}.", ""]
-    if subject.name == OURS:
-        lines += [tables.markdown(table, published=PUBLISHED)]
-        first, *others = scores
+    if outcome.judge:
+        lines += [f"Judged by {outcome.judge}.", ""]
+    if subject.name == Ours.name:
+        lines += [tables.markdown(outcome.table, published=PUBLISHED)]
+        first, *others = outcome.scores
         if others:
             lines += [f"Leads are over {first}, on the items that both have."]
     else:
-        lines += [tables.own(own_tables)]
-    for editor, own in scores.items():
-        for reason, count in _failures(own).items():
+        lines += [tables.own(outcome.own_tables)]
+    for editor in outcome.scores:
+        for reason, count in outcome.failures(editor).items():
             lines += [f"{editor}: {count} {reason}."]
-        if resized := sum(note is not None for note in own.notes):
+        if resized := outcome.num_resized(editor):
             lines += [f"{editor}: {resized} pictures of another size than their input's."]
     return "\n".join([*lines, ""])
 
 
-def _failures(scores: EditorScores) -> dict[str, int]:
-    reasons = [reason for reason in scores.reasons if reason is not None]
-    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
-
-
 def _write_rows(folder: Place, subject: "Subject", scores: dict[str, EditorScores]) -> None:
-    rows = [
-        {
-            "benchmark": subject.name,
-            "editor": editor,
-            "id": item.id,
-            "group": item.group,
-            "instruction": item.full_instruction,
-            **{name: _number(values[number]) for name, values in own.values.items()},
-            **(own.scored[number].axes or {}),
-            "reason": own.reasons[number],
-            "note": own.notes[number],
-        }
-        for editor, own in scores.items()
-        for number, item in enumerate(subject.items)
-    ]
+    rows = []
+    for editor, own in scores.items():
+        for number, item in enumerate(subject.items):
+            texts = {
+                "benchmark": subject.name,
+                "editor": editor,
+                "id": item.id,
+                "group": item.group,
+                "instruction": item.full_instruction,
+                **{name: item.fields[name] for name in FACETS if name in item.fields},
+                "reason": own.reasons[number],
+                "detail": own.details[number],
+                "note": own.notes[number],
+            }
+            figures = {
+                **{name: _number(values[number]) for name, values in own.values.items()},
+                **(own.scored[number].axes or {}),
+            }
+            # KRIS-Bench's judge scores an axis that is called instruction.
+            named = {f"{n}_score" if n in texts else n: value for n, value in figures.items()}
+            rows.append(texts | named)
     # Of a row without a picture there are fewer.
     columns = dict.fromkeys(name for row in rows for name in row)
     rows = [{name: row.get(name) for name in columns} for row in rows]

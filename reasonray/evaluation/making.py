@@ -108,6 +108,8 @@ def _pair(row: Row, seed: int) -> dict[str, Any]:
         "truth_caption": row["edited_caption"],
         "selected_category": row["selected_category"],
         "target_category": row["target_category"],
+        "part": row["part"],
+        "reasoning_type": row["reasoning_type"],
         "box": row["box"],
         "instructions": instructions,
         "license": row["license"],

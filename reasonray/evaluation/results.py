@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from reasonray.core.place import Place, files, parquet
-from reasonray.evaluation.items import Benchmark, Item, Scored
+from reasonray.evaluation.items import Benchmark, Figure, Item, Scored
 from reasonray.evaluation.judge import AXES
-from reasonray.evaluation.metrics import difference_interval
+from reasonray.evaluation.metrics import difference_interval, mean_interval
+
+if TYPE_CHECKING:
+    from reasonray.evaluation.run import Subject
 
 LOWER_IS_BETTER = ("L1", "L2")
 
@@ -43,19 +47,25 @@ class EditorScores:
     Attributes:
         scored: each item, and the axes of its picture.
         values: of each of the items' measures; NaN where an item does not have it.
-        reasons: why there is no picture or no figure; None where nothing is amiss.
+        reasons, details: why there is no picture or no figure: a short code, and a sentence; None
+            where nothing is amiss.
         notes: on pictures that had to be resized.
+        remarks: what else was written down, by column, such as a judge's reasons; empty ones are
+            left out.
     """
 
     scored: list[Scored]
     values: dict[str, list[float]]
     reasons: list[str | None]
+    details: list[str | None]
     notes: list[str | None]
+    remarks: list[dict[str, Any]]
 
     def of(self, group: str, measure: str) -> NDArray[np.float64]:
         """A measure's values in a group, NaN where there is none."""
         chosen = [each.item.group == group for each in self.scored]
-        return np.asarray(self.values[measure], np.float64)[chosen]
+        nothing = [float("nan")] * len(self.scored)
+        return np.asarray(self.values.get(measure, nothing), np.float64)[chosen]
 
 
 def read_scores(folder: Place, benchmark: Benchmark, items: Sequence[Item]) -> EditorScores:
@@ -66,7 +76,8 @@ def read_scores(folder: Place, benchmark: Benchmark, items: Sequence[Item]) -> E
         benchmark: whose measures are taken.
         items: all of it, in the order of the chunks.
     """
-    table = pa.concat_tables(parquet(path).read() for path in files(folder, ".parquet"))
+    chunks = [parquet(path).read() for path in files(folder, ".parquet")]
+    table = pa.concat_tables(chunks, promote_options="default")
     scored = [
         Scored(item, None if axes is None else dict(axes))
         for item, axes in zip(items, table["axes"].to_pylist(), strict=True)
@@ -78,7 +89,10 @@ def read_scores(folder: Place, benchmark: Benchmark, items: Sequence[Item]) -> E
             scores |= {axis: (each.axes or {}).get(axis) for axis in AXES}
     names = dict.fromkeys(name for scores in measured for name in scores)
     values = {name: [_number(scores.get(name)) for scores in measured] for name in names}
-    return EditorScores(scored, values, table["reason"].to_pylist(), table["note"].to_pylist())
+    others = table.drop_columns(["id", "axes", "reason", "detail", "note"]).to_pylist()
+    remarks = [{name: value for name, value in row.items() if value} for row in others]
+    reasons, details, notes = (table[n].to_pylist() for n in ("reason", "detail", "note"))
+    return EditorScores(scored, values, reasons, details, notes, remarks)
 
 
 def _number(value: float | None) -> float:
@@ -91,6 +105,7 @@ class Cell:
 
     Attributes:
         mean: of the items that have it; None: none has.
+        interval: its 95 % interval.
         num_items: of the group.
         num_failed: of them without it.
         lead: 95 % interval of the mean difference to the first editor, on the items that both
@@ -98,18 +113,59 @@ class Cell:
     """
 
     mean: float | None
+    interval: tuple[float, float] | None
     num_items: int
     num_failed: int
     lead: tuple[float, float] | None
 
 
+Table = Mapping[str, Mapping[str, Mapping[str, Cell]]]
+"""By editor, group and measure."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has come of a benchmark.
+
+    Attributes:
+        subject: the benchmark.
+        measured_by: the models and the protocol that its figures are stamped with.
+        scores: by editor.
+        table: of them, as `cells` gives it.
+        own_tables: by editor the benchmark's own table.
+    """
+
+    subject: "Subject"
+    measured_by: Mapping[str, Any]
+    scores: dict[str, EditorScores]
+    table: Table
+    own_tables: dict[str, list[Figure]]
+
+    @property
+    def judge(self) -> str:
+        """The judge, and what it was asked; "" where there is none."""
+        judge = self.measured_by.get("judge")
+        return f"{judge['model']}, asked {judge['rubric'] or 'our own questions'}" if judge else ""
+
+    def failures(self, editor: str) -> dict[str, int]:
+        """How often an editor has no picture or no figure, by reason."""
+        reasons = [reason for reason in self.scores[editor].reasons if reason is not None]
+        return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+
+    def num_resized(self, editor: str) -> int:
+        """How many of an editor's pictures are of another size than their input's."""
+        return sum(note is not None for note in self.scores[editor].notes)
+
+
 def cells(scores: Mapping[str, EditorScores]) -> dict[str, dict[str, dict[str, Cell]]]:
-    """By editor, group and measure; intervals are against the first editor.
+    """By editor, group and measure; leads are over the first editor.
 
     Args:
         scores: by editor, on the same items.
     """
     first = next(iter(scores))
+    # An editor that failed on everything has none of a judge's.
+    measures = dict.fromkeys(measure for own in scores.values() for measure in own.values)
     table: dict[str, dict[str, dict[str, Cell]]] = {}
     for editor, own in scores.items():
         table[editor] = {}
@@ -119,7 +175,7 @@ def cells(scores: Mapping[str, EditorScores]) -> dict[str, dict[str, dict[str, C
                     own.of(group, measure),
                     None if editor == first else scores[first].of(group, measure),
                 )
-                for measure in own.values
+                for measure in measures
             }
     return table
 
@@ -132,13 +188,14 @@ def _cell(
     lead = None
     if theirs is not None and (both := there & ~np.isnan(theirs)).any():
         lead = difference_interval(values[both].tolist(), theirs[both].tolist())
-    mean = float(values[there].mean()) if there.any() else None
-    return Cell(mean, len(values), int((~there).sum()), lead)
+    num_failed = int((~there).sum())
+    if not there.any():
+        return Cell(None, None, len(values), num_failed, lead)
+    held = values[there]
+    return Cell(float(held.mean()), mean_interval(held), len(values), num_failed, lead)
 
 
-def best(
-    table: Mapping[str, Mapping[str, Mapping[str, Cell]]], group: str, metric: str
-) -> set[str]:
+def best(table: Table, group: str, metric: str) -> set[str]:
     """The editors that lead in a metric, as far as four decimals tell."""
     means = {
         editor: round(cell.mean, 4)

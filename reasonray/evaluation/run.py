@@ -3,7 +3,7 @@
     DIR/edits/BENCHMARK/EDITOR/       settings.json, and of each chunk of items its edited pictures
     DIR/scores/BENCHMARK/EDITOR/      settings.json, and of each chunk its figures
     DIR/rows/                         all of it by item, Parquet and JSON lines
-    DIR/table.md, table.tex, results.json
+    DIR/index.html                    to look at; table.md, table.tex and results.json beside it
 
 A chunk that is there is not made again. Editors and benchmarks may be added later; what was made
 with other settings is refused.
@@ -74,7 +74,7 @@ def evaluate(
         overrides: `a.b=c` settings of the recipe.
 
     Returns:
-        The file with the table.
+        The page, `index.html`.
 
     Raises:
         UserError: an editor, a benchmark or a setting does not fit.
@@ -151,8 +151,6 @@ def _chunks(folder: Place, subject: Subject, spec: editors.Spec, size: int) -> l
 
 
 def _make(recipe: Recipe, folder: Place, held: Session, chunks: Sequence[Chunk]) -> None:
-    import ray.data
-
     there = {str(path) for path in files(folder, ".parquet")}
     missing = [chunk for chunk in chunks if chunk.scores not in there]
     if not missing:
@@ -160,6 +158,8 @@ def _make(recipe: Recipe, folder: Place, held: Session, chunks: Sequence[Chunk])
         return
     if len(missing) < len(chunks):
         say(f"{folder}: going on, {len(chunks) - len(missing)} of {len(chunks)} parts are done")
+    import ray.data
+
     config = recipe.evaluation
     pool = PoolConfig(
         stages=["evaluation"],

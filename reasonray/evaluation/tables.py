@@ -2,11 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from reasonray.evaluation.items import Figure
-from reasonray.evaluation.results import LOWER_IS_BETTER, Cell, best
-
-Table = Mapping[str, Mapping[str, Mapping[str, Cell]]]
-"""By editor, group and metric."""
+from reasonray.evaluation.items import TRUTH_METRICS, Figure
+from reasonray.evaluation.results import LOWER_IS_BETTER, Cell, Table, best
 
 GROUPS_A_TABLE = 2
 
@@ -21,8 +18,8 @@ def markdown(table: Table, *, published: Mapping[str, Sequence[Sequence[float]]]
         published: rows of the paper, groups direct and reasoning; None: they are not shown.
     """
     lines: list[str] = []
-    for groups in _side_by_side(table):
-        metrics = _metrics(table, groups)
+    for groups in side_by_side(table):
+        metrics = measures(table, groups)
         heads = [f"{group}: {metric}" for group in groups for metric in metrics]
         lines += ["| editor | " + " | ".join(heads) + " | edits, failed |"]
         lines += ["|---|" + "---|" * len(heads) + "---|"]
@@ -40,17 +37,35 @@ def markdown(table: Table, *, published: Mapping[str, Sequence[Sequence[float]]]
         for name, rows in (
             (published or {}).items() if list(groups) == ["direct", "reasoning"] else ()
         ):
-            shown = [f"{value:.4f}" for row in rows for value in row]
+            values = published_values(rows, groups, metrics)
+            shown = ["" if value is None else f"{value:.4f}" for value in values]
             lines += [f"| {name} (published) | " + " | ".join(shown) + " | |"]
         lines += [""]
     return "\n".join(lines)
 
 
+def published_values(
+    rows: Sequence[Sequence[float]], groups: Sequence[str], measures: Sequence[str]
+) -> list[float | None]:
+    """A row of the paper below the heads of a table: of each group the measures.
+
+    Args:
+        rows: direct and reasoning, in the order of `TRUTH_METRICS`.
+        groups, measures: of the table; None stands where the paper has none.
+    """
+    values = {
+        (group, metric): value
+        for group, row in zip(("direct", "reasoning"), rows, strict=True)
+        for metric, value in zip(TRUTH_METRICS, row, strict=True)
+    }
+    return [values.get((group, measure)) for group in groups for measure in measures]
+
+
 def latex(table: Table) -> str:
     """The same for a paper, without the intervals; needs the package booktabs."""
     parts: list[str] = []
-    for groups in _side_by_side(table):
-        metrics = _metrics(table, groups)
+    for groups in side_by_side(table):
+        metrics = measures(table, groups)
         arrows = [f"{metric} ${_ARROWS[metric in LOWER_IS_BETTER]}$" for metric in metrics]
         width = len(metrics)
         spans = [f"\\multicolumn{{{width}}}{{c}}{{{_escaped(group)}}}" for group in groups]
@@ -105,14 +120,16 @@ def _figure(figure: Figure | None) -> str:
     return f"{figure.value:.4g}" + (f" ({', '.join(lacking)})" if lacking else "")
 
 
-def _side_by_side(table: Table) -> list[list[str]]:
+def side_by_side(table: Table) -> list[list[str]]:
+    """The groups of each table: direct and reasoning first, then two by two as they come."""
     groups = list(dict.fromkeys(group for by_group in table.values() for group in by_group))
     order = ["direct", "reasoning"]
     groups.sort(key=lambda group: order.index(group) if group in order else len(order))
     return [groups[i : i + GROUPS_A_TABLE] for i in range(0, len(groups), GROUPS_A_TABLE)]
 
 
-def _metrics(table: Table, groups: Sequence[str]) -> list[str]:
+def measures(table: Table, groups: Sequence[str]) -> list[str]:
+    """All that some editor has in some of the groups."""
     return list(
         dict.fromkeys(
             metric for by_group in table.values() for group in groups for metric in by_group[group]

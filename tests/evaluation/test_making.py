@@ -27,6 +27,8 @@ def sample(number: int, **changes: object) -> Row:
         "edited_image": encode_png(PIL.ImageOps.invert(picture(number))),
         "selected_category": "bee",
         "target_category": "honey",
+        "reasoning_type": "knowledge",
+        "box": [1.0, 2.0, 3.0, 4.0],
         "license": "CC0-1.0",
     }
     return tiny_base.sample(number, "III", **{**fields, **changes})
@@ -52,6 +54,13 @@ def test_a_pair_has_direct_instructions_of_several_templates_and_a_reasoning_one
     before, after = direct.pictures[0].open(), direct.references[0].open()
     assert PIL.ImageOps.invert(before).tobytes() == after.tobytes()
     assert (direct.input_caption, direct.reference_text) == ("a bee", "some honey")
+    assert direct.fields == {
+        "part": "III",
+        "reasoning_type": "knowledge",
+        "selected_category": "bee",
+        "target_category": "honey",
+        "box": [1.0, 2.0, 3.0, 4.0],
+    }
 
 
 def test_a_larger_draw_holds_a_smaller_one(tmp_path: Path) -> None:

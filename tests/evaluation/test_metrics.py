@@ -16,6 +16,7 @@ from reasonray.evaluation.metrics import (
     Metrics,
     difference_interval,
     distance,
+    mean_interval,
     means,
 )
 from reasonray.models.embedders import Clip, Dino
@@ -245,6 +246,14 @@ def test_an_interval_holds_the_true_difference_as_often_as_it_says() -> None:
         assert high - low < 0.15
         held += low <= 0.1 <= high
     assert 0.8 <= held / 200 <= 0.97
+
+
+@pytest.mark.parametrize("count", [1, 7, 300])
+def test_an_interval_of_a_mean_is_a_plain_loop_s(count: int) -> None:
+    values, rng = np.random.default_rng(1).normal(size=count), np.random.default_rng(0)
+    drawn = [values[rng.integers(count, size=count)].mean() for _ in range(2_000)]
+    interval = mean_interval(values, num_resamples=2_000)
+    assert interval == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=1e-12)
 
 
 def test_an_interval_follows_from_its_seed() -> None:

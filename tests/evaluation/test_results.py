@@ -19,13 +19,15 @@ def scores(l1: list[float], clip: list[float], groups: list[str] | None = None) 
         for number, group in enumerate(groups or ["direct"] * len(l1))
     ]
     scored = [Scored(item, None) for item in items]
-    return EditorScores(scored, values, reasons, [None] * len(l1))
+    count = len(l1)
+    return EditorScores(scored, values, reasons, [None] * count, [None] * count, [{}] * count)
 
 
 def test_a_failed_row_is_counted_and_no_part_of_a_mean() -> None:
     table = cells({"a": scores([0.1, NAN, 0.3], [1.0, NAN, 0.5])})
     cell = table["a"]["direct"]["L1"]
     assert cell.mean == pytest.approx(0.2)
+    assert cell.interval == pytest.approx((0.1, 0.3))
     assert (cell.num_items, cell.num_failed, cell.lead) == (3, 1, None)
 
 
@@ -43,6 +45,16 @@ def test_an_editor_that_fails_on_everything_has_no_figures() -> None:
     cell = table["b"]["direct"]["L1"]
     assert (cell.mean, cell.num_failed, cell.lead) == (None, 1, None)
     assert best(table, "direct", "L1") == {"a"}
+
+
+def test_a_measure_that_one_editor_lacks_is_in_its_row_without_a_figure() -> None:
+    judged, failed = scores([0.1], [1.0]), scores([NAN], [NAN])
+    judged.values["following"] = [4.0]
+    for pair in ({"a": judged, "b": failed}, {"b": failed, "a": judged}):
+        table = cells(pair)
+        assert table["a"]["direct"]["following"].mean == 4
+        assert table["b"]["direct"]["following"].mean is None
+        assert "| – | – | – | 1, 1 |" in tables.markdown(table, published=None)
 
 
 def test_lower_is_better_for_distances_alone_and_equals_share_the_first_place() -> None:
@@ -65,7 +77,8 @@ def test_tables_have_table_3_s_form() -> None:
     assert one == "| one | **0.1000** | **0.9000** | 0.3000 | 0.5000 | 2, 0 |"
     assert two == "| two_2 | 0.2000 | 0.8000 | **0.2000** | **0.6000** | 2, 0 |"
     assert lead.startswith("| its lead, 95 % | +0.1000 to +0.1000 | ")
-    assert "| ReasonPix2Pix (published) | 0.0646 | 0.0203 |" in "\n".join(rest)
+    # Each below its own head, whatever else is measured.
+    assert "| ReasonPix2Pix (published) | 0.0646 | 0.9246 | 0.1347 | 0.7824 | |" in rest
     assert "| two_2 | – | – | 1, 1 |" in rest
     formula = tables.latex(table)
     assert r"\multicolumn{2}{c}{direct} & \multicolumn{2}{c}{reasoning}" in formula

@@ -21,6 +21,7 @@ from reasonray.core.writing import replaced, write_file
 from reasonray.dataset.shards import parquet_options, with_image_features
 from reasonray.evaluation.benchmarks.table import means, single
 from reasonray.evaluation.items import (
+    FACETS,
     TRUTH_METRICS,
     Axes,
     Benchmark,
@@ -45,6 +46,8 @@ SCHEMA = with_image_features(
             ("truth_caption", pa.string()),
             ("selected_category", pa.string()),
             ("target_category", pa.string()),
+            ("part", pa.string()),
+            ("reasoning_type", pa.string()),
             ("box", pa.list_(pa.float32())),
             (
                 "instructions",
@@ -54,8 +57,8 @@ SCHEMA = with_image_features(
         ]
     )
 )
-"""A pair: its pictures with their captions, what becomes what in which box (xyxy pixels), and what
-an editor is told: each kind once."""
+"""A pair: its pictures with their captions, what becomes what in which box (xyxy pixels), of which
+part and kind of reasoning its sample is, and what an editor is told: each kind once."""
 
 _ROWS_A_FILE = 500
 _ROWS_A_GROUP = 50
@@ -155,7 +158,5 @@ def _items(path: Place) -> Iterator[Item]:
                     references=(Picture(f"{path}#{group}/{number}/truth"),),
                     reference_text=row["truth_caption"] or "",
                     input_caption=row["input_caption"] or "",
-                    fields={
-                        name: row[name] for name in ("selected_category", "target_category", "box")
-                    },
+                    fields={name: row.get(name) for name in (*FACETS, "box")},
                 )
