@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from reasonray.core.sections import Config, LanguageModelConfig, ModelConfig
+from reasonray.core.sections import Config, LabelSelector, LanguageModelConfig, ModelConfig
 
 
 class JudgeConfig(Config):
-    """A language model that sees, and scores edits from 1 to 5 with a reason for each score."""
+    """A language model that sees, and scores edits, with a reason for each score."""
 
     language_model: LanguageModelConfig | None = Field(
         None,
@@ -78,6 +78,7 @@ class EvaluationConfig(Config):
     num_gpus: float = Field(
         0, ge=0, description="Of one process; 0.5 where an editor and the metrics share one"
     )
+    label_selector: LabelSelector = {}
     clip: ModelConfig = Field(
         ModelConfig(name="openai/clip-vit-base-patch32"), description="Of CLIP-I and CLIP-T"
     )

@@ -132,7 +132,7 @@ class Recipe(Config):
         asks = self.language_model.has_server and set(pool.stages) <= ASKING.keys()
         if not asks:
             return 1
-        return math.ceil(2 * self.language_model.server.max_concurrency / ROWS_A_CALL)
+        return max(2, math.ceil(2 * self.language_model.server.max_concurrency / ROWS_A_CALL))
 
     def content(self) -> dict[str, Any]:
         """Everything that decides which rows a run makes and what is in them.

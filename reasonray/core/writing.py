@@ -7,11 +7,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from upath import UPath
 
 from reasonray.core.errors import RunError, UserError
-from reasonray.core.place import Place, reached, remove
+from reasonray.core.place import Place, make_folder, reached, remove
 
 _SMALL_BYTES, _AT_ONCE = 2**24, 32
 
@@ -78,6 +81,19 @@ def replaced(path: Place, *, sync: bool = True) -> Iterator[Path]:
         raise
     if sync:
         synchronise(path.parent)
+
+
+def write_table(path: Place, table: pa.Table, **options: Any) -> None:
+    """Write a whole Parquet file or nothing, with the folders above it.
+
+    Args:
+        path: of the file.
+        table: its rows.
+        options: of `pyarrow.parquet.write_table`.
+    """
+    make_folder(path.parent)
+    with replaced(path) as temporary:
+        pq.write_table(table, temporary, **options)
 
 
 @contextlib.contextmanager

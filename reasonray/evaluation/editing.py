@@ -22,13 +22,12 @@ from typing import Any, TypeVar
 
 import PIL.Image
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from reasonray.core import images
 from reasonray.core.errors import RowError, RunError, UserError
 from reasonray.core.place import Place, make_folder, parquet, remove
 from reasonray.core.record import sample_seed
-from reasonray.core.writing import replaced
+from reasonray.core.writing import write_table
 from reasonray.evaluation.editors import ByItem, Edits
 from reasonray.evaluation.items import Item
 
@@ -110,7 +109,7 @@ def edit_chunk(
         table = pa.concat_tables(alone)
     else:
         table = pa.Table.from_pylist([row.row() for row in rows], schema=SCHEMA)
-    _write(table, path)
+    write_table(path, table)
     traces.clear()
     return int(table.num_rows - table["reason"].null_count)
 
@@ -162,7 +161,7 @@ def _alone(
         traces.begin(item.id)
         row = _caught(editor, item, traces, seed, timeout_s)
     table = pa.Table.from_pylist([row.row()], schema=SCHEMA)
-    _write(table, path)
+    write_table(path, table)
     return table
 
 
@@ -267,9 +266,3 @@ class _Traces:
     def _touch(self, path: Place) -> None:
         make_folder(self._folder)
         path.write_bytes(b"")
-
-
-def _write(table: pa.Table, path: Place) -> None:
-    make_folder(path.parent)
-    with replaced(path) as temporary:
-        pq.write_table(table, temporary)

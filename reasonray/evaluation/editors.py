@@ -236,7 +236,6 @@ class Pipeline:
 
 def _pipeline(spec: Spec, config: EvaluationConfig) -> Any:
     import diffusers
-    import torch
 
     from reasonray.editor.pipeline import ReasonEditPipeline
     from reasonray.models import weights
@@ -244,7 +243,8 @@ def _pipeline(spec: Spec, config: EvaluationConfig) -> Any:
     path, kind = spec.text, None
     if named := _CLASS.fullmatch(path):
         kind, path = named["kind"], named["path"]
-    path = weights.resolve(ModelConfig(name=path))
+    model = ModelConfig(name=path, dtype=config.dtype)
+    path = weights.resolve(model)
     own: dict[str, Any] = {"ReasonEditPipeline": ReasonEditPipeline}
     try:
         if kind is None:
@@ -252,21 +252,17 @@ def _pipeline(spec: Spec, config: EvaluationConfig) -> Any:
         make = own.get(kind) or getattr(diffusers, kind, None)
         if make is None:
             raise UserError(f"editor {spec.name}: diffusers has no class {kind}")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = config.dtype
-        if dtype == "auto":
-            dtype = "float16" if device == "cuda" else "float32"
         with warnings.catch_warnings():
             # Of its name, which 0.42 changes and 0.38 does not know yet.
             warnings.simplefilter("ignore", FutureWarning)
-            pipe = make.from_pretrained(path, torch_dtype=getattr(torch, dtype))
+            pipe = make.from_pretrained(path, torch_dtype=weights.dtype(model))
     except (OSError, ValueError) as error:
         raise UserError(
             f"editor {spec.name}: {path}: no pipeline of diffusers could be loaded "
             f"({' '.join(str(error).split())[:300]}); expected a folder with model_index.json, a "
             "hub id, a URL, identity, truth, pictures:FOLDER or python:MODULE:NAME"
         ) from error
-    pipe = pipe.to(device)
+    pipe = pipe.to(weights.device(model))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

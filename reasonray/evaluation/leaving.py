@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from reasonray.core.place import Place, make_folder
+from reasonray.core.place import Place
 from reasonray.core.version import __version__
-from reasonray.core.writing import replaced, write_file
+from reasonray.core.writing import write_file, write_table
 from reasonray.evaluation import tables
 from reasonray.evaluation.benchmarks.ours import Ours
 from reasonray.evaluation.items import FACETS
@@ -56,6 +55,7 @@ def write_results(
                 editor: [dataclasses.asdict(figure) for figure in figures]
                 for editor, figures in outcome.own_tables.items()
             },
+            "notices": {editor: own.notices for editor, own in outcome.scores.items()},
             "failures": {editor: outcome.failures(editor) for editor in outcome.scores},
         }
     formulas = [f"% {each.subject.name}\n{tables.latex(each.table)}" for each in outcomes]
@@ -91,7 +91,8 @@ def _text(outcome: Outcome) -> str:
             lines += [f"Leads are over {first}, on the items that both have."]
     else:
         lines += [tables.own(outcome.own_tables)]
-    for editor in outcome.scores:
+    for editor, own in outcome.scores.items():
+        lines += [f"{editor}, its judge: {notice}" for notice in own.notices]
         for reason, count in outcome.failures(editor).items():
             lines += [f"{editor}: {count} {reason}."]
         if resized := outcome.num_resized(editor):
@@ -124,9 +125,7 @@ def _write_rows(folder: Place, subject: "Subject", scores: dict[str, EditorScore
     # Of a row without a picture there are fewer.
     columns = dict.fromkeys(name for row in rows for name in row)
     rows = [{name: row.get(name) for name in columns} for row in rows]
-    make_folder(folder)
-    with replaced(folder / f"{subject.name}.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
+    write_table(folder / f"{subject.name}.parquet", pa.Table.from_pylist(rows))
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
     write_file(folder / f"{subject.name}.jsonl", lines)
 

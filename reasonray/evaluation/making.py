@@ -45,7 +45,10 @@ def make_benchmark(
     """
     folder = place(output)
     with reached(folder):
-        if [name for name in names(folder) if name != GENERATED]:
+        there = names(folder)
+        if ours.ABOUT in there:
+            raise UserError(f"output {folder}: holds a benchmark already; give another folder")
+        if set(there) - {GENERATED, ours.PAIRS}:
             raise UserError(f"output {folder}: holds something else; give a new or empty folder")
     manifest = complete_manifest(data)
     ids = _drawn([row["id"] for row in read_rows(data) if _is_usable(row)], count, seed)

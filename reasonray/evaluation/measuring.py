@@ -44,6 +44,10 @@ first one wrote. `reason` and `detail` say why there is no picture or figure, `n
 picture of another size than its input's."""
 
 
+NOTICES = "notices"
+"""Key of the metadata of a file of such rows: what its judge's server did not take, a JSON list."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What a yardstick gives for one picture; as `SCHEMA`.

@@ -128,14 +128,14 @@ class InputMetrics:
         input_captions: Sequence[str],
     ) -> tuple[list[float], ...]:
         after, before = self._clip.images(outputs), self._clip.images(inputs)
-        told = self._clip.texts(output_captions)
-        step, told_step = after - before, told - self._clip.texts(input_captions)
+        captions = self._clip.texts(output_captions)
+        step, caption_step = after - before, captions - self._clip.texts(input_captions)
         # Steps of the rounding's size have no direction.
-        lengths = (step.norm(dim=-1) * told_step.norm(dim=-1)).clamp_min(1e-6)
+        lengths = (step.norm(dim=-1) * caption_step.norm(dim=-1)).clamp_min(1e-6)
         return (
-            _cosines(step / lengths[:, None], told_step),
+            _cosines(step / lengths[:, None], caption_step),
             _cosines(after, before),
-            _cosines(after, told),
+            _cosines(after, captions),
             [distance(*pair)[0] for pair in zip(outputs, inputs, strict=True)],
             _cosines(self._dino.images(outputs), self._dino.images(inputs)),
         )
@@ -159,6 +159,7 @@ def difference_interval(
     ours: Sequence[float],
     theirs: Sequence[float],
     *,
+    clusters: Sequence[object] | None = None,
     level: float = 0.95,
     num_resamples: int = 10_000,
     seed: int = 0,
@@ -167,6 +168,8 @@ def difference_interval(
 
     Args:
         ours, theirs: one metric of two editors, on the same pairs in the same order.
+        clusters: of each pair what it has in common with others, such as its picture: they are
+            drawn together, as two values of one picture tell less than those of two. None: nothing.
         level: how often such an interval holds the true difference, 0..1.
         num_resamples: of the pairs, with replacement.
         seed: of the resampling.
@@ -180,7 +183,9 @@ def difference_interval(
             "measure both editors on the same pairs, at least one"
         )
     differences: NDArray[np.float64] = np.subtract(ours, theirs, dtype=np.float64)
-    return mean_interval(differences, level=level, num_resamples=num_resamples, seed=seed)
+    return mean_interval(
+        differences, clusters=clusters, level=level, num_resamples=num_resamples, seed=seed
+    )
 
 
 _DRAWN_AT_ONCE = 2**18
@@ -189,6 +194,7 @@ _DRAWN_AT_ONCE = 2**18
 def mean_interval(
     values: Sequence[float] | NDArray[np.float64],
     *,
+    clusters: Sequence[object] | None = None,
     level: float = 0.95,
     num_resamples: int = 10_000,
     seed: int = 0,
@@ -197,15 +203,18 @@ def mean_interval(
 
     Args:
         values: at least one.
-        level, num_resamples, seed: as of `difference_interval`.
+        clusters, level, num_resamples, seed: as of `difference_interval`.
     """
-    held, rng, count = np.asarray(values, np.float64), np.random.default_rng(seed), len(values)
+    numbers = {cluster: n for n, cluster in enumerate(dict.fromkeys(clusters or ()))}
+    places = [numbers[cluster] for cluster in clusters] if clusters else range(len(values))
+    sums, sizes = np.bincount(places, np.asarray(values, np.float64)), np.bincount(places)
+    rng, count = np.random.default_rng(seed), len(sums)
     # Many resamples at a time: of few values, one at a time takes fifty times as long.
     step = max(1, _DRAWN_AT_ONCE // count)
-    drawn = [
-        held[rng.integers(count, size=(min(step, num_resamples - first), count))].mean(axis=1)
-        for first in range(0, num_resamples, step)
-    ]
+    drawn = []
+    for first in range(0, num_resamples, step):
+        chosen = rng.integers(count, size=(min(step, num_resamples - first), count))
+        drawn.append(sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1))
     low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -1,6 +1,7 @@
 """What an evaluation has found: by item, and as tables with paired intervals."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from reasonray.core.place import Place, files, parquet
 from reasonray.evaluation.items import Benchmark, Figure, Item, Scored
 from reasonray.evaluation.judge import AXES
+from reasonray.evaluation.measuring import NOTICES
 from reasonray.evaluation.metrics import difference_interval, mean_interval
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class EditorScores:
         reasons, details: why there is no picture or no figure: a short code, and a sentence; None
             where nothing is amiss.
         notes: on pictures that had to be resized.
+        notices: on how a judge was asked, such as what its server did not take.
         remarks: what else was written down, by column, such as a judge's reasons; empty ones are
             left out.
     """
@@ -59,7 +62,20 @@ class EditorScores:
     reasons: list[str | None]
     details: list[str | None]
     notes: list[str | None]
+    notices: list[str]
     remarks: list[dict[str, Any]]
+
+    def num_failed(self, groups: Collection[str]) -> int:
+        """Items of some groups of which the editor made no picture."""
+        return sum(each.axes is None for each in self.scored if each.item.group in groups)
+
+    def sources(self, group: str) -> list[str]:
+        """Which picture each of a group's items begins with; several may share one."""
+        return [
+            each.item.pictures[0].uri if each.item.pictures else each.item.id
+            for each in self.scored
+            if each.item.group == group
+        ]
 
     def of(self, group: str, measure: str) -> NDArray[np.float64]:
         """A measure's values in a group, NaN where there is none."""
@@ -92,7 +108,10 @@ def read_scores(folder: Place, benchmark: Benchmark, items: Sequence[Item]) -> E
     others = table.drop_columns(["id", "axes", "reason", "detail", "note"]).to_pylist()
     remarks = [{name: value for name, value in row.items() if value} for row in others]
     reasons, details, notes = (table[n].to_pylist() for n in ("reason", "detail", "note"))
-    return EditorScores(scored, values, reasons, details, notes, remarks)
+    metadata = [chunk.schema.metadata or {} for chunk in chunks]
+    by_chunk = [json.loads(each.get(NOTICES.encode(), b"[]")) for each in metadata]
+    notices = list(dict.fromkeys(notice for each in by_chunk for notice in each))
+    return EditorScores(scored, values, reasons, details, notes, notices, remarks)
 
 
 def _number(value: float | None) -> float:
@@ -107,7 +126,8 @@ class Cell:
         mean: of the items that have it; None: none has.
         interval: its 95 % interval.
         num_items: of the group.
-        num_failed: of them without it.
+        num_failed: of them without a picture: the editor's failures.
+        num_without: of them without the metric, for whatever reason.
         lead: 95 % interval of the mean difference to the first editor, on the items that both
             have; None for that editor itself, and where there is no such item.
     """
@@ -116,6 +136,7 @@ class Cell:
     interval: tuple[float, float] | None
     num_items: int
     num_failed: int
+    num_without: int
     lead: tuple[float, float] | None
 
 
@@ -174,6 +195,8 @@ def cells(scores: Mapping[str, EditorScores]) -> dict[str, dict[str, dict[str, C
                 measure: _cell(
                     own.of(group, measure),
                     None if editor == first else scores[first].of(group, measure),
+                    own.sources(group),
+                    own.num_failed([group]),
                 )
                 for measure in measures
             }
@@ -183,16 +206,24 @@ def cells(scores: Mapping[str, EditorScores]) -> dict[str, dict[str, dict[str, C
 def _cell(
     values: NDArray[np.float64],
     theirs: NDArray[np.float64] | None,
+    sources: Sequence[str],
+    num_failed: int,
 ) -> Cell:
+    def chosen(mask: NDArray[np.bool_]) -> list[str]:
+        return [source for source, is_chosen in zip(sources, mask, strict=True) if is_chosen]
+
     there = ~np.isnan(values)
     lead = None
     if theirs is not None and (both := there & ~np.isnan(theirs)).any():
-        lead = difference_interval(values[both].tolist(), theirs[both].tolist())
-    num_failed = int((~there).sum())
+        lead = difference_interval(
+            values[both].tolist(), theirs[both].tolist(), clusters=chosen(both)
+        )
+    num_without = int((~there).sum())
     if not there.any():
-        return Cell(None, None, len(values), num_failed, lead)
+        return Cell(None, None, len(values), num_failed, num_without, lead)
     held = values[there]
-    return Cell(float(held.mean()), mean_interval(held), len(values), num_failed, lead)
+    interval = mean_interval(held, clusters=chosen(there))
+    return Cell(float(held.mean()), interval, len(values), num_failed, num_without, lead)
 
 
 def best(table: Table, group: str, metric: str) -> set[str]:

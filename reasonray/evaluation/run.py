@@ -16,25 +16,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from reasonray.cluster import connected, executed, hide_gpus_unless, settings
 from reasonray.core.console import say
 from reasonray.core.errors import UserError
 from reasonray.core.evaluation_sections import EvaluationConfig
-from reasonray.core.place import Place, files, make_folder, parquet, place, reached
+from reasonray.core.place import Place, files, make_folder, parquet, place, reached, read_json
 from reasonray.core.recipe import Recipe, differing_keys, load
 from reasonray.core.sections import PoolConfig
 from reasonray.core.session import Session, session
-from reasonray.core.writing import replaced, write_file
+from reasonray.core.writing import write_file, write_table
 from reasonray.evaluation import editors
 from reasonray.evaluation.benchmarks import open_benchmark
 from reasonray.evaluation.editing import edit_chunk
 from reasonray.evaluation.items import Benchmark, Item
 from reasonray.evaluation.judge import Judge, protocol
 from reasonray.evaluation.leaving import write_results
-from reasonray.evaluation.measuring import Both, ByInput, ByJudge, ByTruth, Yardstick, measure
+from reasonray.evaluation.measuring import (
+    NOTICES,
+    Both,
+    ByInput,
+    ByJudge,
+    ByTruth,
+    Yardstick,
+    measure,
+)
 from reasonray.evaluation.metrics import InputMetrics, Metrics
 
 SESSIONS = ".sessions"
@@ -167,6 +172,7 @@ def _make(recipe: Recipe, folder: Place, held: Session, chunks: Sequence[Chunk])
         max_actors=2 * config.num_actors,
         num_cpus=config.num_cpus,
         num_gpus=config.num_gpus,
+        label_selector=config.label_selector,
     )
     keys = "evaluation.num_cpus or num_gpus"
     with connected([pool], keys, recipe.output.wait_for_cluster_s), settings(recipe):
@@ -186,10 +192,15 @@ def _make(recipe: Recipe, folder: Place, held: Session, chunks: Sequence[Chunk])
                         fn_constructor_args=arguments,
                         num_cpus=config.num_cpus,
                         num_gpus=config.num_gpus,
+                        label_selector=config.label_selector,
                         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.num_actors),
                     )
                 num_rows = num_failed = 0
+                notices: set[str] = set()
                 for row in rows.iter_rows():
+                    for notice in set(row["notices"]) - notices:
+                        say(f"judge: {notice}")
+                    notices |= set(row["notices"])
                     num_rows += row["last"] - row["first"]
                     num_failed += row["num_failed"]
                     failed = f", {num_failed} failed" if num_failed else ""
@@ -236,14 +247,18 @@ class _Measuring:
 
     def __init__(self, recipe: Recipe) -> None:
         hide_gpus_unless(recipe.evaluation.num_gpus)
-        self._recipe, self._items = recipe, _Opened()
+        self._recipe, self._items, self._is_asking = recipe, _Opened(), False
         self._load = functools.cache(self._yardstick)
+        self._judge = functools.cache(lambda: Judge(recipe.evaluation.judge, seed=recipe.seed))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         edits = parquet(place(row["edits"])).read()
         table = measure(self._load(row["benchmark"]), self._items(row), edits)
-        _write(table, place(row["scores"]))
-        return {**row, "num_failed": table["axes"].null_count}
+        notices = list(self._judge().notices) if self._is_asking else []
+        # For whoever reads the figures, in whatever later session.
+        table = table.replace_schema_metadata({NOTICES: json.dumps(notices)})
+        write_table(place(row["scores"]), table)
+        return {**row, "num_failed": table["axes"].null_count, "notices": notices}
 
     def _yardstick(self, name: str) -> Yardstick:
         benchmark, config = opened(name).benchmark, self._recipe.evaluation
@@ -254,14 +269,9 @@ class _Measuring:
         elif benchmark.yardstick == "input":
             yardsticks.append(ByInput(InputMetrics(*models)))
         if is_judged(benchmark, config):
-            yardsticks.append(ByJudge(benchmark, Judge(config.judge, seed=self._recipe.seed)))
+            self._is_asking = True
+            yardsticks.append(ByJudge(benchmark, self._judge()))
         return Both(*yardsticks)
-
-
-def _write(table: pa.Table, path: Place) -> None:
-    make_folder(path.parent)
-    with replaced(path) as temporary:
-        pq.write_table(table, temporary)
 
 
 def _check_settings(folder: Place, subject: Subject, spec: editors.Spec, recipe: Recipe) -> None:
@@ -285,7 +295,7 @@ def _check_settings(folder: Place, subject: Subject, spec: editors.Spec, recipe:
         if not path.exists():
             make_folder(path.parent)
             write_file(path, json.dumps(values, indent=1))
-        elif keys := differing_keys(json.loads(path.read_text()), values):
+        elif keys := differing_keys(read_json(path), values):
             raise UserError(
                 f"output {folder}: {spec.name} was measured on {subject.name} with another "
                 f"{', '.join(keys)}; give another --output, or delete {path.parent}"

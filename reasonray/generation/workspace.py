@@ -10,6 +10,7 @@
     divergence.json         the rank form's threshold, once found
     work/<session>/         finished rows of one session (`work`)
     sealed/<session>        what counts of all sessions before it
+    published/              which stretches of the plan are written (`publish`)
 
 Nothing is renamed and nothing that counts is written again: the same on a disk and on an object
 store. Knows nothing of Ray, models or what a row means.

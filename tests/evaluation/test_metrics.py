@@ -256,6 +256,24 @@ def test_an_interval_of_a_mean_is_a_plain_loop_s(count: int) -> None:
     assert interval == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=1e-12)
 
 
+def test_values_of_one_picture_are_drawn_together() -> None:
+    values, clusters = [1.0, 3.0, 2.0, 9.0, 4.0], ["a", "a", "b", "c", "c"]
+    by_cluster = [values[:2], values[2:3], values[3:]]
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(3, size=(2_000, 3))
+    drawn = [np.mean([v for i in row for v in by_cluster[i]]) for row in chosen]
+    interval = mean_interval(values, clusters=clusters, num_resamples=2_000)
+    assert interval == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=1e-12)
+
+
+def test_what_was_measured_twice_makes_no_interval_narrower() -> None:
+    values = np.random.default_rng(0).normal(size=40)
+    once = mean_interval(values)
+    twice = np.repeat(values, 2)
+    assert mean_interval(twice, clusters=list(np.repeat(range(40), 2))) == pytest.approx(once)
+    assert np.diff(mean_interval(twice)) < 0.8 * np.diff(once)
+
+
 def test_an_interval_follows_from_its_seed() -> None:
     values = [0.1, 0.4, 0.3, 0.9], [0.2, 0.1, 0.35, 0.4]
     first, again, other = (

@@ -22,7 +22,8 @@ def scores(l1: list[float], dino: list[float], groups: list[str] | None = None) 
     scored = [Scored(item, None if math.isnan(value) else {"L1": value})
               for item, value in zip(items, l1, strict=True)]  # fmt: skip
     values = {"L1": l1, "DINO": dino}
-    return EditorScores(scored, values, reasons, [None] * count, [None] * count, [{}] * count)
+    nothing: list[str | None] = [None] * count
+    return EditorScores(scored, values, reasons, nothing, nothing, [], [{}] * count)
 
 
 def test_ranks_are_shares_of_what_is_below_and_equals_share_theirs() -> None:

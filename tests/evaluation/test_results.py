@@ -18,9 +18,13 @@ def scores(l1: list[float], clip: list[float], groups: list[str] | None = None) 
         Item(str(number), group, "en", (), "go")
         for number, group in enumerate(groups or ["direct"] * len(l1))
     ]
-    scored = [Scored(item, None) for item in items]
+    scored = [
+        Scored(item, None if math.isnan(value) else {"L1": value})
+        for item, value in zip(items, l1, strict=True)
+    ]
     count = len(l1)
-    return EditorScores(scored, values, reasons, [None] * count, [None] * count, [{}] * count)
+    nothing: list[str | None] = [None] * count
+    return EditorScores(scored, values, reasons, nothing, nothing, [], [{}] * count)
 
 
 def test_a_failed_row_is_counted_and_no_part_of_a_mean() -> None:

@@ -1,9 +1,11 @@
+import os
 import sys
 import zipfile
 from pathlib import Path
 
 import fsspec
 import pytest
+import s3fs
 from image_folders import captions, items, touch
 
 from reasonray.core.errors import UserError
@@ -151,7 +153,13 @@ def test_an_unknown_filesystem_is_the_user_s_mistake(monkeypatch: pytest.MonkeyP
 def test_a_store_without_credentials_is_the_user_s_mistake(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    # Another test's client would go on with the credentials of its time.
+    s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(UserError, match="source s3://bucket/photos: no valid credentials"):
         items("s3://bucket/photos")
 

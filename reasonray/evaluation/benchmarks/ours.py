@@ -12,12 +12,11 @@ from typing import Any
 
 import PIL.Image
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from reasonray.core.errors import UserError
-from reasonray.core.place import Place, files, make_folder, parquet, place, reached
+from reasonray.core.place import Place, files, parquet, place, reached, remove
 from reasonray.core.record import IMAGE
-from reasonray.core.writing import replaced, write_file
+from reasonray.core.writing import write_file, write_table
 from reasonray.dataset.shards import parquet_options, with_image_features
 from reasonray.evaluation.benchmarks.table import means, single
 from reasonray.evaluation.items import (
@@ -34,7 +33,7 @@ from reasonray.evaluation.items import (
 )
 from reasonray.evaluation.pictures import file_stem
 
-ABOUT = "benchmark.json"
+ABOUT, PAIRS = "benchmark.json", "pairs"
 
 SCHEMA = with_image_features(
     pa.schema(
@@ -68,17 +67,17 @@ def write(folder: Place, pairs: Iterable[dict[str, Any]], about: dict[str, Any])
     """Write a benchmark; gives the number of pairs.
 
     Args:
-        folder: new or empty.
+        folder: without one; what a process that was killed has left of one is written anew.
         pairs: as `SCHEMA`.
         about: of what it is made.
     """
+    remove(folder / PAIRS)
     count = 0
     for number, rows in enumerate(_batches(pairs, _ROWS_A_FILE)):
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        make_folder(folder / "pairs")
-        with replaced(folder / "pairs" / f"{number:05}.parquet") as temporary:
-            options = parquet_options(SCHEMA)
-            pq.write_table(table, temporary, row_group_size=_ROWS_A_GROUP, **options)
+        options = parquet_options(SCHEMA)
+        path = folder / PAIRS / f"{number:05}.parquet"
+        write_table(path, table, row_group_size=_ROWS_A_GROUP, **options)
         count += len(rows)
     # Last: a folder without it is not whole.
     write_file(folder / ABOUT, json.dumps({**about, "pairs": count}, indent=1))
@@ -119,7 +118,7 @@ class Ours(Benchmark):
 
     def items(self) -> Sequence[Item]:
         """All of its instructions, in the order of the pairs."""
-        return [item for path in files(self._folder / "pairs", ".parquet") for item in _items(path)]
+        return [item for path in files(self._folder / PAIRS, ".parquet") for item in _items(path)]
 
     def output_name(self, item: Item) -> str:
         return f"{file_stem(item.id)}.png"

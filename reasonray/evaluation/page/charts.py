@@ -82,7 +82,7 @@ def _mark(
     if cell.mean is None or cell.interval is None:
         return f'<text class="none" x="{_LABELS}" y="{y + 4.5}">no figure</text>'
     left, right = cell.interval
-    count = cell.num_items - cell.num_failed
+    count = cell.num_items - cell.num_without
     mean, *ends = (figure(value, measure) for value in (cell.mean, left, right))
     about = f"{editor}: {mean} ({' to '.join(ends)}), {count} of {cell.num_items}"
     return (

@@ -162,16 +162,12 @@ def _grid(outcome: Outcome, groups: list[str], is_ours: bool) -> Grid:
     for editor, by_group in table.items():
         cells = [by_group[group][measure] for group, measure in heads]
         own = outcome.scores[editor]
-        reasons = [
-            reason
-            for each, reason in zip(own.scored, own.reasons, strict=True)
-            if each.item.group in groups
-        ]
+        num_items = sum(each.item.group in groups for each in own.scored)
         lines.append(
             Line(
                 editor,
                 [(cell, editor in leaders[head]) for cell, head in zip(cells, heads, strict=True)],
-                (len(reasons), sum(reason is not None for reason in reasons)),
+                (num_items, own.num_failed(groups)),
             )
         )
     is_table_3 = is_ours and groups == ["direct", "reasoning"]
