@@ -20,6 +20,7 @@ def leaves(figures: dict[str, Any]) -> list[float]:
     ]
 
 
+@pytest.mark.nightly  # a script that is run by hand
 @pytest.mark.zoo
 def test_every_group_has_its_figures() -> None:
     words = [sys.executable, str(SCRIPT), "--scale", "tiny", "--device", "cpu"]

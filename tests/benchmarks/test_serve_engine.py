@@ -10,6 +10,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("serve_engine.py")
 
 
+@pytest.mark.nightly  # a script that is run by hand
 @pytest.mark.zoo
 def test_the_zoo_s_editor_has_figures_and_shares_steps_exactly() -> None:
     words = [sys.executable, str(SCRIPT), "--scale", "tiny", "--device", "cpu"]
