@@ -104,6 +104,7 @@ def test_two_sharded_workers_train_adapters_as_one_does(place: Path, tmp_path: P
     assert_same_weights(tmp_path / "both", tmp_path / "alone")
 
 
+@pytest.mark.nightly  # one that goes on by another number of workers is below
 def test_a_killed_sharded_training_goes_on_with_the_same_losses(
     place: Path, together: Path, tmp_path: Path
 ) -> None:
@@ -111,7 +112,10 @@ def test_a_killed_sharded_training_goes_on_with_the_same_losses(
     assert train(place, tmp_path, 2) == figures(together)
 
 
-@pytest.mark.parametrize(("before", "after", "stop_after"), [(2, 1, 1), (1, 2, 4)])
+@pytest.mark.parametrize(
+    ("before", "after", "stop_after"),
+    [(2, 1, 1), pytest.param(1, 2, 4, marks=pytest.mark.nightly)],
+)
 def test_another_number_of_workers_goes_on(
     place: Path, alone: Path, tmp_path: Path, before: int, after: int, stop_after: int
 ) -> None:
