@@ -177,10 +177,15 @@ def _silent() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
+    is_stopped = False
+
     def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_stopped
+        is_stopped = True
         # At once: `ray job stop` kills what has not ended three seconds later.
-        say("stopping (SIGTERM); finished rows are kept")
-        raise RunError("stopped by SIGTERM")
+        say("stopping (SIGTERM); what is finished is kept")
+        # Where Ray waits for an object it swallows every other exception of a handler.
+        raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -188,5 +193,9 @@ def _stopped_by_sigterm() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except KeyboardInterrupt:
+        if is_stopped:
+            raise RunError("stopped by SIGTERM") from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -121,6 +121,13 @@ def interrupt_driver(driver: "subprocess.Popen[bytes]", log: Path, parent: int) 
     assert log.read_text().endswith("reasonray: stopped; the same command continues it\n")
 
 
+def stop_driver(driver: "subprocess.Popen[bytes]", log: Path, parent: int) -> None:
+    driver.terminate()
+    assert driver.wait(timeout=60) == 1
+    last = "reasonray: stopped by SIGTERM; the same command continues it\n"
+    assert log.read_text().endswith(last)
+
+
 def edit(pipe: Any) -> bytes:
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
@@ -157,7 +164,7 @@ def test_a_training_leaves_an_editor_that_edits(whole: Path, place: Path) -> Non
     ("ray", "faults"),
     [
         # A driver that is killed: on a store, below.
-        ("cluster", [kill_worker, interrupt_driver]),
+        ("cluster", [kill_worker, stop_driver]),
         pytest.param("own", [kill_worker, interrupt_driver], marks=pytest.mark.nightly),
         pytest.param("own", [kill_driver], marks=pytest.mark.nightly),
         pytest.param("cluster", [kill_driver, kill_worker], marks=pytest.mark.nightly),
