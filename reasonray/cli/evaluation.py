@@ -1,4 +1,4 @@
-"""The commands around an evaluation: benchmark, evaluate."""
+"""The commands around an evaluation: benchmark, evaluate, ablate."""
 
 import click
 
@@ -92,3 +92,35 @@ def evaluate_editors(
     from reasonray.evaluation.run import evaluate
 
     click.echo(evaluate(recipe, specs, benchmarks, output, settings))
+
+
+@click.command(
+    "ablate",
+    short_help="Train and measure what each part of the data brings.",
+    epilog="Try it: reasonray ablate mini --data out/demo --benchmark b --output o",
+)
+@click.argument("recipe")
+@options.folder(
+    "--data", "A dataset that generate has made, of all three parts, or its URI.", required=True
+)
+@options.named_folders(
+    "--benchmark benchmarks",
+    "A folder that benchmark has made, or a public one by its name. Repeatable.",
+    "[NAME=]PATH",
+)
+@options.folder(
+    "--output", "Folder, or URI of a store; an unfinished one is gone on with.", required=True
+)
+@options.settings("Change one key of the recipe, e.g. editor.num_steps=2000. Repeatable.")
+def run_ablation(
+    recipe: str, data: str, benchmarks: tuple[str, ...], output: str, settings: tuple[str, ...]
+) -> None:
+    """Measure what each part of the data brings, and what the multimodal model (Figure 15).
+
+    Compared are InstructPix2Pix, the multimodal model without fine-tuning, and fine-tunings on
+    part I, on I and II, and on all three: as many steps each, the same seeds, one cache of
+    features.
+    """
+    from reasonray.evaluation.ablation.running import ablate
+
+    click.echo(ablate(recipe, data, benchmarks, output, settings))

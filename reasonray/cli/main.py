@@ -32,7 +32,8 @@ def cli() -> None:
 for command in (
     *(dataset.generate, dataset.report, dataset.export, costs.plan_recipe),
     *(editor.compute_features, editor.train_editor),
-    *(evaluation.make_benchmark, evaluation.evaluate_editors, agreement.agreement),
+    *(evaluation.make_benchmark, evaluation.evaluate_editors, evaluation.run_ablation),
+    agreement.agreement,
     *(study.study, serve.serve_editor, serve.make_key, dataset.recipe, mini.mini),
 ):
     cli.add_command(command)

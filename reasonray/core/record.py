@@ -314,6 +314,11 @@ def sample_id(part: Part, source: str, source_id: str, variation: int = 0) -> st
     return f"{part}/{source}/{source_id}/{variation}"
 
 
+def sample_part(row_id: str) -> str:
+    """The part that a sample's id begins with."""
+    return row_id.partition("/")[0]
+
+
 def sample_seed(run_seed: int, row_id: str, stage: str, attempt: int = 0) -> int:
     """The seed of one sample in one stage, 0..2^63-1: nothing else about the run changes it."""
     key = f"{run_seed}\x1f{row_id}\x1f{stage}\x1f{attempt}".encode()

@@ -8,12 +8,14 @@ models; a file is there whole or not at all, so that a stopped job goes on. Trai
 or its machine's copy of those on a store, into memory and reads any sample at any time. The cache's
 folder is named by the hash of all that
 its content follows from, so that one of another dataset, model or preprocessing is never taken;
-of models on the hub it notes the commits, which the training then loads, too.
+of models on the hub it notes the commits, which the training then loads, too. A cache of several
+parts serves trainings on some of them.
 
 Shapes: C latent channels, H x W cells, T tokens, D width of the frozen model's states.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,10 +31,11 @@ from reasonray.core.copies import local
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
 from reasonray.core.place import Place, arrow, parquet, place, reached, versions
+from reasonray.core.record import sample_part
 from reasonray.core.sections import ModelConfig
 from reasonray.core.uris import is_local
 from reasonray.core.writing import replaced, write_file
-from reasonray.dataset.manifest import MANIFEST, complete_manifest
+from reasonray.dataset.manifest import MANIFEST, complete_manifest, selected
 from reasonray.dataset.reading import shards
 from reasonray.editor.batches import Variant, ahead
 from reasonray.editor.frozen import Array, Frozen, Sample
@@ -60,6 +63,7 @@ class Features:
 
     Args:
         folder: that `finish` has described.
+        parts: whose records are taken, in their order; None: all that there are.
 
     Attributes:
         ids, origins, groups, shapes: of each record: its id, what it was made of
@@ -70,11 +74,15 @@ class Features:
         UserError: it is not finished, or damaged.
     """
 
-    def __init__(self, folder: Place) -> None:
+    def __init__(self, folder: Place, parts: Sequence[str] | None = None) -> None:
         content = _info(folder)
         self.width: int = content["width"]
         self.null = np.array(content["null"], np.float16)
-        self.left_out: list[str] = content["left_out"]
+
+        def is_taken(name: str) -> bool:
+            return parts is None or sample_part(name) in parts
+
+        self.left_out: list[str] = [name for name in content["left_out"] if is_taken(name)]
         self._num_crops: int = content["num_crops"]
         here = local(folder, "features", content["files"])
         try:
@@ -86,15 +94,20 @@ class Features:
             raise _damaged(folder, error) from error
         self._table = pa.concat_tables(tables)
         records = self._table.select(["id", "origin", "latent_shape"])[:: self._num_crops]
-        self.ids: list[str] = records["id"].to_pylist()
-        self.origins: list[str] = records["origin"].to_pylist()
-        self.shapes: list[tuple[int, ...]] = [
-            tuple(shape) for shape in records["latent_shape"].to_pylist()
-        ]
-        self.groups = [
+        groups = [
             number for number, table in enumerate(tables)
             for _ in range(table.num_rows // self._num_crops)
         ]  # fmt: skip
+        # Views of what is mapped stay views: records are taken by their places among all.
+        names = records["id"].to_pylist()
+        self._places = [place for place, name in enumerate(names) if is_taken(name)]
+        self.ids: list[str] = [names[place] for place in self._places]
+        self.groups = [groups[place] for place in self._places]
+        taken = records.select(["origin", "latent_shape"]).take(pa.array(self._places, pa.int64()))
+        self.origins: list[str] = taken["origin"].to_pylist()
+        self.shapes: list[tuple[int, ...]] = [
+            tuple(shape) for shape in taken["latent_shape"].to_pylist()
+        ]
 
     def take(self, variants: Sequence[Variant]) -> list[Sample]:
         """Some records' variants; their arrays are views of the files.
@@ -105,7 +118,8 @@ class Features:
         return [self._sample(index, number) for index, number in variants]
 
     def _sample(self, index: int, number: int) -> Sample:
-        row, first = index * self._num_crops + number, index * self._num_crops
+        first = self._places[index] * self._num_crops
+        row = first + number
         taught = self._table["taught"][first].as_buffer()
         return Sample(
             self.ids[index],
@@ -278,6 +292,30 @@ def key(config: EditorConfig, data: Place, parts: Sequence[str]) -> str:
         str(data.resolve()) if isinstance(data, Path) else str(data), fingerprint(data),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def folder_of(shared: Place, config: EditorConfig, data: Place, parts: Sequence[str]) -> Place:
+    """Where the features of some parts are: a finished cache that has them, else one of their own.
+
+    Args:
+        shared: the folder in which caches lie, each named by its `key`.
+        config, data: as for `key`.
+        parts: of the dataset, in its order.
+
+    Raises:
+        UserError: as `key`.
+    """
+    every = selected(data, None)[1]
+    others = [part for part in every if part not in parts]
+    own = shared / key(config, data, parts)
+    for count in range(len(others) + 1):
+        for more in itertools.combinations(others, count):
+            wider = [part for part in every if part in (*parts, *more)]
+            folder = shared / key(config, data, wider) if more else own
+            with reached(folder, "features"):
+                if (folder / INFO).exists():
+                    return folder
+    return own
 
 
 def _place(model: ModelConfig) -> Place:

@@ -206,8 +206,8 @@ def describe(counts: Mapping[str, float]) -> str:
 
 
 def few_steps(counts: Mapping[str, float]) -> str | None:
-    """A sentence where few samples make few steps of a large batch; else None."""
-    if counts["editing_steps"] >= MIN_STEPS:
+    """A sentence where few samples make few steps of a large batch; else, or without any, None."""
+    if counts["editing_steps"] >= MIN_STEPS or not counts["editing_steps"]:
         return None
     return (
         f"{counts['editing_steps']} steps teach an editor little: with so few samples lower "

@@ -57,7 +57,7 @@ def train(
         parts: the dataset's parts to train on; all by default.
         overrides: `a.b=c` settings of the recipe.
         features: a folder for what the frozen models give, which trainings of several settings
-            share; by default one in the output.
+            and parts share; by default one in the output.
 
     Returns:
         The editor's folder.
@@ -80,7 +80,7 @@ def train(
                 return output / EDITOR
         folder = None
         if config.features == "cached":
-            folder = shared / cache.key(config, data, parts)
+            folder = cache.folder_of(shared, config, data, parts)
             make_features(recipe, data, parts, folder)
             config = cache.pinned(config, folder)
         task = {
@@ -114,7 +114,7 @@ def compute_features(
         overrides: `a.b=c` settings of the recipe.
 
     Returns:
-        The cache's folder, named by what decides its content.
+        The cache's folder, named by what decides its content; it may have other parts, too.
 
     Raises:
         UserError: the recipe or the dataset does not fit.
@@ -124,7 +124,7 @@ def compute_features(
     data, parts = _dataset(recipe, data, parts)
     if recipe.editor.features != "cached":
         raise UserError("editor.features online: a training keeps none; set it to cached")
-    folder = place(output) / cache.key(recipe.editor, data, parts)
+    folder = cache.folder_of(place(output), recipe.editor, data, parts)
     with reached(folder):
         if (folder / cache.INFO).exists():
             say(f"{folder}: complete, nothing to do")

@@ -83,6 +83,14 @@ def check(config: EditorConfig) -> None:
         raise UserError("editor.lora_rank: needs the package peft: pip install peft")
 
 
+def sees_pictures(config: EditorConfig) -> bool:
+    """Whether the base's UNet takes the source's latents, as InstructPix2Pix's does."""
+    from diffusers import UNet2DConditionModel
+
+    unet = load_config(UNet2DConditionModel, config.base, "unet")
+    return bool(unet["in_channels"] != unet["out_channels"])
+
+
 def load_editor(config: EditorConfig, input_dim: int, seed: int) -> tuple[Editor, Any]:
     """The editor before any training, float32, and the base's scheduler.
 

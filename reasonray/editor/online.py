@@ -57,7 +57,12 @@ class Online:
     def _add(self, shard: Place, group: int, parts: Sequence[str]) -> None:
         # Whether a crop keeps an edit shows in the picture's header.
         columns = [name for name in COLUMNS if name != "edited_image"]
-        rows = parquet(shard).read_row_group(group, columns=columns)
+        file = parquet(shard)
+        # Shards are in the order of ids, hence of parts: few row groups have rows of several.
+        if set(file.read_row_group(group, columns=["part"])["part"].to_pylist()).isdisjoint(parts):
+            self._files.append((shard, group))
+            return
+        rows = file.read_row_group(group, columns=columns)
         for place, row in enumerate(rows.to_pylist()):
             if row["part"] not in parts:
                 continue

@@ -41,8 +41,8 @@ def train_loop(task: dict[str, Any]) -> None:
 
     Args:
         task: `job.train`'s: editor (the recipe's section), seed, data, parts, features (a finished
-            cache; None: they are computed here) and output, folders or URIs as text, and the number
-            of the output's session.
+            cache that has these; None: they are computed here) and output, folders or URIs as text,
+            and the number of the output's session.
 
     Raises:
         RunError, UserError: of this process, or what another has left in `FAILURE`.
@@ -76,7 +76,7 @@ def _train(task: dict[str, Any], output: Place, mirror: Mirror) -> None:
     session = Session(output, output / SESSIONS, task["session"])
     samples: Samples
     if task["features"] is not None:
-        samples = cache.Features(place(task["features"]))
+        samples = cache.Features(place(task["features"]), task["parts"])
     else:
         samples = Online(config, data, task["parts"])
     trained_on, held_out = split(samples.origins, config.validation_fraction)

@@ -35,7 +35,9 @@ def write_results(
         specs, subjects: what was measured.
     """
     results: dict[str, Any] = {"reasonray": __version__, "benchmarks": {}}
-    outcomes = [_outcome(folder, specs, subject, measured_by[subject.name]) for subject in subjects]
+    outcomes = [
+        outcome_of(folder, specs, subject, measured_by[subject.name]) for subject in subjects
+    ]
     for outcome in outcomes:
         subject = outcome.subject
         _write_rows(folder / "rows", subject, outcome.scores)
@@ -65,9 +67,17 @@ def write_results(
     return write_page(folder, specs, outcomes)
 
 
-def _outcome(
+def outcome_of(
     folder: Place, specs: "Sequence[Spec]", subject: "Subject", measured_by: dict[str, Any]
 ) -> Outcome:
+    """What has come of a benchmark.
+
+    Args:
+        folder: of the evaluation, whose chunks are all there.
+        specs: what was measured on it.
+        subject: the benchmark.
+        measured_by: models and protocol that its figures are stamped with.
+    """
     benchmark, places = subject.benchmark, folder / "scores" / subject.name
     scores = {
         spec.name: read_scores(places / spec.name, benchmark, subject.items) for spec in specs

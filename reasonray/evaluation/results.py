@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -209,21 +210,32 @@ def _cell(
     sources: Sequence[str],
     num_failed: int,
 ) -> Cell:
-    def chosen(mask: NDArray[np.bool_]) -> list[str]:
-        return [source for source, is_chosen in zip(sources, mask, strict=True) if is_chosen]
-
     there = ~np.isnan(values)
-    lead = None
-    if theirs is not None and (both := there & ~np.isnan(theirs)).any():
-        lead = difference_interval(
-            values[both].tolist(), theirs[both].tolist(), clusters=chosen(both)
-        )
+    gain = None if theirs is None else gain_over(values, theirs, sources)
+    lead = gain and gain[1]
     num_without = int((~there).sum())
     if not there.any():
         return Cell(None, None, len(values), num_failed, num_without, lead)
     held = values[there]
-    interval = mean_interval(held, clusters=chosen(there))
+    interval = mean_interval(held, clusters=list(compress(sources, there)))
     return Cell(float(held.mean()), interval, len(values), num_failed, num_without, lead)
+
+
+def gain_over(
+    values: NDArray[np.float64], theirs: NDArray[np.float64], sources: Sequence[str]
+) -> tuple[float, tuple[float, float]] | None:
+    """The mean difference on the items that both have, and its 95 % interval; None: there are none.
+
+    Args:
+        values, theirs: a measure of two editors, item by item; NaN where there is none.
+        sources: which picture each item begins with.
+    """
+    both = ~np.isnan(values) & ~np.isnan(theirs)
+    if not both.any():
+        return None
+    pairs = values[both].tolist(), theirs[both].tolist()
+    interval = difference_interval(*pairs, clusters=list(compress(sources, both)))
+    return float(np.subtract(*pairs).mean()), interval
 
 
 def best(table: Table, group: str, metric: str) -> set[str]:

@@ -88,8 +88,7 @@ def evaluate(
     made = load(recipe, overrides)
     specs = [editors.parse(text) for text in editor_specs]
     _refuse_twice("editor", [spec.name for spec in specs])
-    subjects = [opened(text) for text in benchmarks]
-    _refuse_twice("benchmark", [subject.name for subject in subjects])
+    subjects = all_opened(benchmarks)
     folder = place(output)
     with reached(folder), session(folder / SESSIONS, folder) as held:
         for subject in subjects:
@@ -104,6 +103,17 @@ def evaluate(
         _make(made, folder, held, chunks)
         by = {each.name: measured_by(each.benchmark, made) for each in subjects}
         return write_results(folder, by, specs, subjects)
+
+
+def all_opened(texts: Sequence[str]) -> list[Subject]:
+    """Benchmarks, each `DIR` or `NAME=PATH`.
+
+    Raises:
+        UserError: as `opened`, or two have the same name.
+    """
+    subjects = [opened(text) for text in texts]
+    _refuse_twice("benchmark", [subject.name for subject in subjects])
+    return subjects
 
 
 def opened(text: str) -> Subject:

@@ -16,6 +16,7 @@ from reasonray.core.record import (
     is_rejected,
     reject,
     sample_id,
+    sample_part,
     sample_seed,
     to_rows,
     to_table,
@@ -98,6 +99,7 @@ def test_the_schemas_hold_the_fields_of_a_row() -> None:
 def test_ids_are_readable_and_distinct() -> None:
     assert sample_id("III", "v3det-train", "17", 2) == "III/v3det-train/17/2"
     assert sample_id("I", "a", "1") != sample_id("II", "a", "1")
+    assert sample_part(sample_id("II", "a/b", "1/2")) == "II"
 
 
 def test_a_seed_is_the_same_for_ever() -> None:

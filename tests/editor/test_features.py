@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pytest
 import tiny_base
@@ -17,6 +18,7 @@ from reasonray.core import images
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
 from reasonray.core.place import place as stored
+from reasonray.core.record import PARTS, Part
 from reasonray.core.sections import ModelConfig
 from reasonray.core.writing import publish
 from reasonray.editor import features, frozen, model
@@ -262,3 +264,56 @@ def test_a_damaged_cache_is_one_clear_message(
     path.unlink()
     with pytest.raises(UserError, match=r"damaged|no finished features"):
         features.Features(folder)
+
+
+def in_parts(folder: Path) -> Path:
+    """A dataset of three parts, of which no crop keeps one record's edit."""
+    rows = [tiny_base.sample(number, PARTS[number // 6]) for number in range(18)]
+    large = images.encode_png(PIL.Image.new("RGB", (96, 32)))
+    lost = {"input_image": large, "edited_image": large, "box": [2.0, 0.0, 90.0, 32.0]}
+    rows[3] = tiny_base.sample(3, "I", **lost)
+    return tiny_base.data(folder, rows)
+
+
+@pytest.mark.parametrize("parts", [["I"], ["III"], ["I", "II"]])
+def test_of_a_cache_of_all_parts_some_are_taken_as_from_one_of_their_own(
+    config: EditorConfig, tmp_path: Path, parts: list[Part]
+) -> None:
+    data = in_parts(tmp_path / "data")
+    tiny_base.cached(config, data, tmp_path / "whole", PARTS)
+    own = tiny_base.cached(config, data, tmp_path / "own", parts)
+    taken = features.Features(tmp_path / "whole", parts)
+    assert taken.ids == own.ids
+    assert {name.partition("/")[0] for name in taken.ids} == set(parts)
+    assert (taken.origins, taken.groups, taken.shapes) == (own.origins, own.groups, own.shapes)
+    assert taken.left_out == own.left_out == (["I/toy/0003/0"] if "I" in parts else [])
+    every = [(index, number) for index in range(len(own.ids)) for number in range(2)]
+    for ours, theirs in zip(taken.take(every), own.take(every), strict=True):
+        assert ours.id == theirs.id
+        for name in ("source", "target", "picture", "reasoning", "direct", "taught"):
+            assert np.allclose(getattr(ours, name), getattr(theirs, name), atol=2e-3)
+
+
+def test_a_finished_cache_of_more_parts_is_taken_and_no_other(
+    config: EditorConfig, tmp_path: Path
+) -> None:
+    data, shared = in_parts(tmp_path / "data"), tmp_path / "features"
+
+    def finish(*parts: Part) -> Path:
+        folder = shared / features.key(config, data, parts)
+        folder.mkdir(parents=True)
+        (folder / features.INFO).write_text("{}")
+        return folder
+
+    own = shared / features.key(config, data, ["I"])
+    whole = shared / features.key(config, data, PARTS)
+    whole.mkdir(parents=True)
+    finish("II", "III")
+    # Not while it is being computed.
+    assert features.folder_of(shared, config, data, ["I"]) == own
+    assert finish("I", "III") == features.folder_of(shared, config, data, ["I"])
+    (whole / features.INFO).write_text("{}")
+    assert whole == features.folder_of(shared, config, data, ["I", "II"])
+    assert finish("I") == features.folder_of(shared, config, data, ["I"]) == own
+    other = config.model_copy(update={"image_size": 64})
+    assert not features.folder_of(shared, other, data, ["I"]).exists()

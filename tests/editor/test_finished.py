@@ -170,3 +170,5 @@ def test_few_steps_of_a_large_batch_are_warned_of() -> None:
     assert few.startswith("13 steps teach an editor little")
     assert "editor.batch_size" in few
     assert finished.few_steps({"editing_steps": EditorConfig().steps(38_000)}) is None
+    # Whoever wants none has said so.
+    assert finished.few_steps({"editing_steps": 0}) is None

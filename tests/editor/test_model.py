@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import tiny_base
+import tiny_editor
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.errors import UserError
+from reasonray.core.sections import ModelConfig
 from reasonray.editor import finished, frozen, model
 
 PARTS = {
@@ -65,6 +67,15 @@ def test_what_does_not_fit_is_found_from_the_config_alone(
     content = json.loads((unet / "config.json").read_text())
     (unet / "config.json").write_text(json.dumps({**content, "in_channels": 9}))
     assert "the UNet takes 9 channels; 4 (text to image) or 8" in refused(config, model.check)
+
+
+def test_a_base_that_takes_a_picture_is_told_from_one_that_does_not(
+    config: EditorConfig, tmp_path: Path
+) -> None:
+    assert model.sees_pictures(config)
+    tiny_editor.unet(in_channels=4).save_pretrained(tmp_path / "plain" / "unet")
+    plain = config.model_copy(update={"base": ModelConfig(name=str(tmp_path / "plain"))})
+    assert not model.sees_pictures(plain)
 
 
 def test_another_scheduler_s_config_leaves_latents_whole(config: EditorConfig) -> None:

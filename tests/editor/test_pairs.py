@@ -138,6 +138,24 @@ def test_a_row_group_is_read_once_for_all_its_samples(
     assert opened == [0, 1, 2]
 
 
+def test_pictures_of_other_parts_are_not_read(
+    config: EditorConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [tiny_base.sample(number, "I" if number < 8 else "II") for number in range(24)]
+    data, groups = tiny_base.data(tmp_path / "data", rows), []
+    read = pq.ParquetFile.read_row_group
+
+    def watched(self: Any, group: int, *, columns: list[str]) -> Any:
+        if "input_image" in columns:
+            groups.append(group)
+        return read(self, group, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", watched)
+    assert len(Online(config, data, ["I"]).ids) == 8
+    assert groups == [0]
+    assert Online(config, data, ["II"]).take([(0, 0)])[0].id == rows[8]["id"]
+
+
 def test_a_finished_cache_tells_what_it_left_out_after_a_stop(
     config: EditorConfig, tmp_path: Path
 ) -> None:

@@ -162,6 +162,21 @@ def test_the_baseline_trains_without_connector_and_alignment(
     assert [stage for stage, _, _ in found] == ["editing"] * 5
 
 
+def test_no_steps_leave_the_base_as_it_is(config: EditorConfig, data: Path, tmp_path: Path) -> None:
+    changes = {"condition": "text", "num_steps": 0, "validation_fraction": 0.0}
+    text = config.model_copy(update=changes)
+    samples = Online(text, data, ["I"])
+    editor, scheduler = model.load_editor(text, samples.null.shape[1], seed=0)
+    before = copy.deepcopy(editor.unet.state_dict())
+    worker = training.Worker(folder=tmp_path)
+    training.train(
+        editor, scheduler, Batches(samples, range(20), text, seed=0), [], text, worker, 0.5
+    )
+    after = editor.unet.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not metrics_log.read_metrics(tmp_path / metrics_log.METRICS)
+
+
 def test_min_snr_and_adapters_are_choices(
     config: EditorConfig,
     samples: features.Features,

@@ -1,6 +1,7 @@
 """An untrained base (InstructPix2Pix) and mllm on disk, and a dataset to train on."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,13 @@ def sample(number: int, part: Part = "I", **changes: object) -> Row:
     return row  # type: ignore[return-value]
 
 
-def cached(config: EditorConfig, data: Place, folder: Place) -> features.Features:
-    """The features of a dataset's part I, computed into a folder."""
+def cached(
+    config: EditorConfig, data: Place, folder: Place, parts: Sequence[Part] = ("I",)
+) -> features.Features:
+    """The features of some parts of a dataset, computed into a folder."""
     make_folder(folder)
     frozen = Frozen(config)
-    chunks = features.chunks(data, ["I"], folder)
+    chunks = features.chunks(data, parts, folder)
     for chunk in chunks:
         features.write_chunk(chunk, frozen, batch_size=3)
     features.finish(folder, [chunk.file for chunk in chunks], frozen)

@@ -179,6 +179,7 @@ def test_a_training_is_submitted_likewise(jobs: Jobs, tmp_path: Path) -> None:
         ["train", "mini", "--data", "/data", "--output", "/out", "--features", "cache"],
         ["evaluate", "mini", "--editor", "truth", "--output", "/out", "--benchmark", "ours=cache"],
         ["evaluate", "mini", "--editor", "a=pictures:cache", "--output", "/o", "--benchmark", "/b"],
+        ["ablate", "mini", "--data", "cache", "--output", "/o", "--benchmark", "/b"],
     ],
 )
 def test_relative_folders_are_refused_because_other_nodes_have_none(
