@@ -102,10 +102,7 @@ def evaluated(benchmark: Path, folder: Path, items: list[Item], output: Path) ->
     results = json.loads((output / "results.json").read_text())
     groups = results["benchmarks"]["ours"]["editors"]["ours"].values()
     means = {
-        name: sum(
-            group[name]["mean"] * group[name]["num_items"] for group in table["ours"].values()
-        )
-        / len(items)
+        name: sum(group[name]["mean"] * group[name]["num_items"] for group in groups) / len(items)
         for name in TRUTH_METRICS
     }
     return Timing((len(items) - chunk) / (ends[-1] - ends[0]), len(items) / seconds, means)
