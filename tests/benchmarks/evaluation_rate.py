@@ -1,12 +1,13 @@
 """Edits a second of `reasonray evaluate`, beside a plain loop of the same models.
 
-    python tests/benchmarks/evaluation_rate.py [--count 50]
+    python tests/benchmarks/evaluation_rate.py [--count 50] [--threads N]
 
 The zoo's editor on held-out scenes of the mini world, `--count` of each kind. The loop is what one
-writes who has no runner: one process with all threads, an item at a time is opened, edited, and
-measured by the same five metrics. Then `evaluate` with the recipe's own settings, on a Ray of its
-own. Steady is the rate once models are loaded: of the loop all items, of `evaluate` all after the
-first part. Both have the same seeds: the figures must agree.
+writes who has no runner: one process, an item at a time is opened, edited, and measured by the same
+five metrics. It has torch's own number of threads, which on a busy machine wait for each other:
+there give it `--threads 1`. Then `evaluate` with the recipe's own settings, on a Ray of its own.
+Steady is the rate once models are loaded: of the loop all items, of `evaluate` all after the first
+part. Both have the same seeds: the figures must agree.
 """
 
 import argparse
@@ -75,12 +76,13 @@ def loop(benchmark: Path, folder: Path) -> None:
     print(json.dumps({"seconds": time.perf_counter() - start, "means": sums}))
 
 
-def plain(benchmark: Path, folder: Path, items: list[Item]) -> Timing:
+def plain(benchmark: Path, folder: Path, items: list[Item], threads: int | None) -> Timing:
     """The loop's rates."""
     start = time.perf_counter()
     line = [sys.executable, __file__, LOOP, str(benchmark), str(folder)]
-    # As a user's own shell has it: torch takes all cores.
     environment = {key: each for key, each in os.environ.items() if key != "OMP_NUM_THREADS"}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     done = subprocess.run(line, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - start
     said = json.loads(done.stdout.splitlines()[-1])
@@ -115,14 +117,15 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=50, help="edits of each of the four kinds")
-    count = parser.parse_args().count
+    parser.add_argument("--threads", type=int, help="of the loop")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         benchmark, folder = base / "benchmark", base / "editor"
-        write_benchmark(benchmark, count)
+        write_benchmark(benchmark, given.count)
         editor.write(folder)
         items = list(Ours(str(benchmark)).items())
-        theirs = plain(benchmark, folder, items)
+        theirs = plain(benchmark, folder, items, given.threads)
         ours = evaluated(benchmark, folder, items, base / "out")
     for title, timing in (("plain loop", theirs), ("evaluate", ours)):
         print(f"{title}: {timing.steady:.2f} edits/s steady, {timing.whole:.2f} with its start")
