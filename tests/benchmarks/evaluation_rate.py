@@ -7,7 +7,7 @@ writes who has no runner: one process, an item at a time is opened, edited, and 
 five metrics. It has torch's own number of threads, which on a busy machine wait for each other:
 there give it `--threads 1`. Then `evaluate` with the recipe's own settings, on a Ray of its own.
 Steady is the rate once models are loaded: of the loop all items, of `evaluate` all after the first
-part. Both have the same seeds: the figures must agree.
+part has been edited. Both have the same seeds: the figures must agree.
 """
 
 import argparse
@@ -98,8 +98,10 @@ def evaluated(benchmark: Path, folder: Path, items: list[Item], output: Path) ->
     command = [sys.executable, "-c", program, *line, "--output", str(output)]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
-    # In the order in which they came: each holds so many items.
-    ends = sorted(path.stat().st_mtime for path in files(place(output / "scores"), ".parquet"))
+    edits, scores = (
+        [path.stat().st_mtime for path in files(place(output / kind), ".parquet")]
+        for kind in ("edits", "scores")
+    )
     chunk = load("mini").evaluation.chunk_rows
     results = json.loads((output / "results.json").read_text())
     groups = results["benchmarks"]["ours"]["editors"]["ours"].values()
@@ -107,7 +109,7 @@ def evaluated(benchmark: Path, folder: Path, items: list[Item], output: Path) ->
         name: sum(group[name]["mean"] * group[name]["num_items"] for group in groups) / len(items)
         for name in TRUTH_METRICS
     }
-    return Timing((len(items) - chunk) / (ends[-1] - ends[0]), len(items) / seconds, means)
+    return Timing((len(items) - chunk) / (max(scores) - min(edits)), len(items) / seconds, means)
 
 
 def main() -> None:

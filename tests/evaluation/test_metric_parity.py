@@ -4,12 +4,11 @@ That one takes a picture at a time, prepares it by PIL and NumPy, and runs the c
 precision as transformers' own forward passes do.
 """
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -17,12 +16,10 @@ from tokenizers import Tokenizer
 from toy_editors import benchmark, pair
 from transformers import CLIPModel, ViTModel
 
-from reasonray.core.evaluation_sections import EvaluationConfig
-from reasonray.core.images import decode, encode_png
+from reasonray.core.images import encode_png
 from reasonray.core.sections import ModelConfig
 from reasonray.evaluation.benchmarks.ours import Ours
-from reasonray.evaluation.editing import edit_chunk
-from reasonray.evaluation.editors import Edits, Spec, load
+from reasonray.evaluation.editing import SCHEMA
 from reasonray.evaluation.items import INPUT_METRICS, TRUTH_METRICS, Item
 from reasonray.evaluation.measuring import ByInput, ByTruth, Yardstick, measure
 from reasonray.evaluation.metrics import InputMetrics, Metrics
@@ -44,11 +41,18 @@ def scene(seed: int, size: tuple[int, int]) -> PIL.Image.Image:
     return PIL.Image.fromarray(coarse).resize(size, PIL.Image.Resampling.BICUBIC)
 
 
-class Quarter:
-    """Makes a picture of its own of a quarter of the size."""
+def unedited(item: Item) -> PIL.Image.Image:
+    return item.pictures[0].open()
 
-    def edit(self, images: Any, instructions: Any, seeds: Any) -> list[PIL.Image.Image]:
-        return [scene(70 + n, (i.width // 2, i.height // 2)) for n, i in enumerate(images)]
+
+def truth(item: Item) -> PIL.Image.Image:
+    return item.references[0].open()
+
+
+def another(item: Item) -> PIL.Image.Image:
+    """A picture of its own, of a quarter of the size."""
+    width, height = truth(item).size
+    return scene(70 + width, (width // 2, height // 2))
 
 
 class Plain:
@@ -70,19 +74,19 @@ class Plain:
         return unit(self.dino(pixels(picture)).last_hidden_state[:, 0])
 
     def by_truth(self, output: PIL.Image.Image, item: Item) -> dict[str, float]:
-        truth = item.references[0].open()
+        right = truth(item)
         seen, read = self.clip_pair(output, item.reference_text)
-        l1, l2 = distances(output, truth)
+        l1, l2 = distances(output, right)
         return {
             "L1": l1,
             "L2": l2,
-            "CLIP-I": seen @ self.clip_pair(truth, "")[0],
-            "DINO": self.dino_vector(output) @ self.dino_vector(truth),
+            "CLIP-I": seen @ self.clip_pair(right, "")[0],
+            "DINO": self.dino_vector(output) @ self.dino_vector(right),
             "CLIP-T": seen @ read,
         }
 
     def by_input(self, output: PIL.Image.Image, item: Item) -> dict[str, float]:
-        before = item.pictures[0].open()
+        before = unedited(item)
         seen, read = self.clip_pair(output, item.reference_text)
         given, known = self.clip_pair(before, item.input_caption)
         step, told = seen - given, read - known
@@ -139,46 +143,46 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
 
 
 def figures(
-    yardstick: Yardstick, items: list[Item], editor: str | Edits, folder: Path
-) -> tuple[list[PIL.Image.Image], list[dict[str, float]]]:
-    """An editor's pictures, and what an evaluation writes of them."""
-    under_test = (
-        load(Spec(editor, editor), EvaluationConfig()) if isinstance(editor, str) else editor
+    yardstick: Yardstick, items: list[Item], pictures: list[PIL.Image.Image]
+) -> list[dict[str, float]]:
+    """What an evaluation writes of an editor's pictures."""
+    edits = pa.Table.from_pylist(
+        [
+            {"id": item.id, "picture": encode_png(each), "seconds": 1.0}
+            for item, each in zip(items, pictures, strict=True)
+        ],
+        schema=SCHEMA,
     )
-    path = folder / "edits.parquet"
-    edit_chunk(under_test, items, path, session=1, seed=0, timeout_s=60)
-    edits = pq.read_table(path)
-    pictures = [decode(each) for each in edits["picture"].to_pylist()]
     rows = measure(yardstick, items, edits).to_pylist()
     assert [row["reason"] for row in rows] == [None] * len(items)
-    return pictures, [dict(row["axes"]) for row in rows]
+    return [dict(row["axes"]) for row in rows]
 
 
-@pytest.mark.parametrize("editor", ["identity", "truth", Quarter()])
+@pytest.mark.parametrize("edit", [unedited, truth, another])
 def test_both_yardsticks_give_what_a_plain_implementation_gives(
-    items: list[Item], tmp_path: Path, editor: str | Edits
+    items: list[Item], edit: Callable[[Item], PIL.Image.Image]
 ) -> None:
-    plain = Plain()
+    plain, pictures = Plain(), [edit(item) for item in items]
     for yardstick, names, formula in (
         (ByTruth(Metrics(*MODELS)), TRUTH_METRICS, plain.by_truth),
         (ByInput(InputMetrics(*MODELS)), INPUT_METRICS, plain.by_input),
     ):
-        pictures, rows = figures(yardstick, items, editor, tmp_path)
+        rows = figures(yardstick, items, pictures)
         for picture, row, item in zip(pictures, rows, items, strict=True):
             assert tuple(row) == names
             assert row == pytest.approx(formula(picture, item), abs=1e-5, rel=0)
 
 
-def test_identity_and_truth_bound_the_scale(items: list[Item], tmp_path: Path) -> None:
+def test_identity_and_truth_bound_the_scale(items: list[Item]) -> None:
     by_truth, by_input = ByTruth(Metrics(*MODELS)), ByInput(InputMetrics(*MODELS))
+    before, after = [unedited(item) for item in items], [truth(item) for item in items]
     same = {"L1": 0, "L2": 0, "CLIP-I": 1, "DINO": 1}
-    for row in figures(by_truth, items, "truth", tmp_path)[1]:
+    for row in figures(by_truth, items, after):
         assert {name: row[name] for name in same} == pytest.approx(same, abs=1e-5)
     undone = {"CLIP-dir": 0, "CLIP-im": 1, "L1": 0, "DINO": 1}
-    for row in figures(by_input, items, "identity", tmp_path)[1]:
+    for row in figures(by_input, items, before):
         assert {name: row[name] for name in undone} == pytest.approx(undone, abs=1e-5)
-    for row, item in zip(figures(by_truth, items, "identity", tmp_path)[1], items, strict=True):
-        far = distances(item.pictures[0].open(), item.references[0].open())
-        assert (row["L1"], row["L2"]) == pytest.approx(far, abs=1e-12)
+    for row, *pair_of in zip(figures(by_truth, items, before), before, after, strict=True):
+        assert (row["L1"], row["L2"]) == pytest.approx(distances(*pair_of), abs=1e-12)
         assert row["L1"] > 0.05
         assert row["CLIP-I"] < 0.99

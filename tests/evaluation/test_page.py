@@ -246,7 +246,7 @@ def test_a_page_stays_small_whatever_is_in_the_pictures(tmp_path: Path) -> None:
     told = [{"kind": "direct", "text": text}, {"kind": "reasoning", "text": text}]
     own = subject(
         tmp_path / "benchmark",
-        [pair(n, input_image=colours, truth=colours, instructions=told) for n in range(40)],
+        [pair(n, input_image=colours, truth=colours, instructions=told) for n in range(29)],
     )
     specs = [Spec(f"editor-{number}", f"/{number}") for number in range(5)]
     for spec in specs:
