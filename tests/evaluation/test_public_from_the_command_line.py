@@ -164,7 +164,11 @@ TRUTH = {
 
 
 def test_all_public_benchmarks_are_measured_by_one_command(
-    ray_session: None, line: list[str], tmp_path: Path
+    ray_session: None,
+    line: list[str],
+    tmp_path: Path,
+    lying_server: LyingServer,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call(line) == 0
     results = json.loads((tmp_path / "out/results.json").read_text())
@@ -213,6 +217,12 @@ def test_all_public_benchmarks_are_measured_by_one_command(
     assert rows[LARGER]["note"] == "of 48 x 32, the picture before of 24 x 16"
     assert rows[LARGER]["following"] == 5  # by our own questions, beside the metrics
     assert rows["color_alter/cn/d"]["reason"] == "invalid_reply"
+
+    num_questions = len(lying_server.seen)
+    assert call(line) == 0
+    assert "everything is measured" in capsys.readouterr().err
+    assert (tmp_path / "out/table.md").read_text() == text
+    assert len(lying_server.seen) == num_questions
 
     page = Page(tmp_path / "out/index.html")
     assert [f'aria-label="Table of {name}"' in page.text for name in BENCHMARKS] == [True] * 7
