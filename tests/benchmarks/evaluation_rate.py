@@ -56,7 +56,7 @@ def loop(benchmark: Path, folder: Path) -> None:
 
     recipe = load("mini")
     arguments: dict[str, Any] = recipe.evaluation.arguments_of("ours")
-    pipe = ReasonEditPipeline.from_pretrained(folder)
+    pipe: Any = ReasonEditPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     metrics = Metrics(recipe.evaluation.clip, recipe.evaluation.dino)
     items = Ours(str(benchmark)).items()

@@ -13,7 +13,7 @@ from reasonray.core.record import Row
 from reasonray.evaluation.benchmarks.ours import Ours
 from reasonray.evaluation.making import GENERATED
 
-SOURCE = "v3det=/nowhere"
+SOURCE, PARTS = "v3det=/nowhere", "parts=[III]"
 
 
 def sample(number: int, **changes: object) -> Row:
@@ -24,10 +24,10 @@ def sample(number: int, **changes: object) -> Row:
 @pytest.fixture
 def line(tmp_path: Path) -> list[str]:
     """The command, of which all but the benchmark itself is there: of the split test."""
-    made = load("mini", ["sources.0.split=test"], [SOURCE], accepted=2)
+    made = load("mini", [PARTS, "sources.0.split=test"], [SOURCE], accepted=2)
     tiny_base.data(tmp_path / "out" / GENERATED, [sample(0), sample(1)], made)
-    return ["benchmark", "mini", "--source", SOURCE, "--count", "2", "--output",
-            str(tmp_path / "out")]  # fmt: skip
+    words = ["benchmark", "mini", "--source", SOURCE, "--set", PARTS, "--count", "2"]
+    return [*words, "--output", str(tmp_path / "out")]
 
 
 def test_what_was_generated_of_the_test_split_becomes_a_benchmark(

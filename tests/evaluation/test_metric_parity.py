@@ -80,9 +80,9 @@ class Plain:
         return {
             "L1": l1,
             "L2": l2,
-            "CLIP-I": seen @ self.clip_pair(right, "")[0],
-            "DINO": self.dino_vector(output) @ self.dino_vector(right),
-            "CLIP-T": seen @ read,
+            "CLIP-I": dot(seen, self.clip_pair(right, "")[0]),
+            "DINO": dot(self.dino_vector(output), self.dino_vector(right)),
+            "CLIP-T": dot(seen, read),
         }
 
     def by_input(self, output: PIL.Image.Image, item: Item) -> dict[str, float]:
@@ -90,19 +90,23 @@ class Plain:
         seen, read = self.clip_pair(output, item.reference_text)
         given, known = self.clip_pair(before, item.input_caption)
         step, told = seen - given, read - known
-        is_still = np.abs(step).max() < 1e-9
+        length = np.sqrt(dot(step, step) * dot(told, told))
         return {
-            "CLIP-dir": 0.0 if is_still else step @ told / np.sqrt((step @ step) * (told @ told)),
-            "CLIP-im": seen @ given,
-            "CLIP-out": seen @ read,
+            "CLIP-dir": dot(step, told) / length if length > 1e-9 else 0.0,
+            "CLIP-im": dot(seen, given),
+            "CLIP-out": dot(seen, read),
             "L1": distances(output, before)[0],
-            "DINO": self.dino_vector(output) @ self.dino_vector(before),
+            "DINO": dot(self.dino_vector(output), self.dino_vector(before)),
         }
 
 
 def unit(row: torch.Tensor) -> Vector:
     vector: Vector = row[0].numpy()
-    return vector / np.sqrt((vector**2).sum())
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+def dot(a: Vector, b: Vector) -> float:
+    return float(sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True)))
 
 
 def pixels(picture: PIL.Image.Image, side: int = 96) -> torch.Tensor:

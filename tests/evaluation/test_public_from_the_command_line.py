@@ -96,8 +96,10 @@ def own_table(results: dict[str, Any], benchmark: str, editor: str) -> dict[str,
     }
 
 
+Worked = dict[str, dict[str, tuple[float | None, int, int]]]
+
 # Worked by hand: per cent of (A, R, V) = (1, 5, 5) is 25 (.3 + 2.5 + 1 - 1) = 70.
-MINE = {
+MINE: Worked = {
     "risebench": {
         # 70, 100 (nothing is to be kept), 70, and logic 100, 100, 100.
         "score, as intended": (90.0, 0, 0),
@@ -137,7 +139,7 @@ MINE = {
     "emu_edit": {"L1": (0.5007, 1, 0)},  # (0, 128, 0) beside (255, 0, 0)
 }
 
-IDENTITY = {
+IDENTITY: Worked = {
     "risebench": {"score, as published": (0.0, 0, 0), "score, as intended": (0.0, 0, 0)},
     "kris": {"AVG, as intended": (0.0, 0, 0)},
     "gedit": {"O, as intended: en": (0.0, 0, 0), "O, as intended: zh": (0.0, 0, 0)},
@@ -148,7 +150,7 @@ IDENTITY = {
     "emu_edit": {"L1": (0.0, 0, 0), "CLIP-im": (1.0, 0, 0), "DINO": (1.0, 0, 0)},
 }
 
-TRUTH = {
+TRUTH: Worked = {
     # Three of six items have a reference picture; at the others the script stops.
     "risebench": {"score, as published": (None, 3, 0), "score, as intended": (50.0, 3, 0)},
     "kris": {"AVG, as intended: Spatial Perception": (100.0, 0, 0)},
