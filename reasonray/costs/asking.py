@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import ASKING
+from reasonray.models.chat_pictures import CHARACTERS_A_TOKEN
 from reasonray.prompts.examples import NUM_EXAMPLES, varied
 from reasonray.prompts.template import load
 from reasonray.stages import stage_class
 
-CHARACTERS_A_TOKEN = 4
 FIELD_TOKENS = 80
 """Of the captions, words and objects' places that are filled into a prompt."""
 

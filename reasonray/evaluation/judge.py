@@ -129,12 +129,8 @@ class Judge:
             for question in [self._question(each.call)]
             for repeat in repeats
         ]
-        self._alike.begin(len(dialogues))
-        try:
+        with self._alike.begun(len(dialogues)):
             self.language_model.converse(dialogues)
-        except BaseException:
-            self._alike.drop(len(dialogues))
-            raise
         self._settle(list(outcomes.values()))
         return [
             Judgement(tuple(outcomes[index, repeat] for repeat in repeats))

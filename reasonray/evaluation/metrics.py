@@ -16,7 +16,6 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from reasonray.core.errors import UserError
-from reasonray.core.evaluation_sections import EvaluationConfig
 from reasonray.core.sections import ModelConfig
 from reasonray.evaluation.items import INPUT_METRICS, TRUTH_METRICS
 
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from reasonray.models.embedders import Images
-
-METRICS = TRUTH_METRICS
-"""In the order of the field's tables; L1 and L2 are better when lower, the others when higher."""
-
-CLIP, DINO = EvaluationConfig().clip, EvaluationConfig().dino
-"""The checkpoints that published figures were measured with."""
 
 BATCH = 32
 """Pairs in one pass of the models."""
@@ -39,10 +32,11 @@ class Metrics:
     """All five, with their two models loaded.
 
     Args:
-        clip, dino: other checkpoints of the same kinds give figures of their own.
+        clip, dino: the checkpoints, each of which gives figures of its own; published figures are
+            those of the section evaluation's defaults.
     """
 
-    def __init__(self, clip: ModelConfig = CLIP, dino: ModelConfig = DINO) -> None:
+    def __init__(self, clip: ModelConfig, dino: ModelConfig) -> None:
         from reasonray.models.embedders import Clip, Dino
 
         self._clip, self._dino = Clip(clip), Dino(dino)
@@ -50,7 +44,7 @@ class Metrics:
     def __call__(
         self, outputs: "Images", truths: "Images", captions: Sequence[str]
     ) -> dict[str, list[float]]:
-        """For each of `METRICS` a value for each pair.
+        """For each of `items.TRUTH_METRICS` a value for each pair.
 
         Args:
             outputs: what the editor made.
@@ -58,10 +52,10 @@ class Metrics:
             captions: of the truths: what the edited picture should show.
         """
         pairs = list(zip(outputs, truths, captions, strict=True))
-        scores: dict[str, list[float]] = {name: [] for name in METRICS}
+        scores: dict[str, list[float]] = {name: [] for name in TRUTH_METRICS}
         for start in range(0, len(pairs), BATCH):
             columns = self._measure(*zip(*pairs[start : start + BATCH], strict=True))
-            for name, values in zip(METRICS, columns, strict=True):
+            for name, values in zip(TRUTH_METRICS, columns, strict=True):
                 scores[name] += values
         return scores
 
@@ -90,7 +84,7 @@ class InputMetrics:
         clip, dino: as of `Metrics`.
     """
 
-    def __init__(self, clip: ModelConfig = CLIP, dino: ModelConfig = DINO) -> None:
+    def __init__(self, clip: ModelConfig, dino: ModelConfig) -> None:
         from reasonray.models.embedders import Clip, Dino
 
         self._clip, self._dino = Clip(clip), Dino(dino)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from reasonray.evaluation.items import TRUTH_METRICS, Figure
+from reasonray.evaluation.markup import latex_text, markdown_cell
 from reasonray.evaluation.results import LOWER_IS_BETTER, Cell, Table, best
 
 GROUPS_A_TABLE = 2
@@ -20,7 +21,7 @@ def markdown(table: Table, *, published: Mapping[str, Sequence[Sequence[float]]]
     lines: list[str] = []
     for groups in side_by_side(table):
         metrics = measures(table, groups)
-        heads = [f"{group}: {metric}" for group in groups for metric in metrics]
+        heads = [markdown_cell(f"{group}: {metric}") for group in groups for metric in metrics]
         lines += ["| editor | " + " | ".join(heads) + " | edits, failed |"]
         lines += ["|---|" + "---|" * len(heads) + "---|"]
         for editor, by_group in table.items():
@@ -66,9 +67,11 @@ def latex(table: Table) -> str:
     parts: list[str] = []
     for groups in side_by_side(table):
         metrics = measures(table, groups)
-        arrows = [f"{metric} ${_ARROWS[metric in LOWER_IS_BETTER]}$" for metric in metrics]
+        arrows = [
+            f"{latex_text(metric)} ${_ARROWS[metric in LOWER_IS_BETTER]}$" for metric in metrics
+        ]
         width = len(metrics)
-        spans = [f"\\multicolumn{{{width}}}{{c}}{{{_escaped(group)}}}" for group in groups]
+        spans = [f"\\multicolumn{{{width}}}{{c}}{{{latex_text(group)}}}" for group in groups]
         lines = [
             f"\\begin{{tabular}}{{l{'c' * (width * len(groups))}}}",
             "\\toprule",
@@ -83,7 +86,7 @@ def latex(table: Table) -> str:
                     text = _mean(by_group[group][metric])
                     is_best = editor in best(table, group, metric)
                     shown.append(f"\\textbf{{{text}}}" if is_best else text)
-            lines.append(f"{_escaped(editor)} & {' & '.join(shown)} \\\\")
+            lines.append(f"{latex_text(editor)} & {' & '.join(shown)} \\\\")
         parts.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""]))
     return "\n".join(parts)
 
@@ -94,19 +97,36 @@ def own(figures: Mapping[str, Sequence[Figure]]) -> str:
     Args:
         figures: by editor, as `Benchmark.aggregate` gives them.
     """
+    own_measures, rows = own_rows(figures)
+    heads = [f"{editor}: {measure}" for measure in own_measures for editor in figures]
+    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
+    for group, row in rows:
+        lines += [f"| {markdown_cell(group or 'all')} | " + " | ".join(map(_figure, row)) + " |"]
+    return "\n".join([*lines, ""])
+
+
+def own_rows(
+    figures: Mapping[str, Sequence[Figure]],
+) -> tuple[list[str], list[tuple[str, list[Figure | None]]]]:
+    """The measures of a benchmark's own table, and its rows.
+
+    Args:
+        figures: as of `own`.
+
+    Returns:
+        Rows are a group, and of each measure the figures of all editors, as far as there are some.
+    """
     cells = {
         (figure.group, figure.measure, editor): figure
         for editor, each in figures.items()
         for figure in each
     }
-    measures = dict.fromkeys(measure for _, measure, _ in cells)
+    own_measures = list(dict.fromkeys(measure for _, measure, _ in cells))
     groups = dict.fromkeys(group for group, _, _ in cells)
-    heads = [f"{editor}: {measure}" for measure in measures for editor in figures]
-    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
-    for group in groups:
-        row = [cells.get((group, measure, editor)) for measure in measures for editor in figures]
-        lines += [f"| {group or 'all'} | " + " | ".join(map(_figure, row)) + " |"]
-    return "\n".join([*lines, ""])
+    return own_measures, [
+        (group, [cells.get((group, each, editor)) for each in own_measures for editor in figures])
+        for group in groups
+    ]
 
 
 def _figure(figure: Figure | None) -> str:
@@ -152,9 +172,3 @@ def _bold(text: str, is_best: bool, mark: str) -> str:
 def _counts(by_group: Mapping[str, Mapping[str, Cell]], groups: Sequence[str]) -> str:
     first = [next(iter(by_group[group].values())) for group in groups]
     return f"{sum(c.num_items for c in first)}, {sum(c.num_failed for c in first)}"
-
-
-def _escaped(text: str) -> str:
-    for sign in "&%$#_{}":
-        text = text.replace(sign, f"\\{sign}")
-    return text

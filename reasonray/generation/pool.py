@@ -272,14 +272,10 @@ class Pool:
             journal.note(stage=stage.name, rows=ids, alone=alone)
         self._counts.add(stage.name, StageCounts(begun=num_concerned))
         errors = self._errors[stage.name]
-        errors.begin(num_concerned)
         start = time.perf_counter()
         num_rejected = sum(map(is_rejected, rows))
-        try:
+        with errors.begun(num_concerned):
             rows = stage(rows)
-        except BaseException:
-            errors.drop(num_concerned)
-            raise
         # Calls that wait side by side share the actor's time.
         seconds = (time.perf_counter() - start) / self.spec.num_calls if num_concerned else 0.0
         details = [

@@ -19,7 +19,8 @@ PIXELS_A_TOKEN = 28 * 28
 """Of a picture that a model reads: Qwen-VL's figure, by which 768 x 768 pixels are 753 tokens; the
 tiles of OpenAI's gpt-4o give 765."""
 
-_CHARACTERS_A_TOKEN = 4
+CHARACTERS_A_TOKEN = 4
+"""Of English text, about."""
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -55,7 +56,7 @@ def guessed_tokens(messages: Messages) -> int:
     """Tokens of a chat where nobody counts them: by its letters and its pictures' areas."""
     num_letters = sum(len(text(turn["content"])) for turn in messages)
     areas = (image.width * image.height for image in pictures(messages))
-    return num_letters // _CHARACTERS_A_TOKEN + sum(
+    return num_letters // CHARACTERS_A_TOKEN + sum(
         math.ceil(area / PIXELS_A_TOKEN) for area in areas
     )
 

@@ -20,7 +20,13 @@ from reasonray.core.console import say
 from reasonray.core.errors import RunError, UserError
 from reasonray.core.sections import LanguageModelConfig
 from reasonray.models.chat_answer import CUT_OFF, FILTERED, Answer, Fault, read_answer
-from reasonray.models.chat_pictures import guessed_tokens, parts, pictures, with_data_uris
+from reasonray.models.chat_pictures import (
+    CHARACTERS_A_TOKEN,
+    guessed_tokens,
+    parts,
+    pictures,
+    with_data_uris,
+)
 from reasonray.models.language_model import (
     Dialogue,
     ReplyFailure,
@@ -216,7 +222,9 @@ class OpenAIServer:
 
     def _count(self, answer: Answer, request: Request) -> None:
         self._num_answered += 1
-        num_written = len(answer.text) // 4 if answer.num_written is None else answer.num_written
+        num_written = answer.num_written
+        if num_written is None:
+            num_written = len(answer.text) // CHARACTERS_A_TOKEN
         if answer.num_tokens is None:
             num_read = guessed_tokens(request.messages)
         else:

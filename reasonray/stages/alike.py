@@ -5,10 +5,11 @@ the others in work: one that goes well shows that the failures are the rows' own
 and several failed in the same manner, the run stops before a row is rejected for it.
 """
 
+import contextlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reasonray.core.errors import RunError
@@ -46,16 +47,21 @@ class FailuresAlike:
         self._has_gone_well = False
         self._in_a_row: list[Failure] = []
 
-    def begin(self, num_rows: int) -> None:
-        """So many rows are in work now; `settle` or `drop` ends that."""
+    @contextlib.contextmanager
+    def begun(self, num_rows: int) -> Iterator[None]:
+        """So many rows are in work from here on, until `settle`.
+
+        An exception in the block ends that, too, and says nothing of the rows.
+        """
         with self._changed:
             self._num_in_work += num_rows
-
-    def drop(self, num_rows: int) -> None:
-        """They are not in work any more, and say nothing."""
-        with self._changed:
-            self._num_in_work -= num_rows
-            self._changed.notify_all()
+        try:
+            yield
+        except BaseException:
+            with self._changed:
+                self._num_in_work -= num_rows
+                self._changed.notify_all()
+            raise
 
     def settle(self, num_rows: int, num_well: int, failures: Sequence[Failure]) -> None:
         """So many rows are done; waits where it is open whose fault the failures are.

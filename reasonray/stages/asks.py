@@ -71,12 +71,8 @@ class Asks(Stage, Generic[Reply]):
                 self.advance(1)
             else:
                 dialogues.append(self._ask(row, question, talk))
-        self._alike.begin(len(dialogues))
-        try:
+        with self._alike.begun(len(dialogues)):
             self.language_model.converse(dialogues)
-        except BaseException:
-            self._alike.drop(len(dialogues))
-            raise
         self._alike.settle(len(dialogues), talk.num_well, talk.failures)
 
     def _ask(self, row: Row, question: Question[Reply], talk: "_Talk") -> Dialogue:

@@ -23,7 +23,8 @@ from rich.table import Table
 from reasonray.core.recipe import load
 from reasonray.core.sections import ModelConfig
 from reasonray.editor.pipeline import ReasonEditPipeline
-from reasonray.evaluation.metrics import METRICS, Metrics, difference_interval, means
+from reasonray.evaluation.items import TRUTH_METRICS
+from reasonray.evaluation.metrics import Metrics, difference_interval, means
 from reasonray.mini import ZOO
 from reasonray.mini.classifier import Classifier
 from reasonray.mini.evaluation.editor import Picture, edited, recognised
@@ -93,14 +94,14 @@ def main() -> None:
             )
             for name, made in pictures.items()
         }
-        table = Table(f"{kind}, {len(wanted)} edits", "target", "others", *METRICS, box=None)
+        table = Table(f"{kind}, {len(wanted)} edits", "target", "others", *TRUTH_METRICS, box=None)
         for name, made in pictures.items():
             target, others = recognised(wanted, made, classifier)
             figures = [f"{value:.4f}" for value in means(scores[name]).values()]
             table.add_row(name, f"{np.mean(target):.3f}", f"{np.mean(others):.3f}", *figures)
         for name in ("unedited", "baseline"):
             leads = []
-            for metric in METRICS:
+            for metric in TRUTH_METRICS:
                 low, high = difference_interval(scores["editor"][metric], scores[name][metric])
                 leads.append(f"{low:+.4f} {high:+.4f}")
             table.add_row(f"lead over {name}", "", "", *leads)

@@ -75,26 +75,50 @@ def test_without_a_caption_there_is_no_clip_t(tmp_path: Path) -> None:
     assert set(dict(row["axes"])) == {"CLIP-dir", "CLIP-im", "CLIP-out", "L1", "DINO"}
 
 
+GOOD = {f"{axis}_reason": f"so {axis}" for axis in AXES} | dict.fromkeys(AXES, 4)
+VERDICT = json.dumps(GOOD)
+
+ANSWERS = {
+    "plainly": (Answer(VERDICT), None),
+    "slowly": (Answer(VERDICT, delay=0.3), None),
+    "with prose": (Answer(f"Let me see.\n{VERDICT}\nI hope that helps!"), None),
+    "thinking": (Answer(f"<think>{VERDICT.replace('4', '1')}</think>{VERDICT}"), None),
+    "rambling": (Answer("A 4, I would say."), "invalid_reply"),
+    "refusing": (Answer("", refusal="I can't judge people."), "refused"),
+    "filtered": (Answer("", finish_reason="content_filter"), "content_filter"),
+    "cut off": (Answer(VERDICT[:40], finish_reason="length"), "cut_off"),
+    "failing": (Answer(status=500, error={"message": "out of memory"}), "lm_failed"),
+}
+"""What a judge's server does with the row of that instruction, and the reason its row gets."""
+
+
 @pytest.mark.zoo
 def test_a_judge_scores_beside_the_metrics_and_a_bad_reply_costs_its_scores_alone(
     tmp_path: Path, lying_server: LyingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai_server, "FIRST_WAIT_S", 0.01)
-    good = {f"{axis}_reason": f"so {axis}" for axis in AXES} | dict.fromkeys(AXES, 4)
+    monkeypatch.setattr(openai_server, "FIRST_OUTAGE_WAIT_S", 0.01)
 
     def answer(body: dict[str, Any], count: int) -> Answer:
-        return Answer("no idea") if "ramble" in prompt(body) else Answer(json.dumps(good))
+        [way] = [way for way in ANSWERS if f"Do it {way}." in prompt(body)]
+        return ANSWERS[way][0]
 
     lying_server.answer = answer
+    server = {"base_url": lying_server.url, "max_attempts": 2}
     config = JudgeConfig.model_validate(
-        {"language_model": {"model": {"name": "liar"}, "server": {"base_url": lying_server.url}}}
+        {"language_model": {"model": {"name": "liar"}, "server": server}, "num_retries": 1}
     )
-    ours = opened(tmp_path, one(0), one(1, "ramble"))
+    ours = opened(tmp_path, *(one(n, f"Do it {way}.") for n, way in enumerate(ANSWERS)))
     made = edits(*(edit(item.id, solid((9, 9, 9))) for item in ours.items()))
     yardstick = Both(ByTruth(Metrics(*MODELS)), ByJudge(ours, Judge(config, seed=0)))
     rows = measure(yardstick, ours.items(), made).to_pylist()
-    assert set(dict(rows[0]["axes"])) == {"L1", "L2", "CLIP-I", "DINO", "CLIP-T", *AXES}
-    assert dict(rows[0]["axes"])["following"] == 4
-    assert dict(rows[0]["reasons"])["following"] == "so following"
-    assert set(dict(rows[1]["axes"])) == {"L1", "L2", "CLIP-I", "DINO", "CLIP-T"}
-    assert rows[1]["reason"] == "invalid_reply"
+    metrics = {"L1", "L2", "CLIP-I", "DINO", "CLIP-T"}
+    for (way, (_, reason)), row in zip(ANSWERS.items(), rows, strict=True):
+        assert row["reason"] == reason, way
+        axes = dict(row["axes"])
+        assert axes.keys() == (metrics if reason else {*metrics, *AXES}), way
+        if reason:
+            assert row["detail"]
+        else:
+            assert {axis: axes[axis] for axis in AXES} == dict.fromkeys(AXES, 4)
+            assert dict(row["reasons"]) == {axis: f"so {axis}" for axis in AXES}

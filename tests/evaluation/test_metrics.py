@@ -9,9 +9,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, ViTConfig, ViTMod
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import ModelConfig
-from reasonray.evaluation.items import INPUT_METRICS
+from reasonray.evaluation.items import INPUT_METRICS, TRUTH_METRICS
 from reasonray.evaluation.metrics import (
-    METRICS,
     InputMetrics,
     Metrics,
     difference_interval,
@@ -198,10 +197,10 @@ def test_every_pair_has_its_own_value_of_each_metric(
     outputs = [IMAGES[0], IMAGES[1], IMAGES[0]]
     truths = [IMAGES[0], IMAGES[2], IMAGES[1]]
     scores = metrics(outputs, truths, [CAPTION, CAPTION, "a dog"])
-    assert tuple(scores) == METRICS
-    assert [scores[name][0] for name in METRICS[:4]] == pytest.approx([0, 0, 1, 1], abs=1e-5)
+    assert tuple(scores) == TRUTH_METRICS
+    assert [scores[name][0] for name in TRUTH_METRICS[:4]] == pytest.approx([0, 0, 1, 1], abs=1e-5)
     alone = metrics(outputs[2:], truths[2:], ["a dog"])
-    for name in METRICS:
+    for name in TRUTH_METRICS:
         assert len(scores[name]) == 3
         assert scores[name][2] == pytest.approx(alone[name][0], abs=1e-5)
         assert means(scores)[name] == pytest.approx(sum(scores[name]) / 3)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from reasonray.evaluation import tables
-from reasonray.evaluation.items import Item, Scored
+from reasonray.evaluation.items import Figure, Item, Scored
 from reasonray.evaluation.results import PUBLISHED, EditorScores, best, cells
 
 NAN = math.nan
@@ -87,3 +87,12 @@ def test_tables_have_table_3_s_form() -> None:
     formula = tables.latex(table)
     assert r"\multicolumn{2}{c}{direct} & \multicolumn{2}{c}{reasoning}" in formula
     assert r"two\_2 & 0.2000 & 0.8000 & \textbf{0.2000} & \textbf{0.6000} \\" in formula
+
+
+def test_what_a_benchmark_calls_its_groups_is_no_markup() -> None:
+    figure = Figure("score", "logical_reasoning: a | b\n*c*", 0.5, 1, 0, 0)
+    text = tables.own({"mine": [figure]})
+    assert text.splitlines()[2] == r"| logical_reasoning: a \| b \*c\* | 0.5 |"
+    table = cells({"mine": scores([0.1], [0.5], ["50 % ^ | x"])})
+    assert r"{50 \% \textasciicircum{} | x}" in tables.latex(table)
+    assert r"| editor | 50 % ^ \| x: L1 |" in tables.markdown(table, published=None)

@@ -74,27 +74,23 @@ def test_an_evaluation_is_added_to_and_made_once(
                  ["evaluation.chunk_rows=4", "seed=3"])  # fmt: skip
 
 
-def test_a_killed_evaluation_ends_as_if_it_had_not_been(cluster: Cluster, place: Path) -> None:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "RAY_ADDRESS": cluster.address,
-        "TOY_DELAY": "0.3",
-    }
-
-    def start(output: Path) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-c", DRIVER, *line(place, output, INVERTING)]
-        return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-
-    driver, killed = start(place / "killed"), place / "killed"
+def test_a_killed_evaluation_ends_as_if_it_had_not_been(
+    ray_session: None, cluster: Cluster, place: Path
+) -> None:
+    killed, environment = place / "killed", {**os.environ, "RAY_ADDRESS": cluster.address}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = line(place, killed, "ours=python:toy_editors:slow")
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *command], env=environment, stderr=subprocess.DEVNULL
+    )
     while len(list(killed.rglob("scores/*/*/*.parquet"))) < 2:
         assert driver.poll() is None
         time.sleep(0.05)
     driver.kill()
     driver.wait()
     assert not (killed / "results.json").exists()
-    assert start(killed).wait(timeout=200) == 0
-    assert start(place / "whole").wait(timeout=200) == 0
+    assert call(command) == 0
+    assert call(line(place, place / "whole", INVERTING)) == 0
     assert figures(killed) == figures(place / "whole")
     tables = [(place / name / "table.md").read_text() for name in ("killed", "whole")]
     assert tables[0] == tables[1]

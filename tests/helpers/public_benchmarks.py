@@ -129,8 +129,10 @@ def kris(folder: Path, categories: Mapping[str, dict[str, Row]] = KRIS_ROWS) -> 
         write(folder / "KRIS_Bench" / category / "annotation.json", rows)
         for row in rows.values():
             names = row["ori_img"] if isinstance(row["ori_img"], list) else [row["ori_img"]]
-            for name in [*names, *([row["gt_img"]] if "gt_img" in row else [])]:
+            for name in names:
                 write(folder / "KRIS_Bench" / category / name, "red")
+            if "gt_img" in row:
+                write(folder / "KRIS_Bench" / category / row["gt_img"], "blue")
 
 
 GEDIT_ROWS: list[Row] = [
@@ -221,7 +223,7 @@ def magicbrush(folder: Path, sessions: Mapping[str, list[Row]] = MAGICBRUSH_SESS
     write(folder / "local_descriptions.json", captions)
     for session, own in names.items():
         for name in own:
-            write(folder / "images" / session / name, "red")
+            write(folder / "images" / session / name, "red" if "input" in name else "blue")
 
 
 def magicbrush_parquet(folder: Path) -> None:

@@ -13,6 +13,7 @@ from toy_stages import recipe
 
 from reasonray.core.editor_sections import EditorConfig
 from reasonray.core.place import Place, make_folder
+from reasonray.core.recipe import Recipe
 from reasonray.core.record import ACCEPTED_SCHEMA, Image, Part, Row, sample_id, to_table
 from reasonray.core.sections import OutputConfig
 from reasonray.core.writing import write_file
@@ -123,8 +124,8 @@ def cached(
     return features.Features(folder)
 
 
-def data(folder: Path, rows: list[Row]) -> Path:
-    """A complete output of these accepted rows, in row groups of eight."""
+def data(folder: Path, rows: list[Row], made: Recipe | None = None) -> Path:
+    """A complete output of these accepted rows, in row groups of eight; by a toy recipe or this."""
     layout = OutputConfig(row_group_rows=8)
     shards = Shards(folder / "accepted", with_image_features(ACCEPTED_SCHEMA), layout)
     summary = Summary()
@@ -133,6 +134,6 @@ def data(folder: Path, rows: list[Row]) -> Path:
         shards.write(table)
         summary.add(table, "accepted")
     shards.close()
-    manifest = make_manifest(recipe(), summary, threshold=None, seconds=1, timings={})
+    manifest = make_manifest(made or recipe(), summary, threshold=None, seconds=1, timings={})
     write_file(folder / MANIFEST, manifest.model_dump_json())
     return folder

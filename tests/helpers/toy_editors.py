@@ -20,7 +20,13 @@ SIDE = 32
 
 @dataclasses.dataclass(frozen=True)
 class Inverting:
-    """Inverts; what an instruction says of itself goes wrong: fails, hangs, ends the process."""
+    """Inverts; what an instruction says of itself goes wrong: fails, hangs, ends the process.
+
+    Attributes:
+        delay_s: of each picture.
+    """
+
+    delay_s: float = 0
 
     def edit(
         self, images: Images, instructions: Sequence[str], seeds: Sequence[int]
@@ -32,16 +38,16 @@ class Inverting:
                 time.sleep(3600)
             if "crash" in instruction:
                 os._exit(9)
-        if log := os.environ.get("TOY_EDITS"):
-            with Path(log).open("a") as file:
-                file.writelines(f"{seed}\n" for seed in seeds)
-        if delay := os.environ.get("TOY_DELAY"):
-            time.sleep(float(delay) * len(images))
+        time.sleep(self.delay_s * len(images))
         return [PIL.ImageOps.invert(image) for image in images]
 
 
 def inverting() -> Inverting:
     return Inverting()
+
+
+def slow() -> Inverting:
+    return Inverting(delay_s=0.2)
 
 
 class Few:

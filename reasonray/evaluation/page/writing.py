@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -16,6 +16,7 @@ from reasonray.core.writing import write_file
 from reasonray.dataset.report.templates import environment
 from reasonray.evaluation import tables
 from reasonray.evaluation.benchmarks.ours import Ours
+from reasonray.evaluation.items import Figure
 from reasonray.evaluation.page.charts import chart, figure
 from reasonray.evaluation.page.choice import SEED
 from reasonray.evaluation.page.facets import Facet, facets, groups_of
@@ -86,7 +87,7 @@ class Section:
     grids: list[Grid]
     measures: list[str]
     own_heads: list[str]
-    own_rows: list[tuple[str, list[Any]]]
+    own_rows: list[tuple[str, list[Figure | None]]]
     charts: list[tuple[str, Markup]]
     groups: list[str]
     facets: list[Facet]
@@ -139,7 +140,7 @@ def _section(
 ) -> Section:
     measures = list(dict.fromkeys(m for own in outcome.scores.values() for m in own.values))
     is_ours = outcome.subject.name == Ours.name
-    heads, rows = ([], []) if is_ours else _own_table(outcome)
+    heads, rows = ([], []) if is_ours else tables.own_rows(outcome.own_tables)
     return Section(
         outcome=outcome,
         grids=[_grid(outcome, groups, is_ours) for groups in tables.side_by_side(outcome.table)],
@@ -176,17 +177,3 @@ def _grid(outcome: Outcome, groups: list[str], is_ours: bool) -> Grid:
         for name, rows in (PUBLISHED.items() if is_table_3 else ())
     ]
     return Grid(groups, measures, lines, published)
-
-
-def _own_table(outcome: Outcome) -> tuple[list[str], list[tuple[str, list[Any]]]]:
-    figures = {
-        (each.group, each.measure, editor): each
-        for editor, own in outcome.own_tables.items()
-        for each in own
-    }
-    heads = list(dict.fromkeys(measure for _, measure, _ in figures))
-    rows = [
-        (group, [figures.get((group, m, editor)) for m in heads for editor in outcome.scores])
-        for group in dict.fromkeys(group for group, _, _ in figures)
-    ]
-    return heads, rows

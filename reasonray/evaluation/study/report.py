@@ -1,12 +1,12 @@
 """The study's report, in the form of the paper's Table 4: Markdown, LaTeX and JSON."""
 
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 
 from reasonray.core.errors import UserError
 from reasonray.core.writing import write_file
+from reasonray.evaluation.markup import latex_text, markdown_cell
 from reasonray.evaluation.study.figures import LEVEL, Agreement, Figures, measured
 from reasonray.evaluation.study.store import Store
 
@@ -16,15 +16,6 @@ REPORT = "report"
 _INTERVAL = (
     f"{100 * LEVEL:.0f} % Wilson intervals whose n is the number of items answered, however many "
     "workers answered each"
-)
-
-_LATEX = str.maketrans(
-    {
-        **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
-    }
 )
 
 
@@ -55,11 +46,11 @@ def write_report(folder: Path) -> str:
 def markdown(figures: Figures) -> str:
     """The table, and what one must know to read it."""
     kinds = figures.kinds
-    heads = [_cell(kind) for kind in kinds]
+    heads = [markdown_cell(kind) for kind in kinds]
     lines = ["# User study", "", f"| editor | {' | '.join(heads)} |", "|---|" + "---|" * len(kinds)]
     for name in next(iter(kinds.values())).editors:
         cells = _shares(figures, name, bold="**{}**", none="–")
-        lines.append(f"| {_cell(name)} | {' | '.join(cells)} |")
+        lines.append(f"| {markdown_cell(name)} | {' | '.join(cells)} |")
     lines += [
         "",
         f"Per cent of the answers that chose the editor's picture, the most in bold; {_INTERVAL}.",
@@ -93,12 +84,12 @@ def latex(figures: Figures) -> str:
         f"% Per cent of answers; {_INTERVAL}.",
         r"\begin{tabular}{l" + "r" * len(kinds) + "}",
         r"\toprule",
-        " & ".join(["Editor", *(kind.translate(_LATEX) for kind in kinds)]) + r" \\",
+        " & ".join(["Editor", *(latex_text(kind) for kind in kinds)]) + r" \\",
         r"\midrule",
     ]
     for name in next(iter(kinds.values())).editors:
         cells = _shares(figures, name, bold=r"\textbf{{{}}}", none="--")
-        lines.append(" & ".join([name.translate(_LATEX), *cells]) + r" \\")
+        lines.append(" & ".join([latex_text(name), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
@@ -124,10 +115,6 @@ def _alike(agreement: Agreement) -> str:
 
 def _alpha(agreement: Agreement) -> str:
     return "–" if agreement.alpha is None else f"{agreement.alpha:.2f}"
-
-
-def _cell(text: str) -> str:
-    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def _json(figures: Figures, store: Store) -> str:

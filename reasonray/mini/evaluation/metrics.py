@@ -13,7 +13,8 @@ from diffusers import AutoencoderKL
 
 from reasonray.core.recipe import Recipe
 from reasonray.core.sections import ModelConfig
-from reasonray.evaluation.metrics import METRICS, Metrics, means
+from reasonray.evaluation.items import TRUTH_METRICS
+from reasonray.evaluation.metrics import Metrics, means
 from reasonray.mini import ZOO
 from reasonray.mini.evaluation.measurement import Measurement, share
 from reasonray.mini.evaluation.scenes import FIRST_SEED, held_out
@@ -22,7 +23,7 @@ from reasonray.sources.mini.catalogue import CATEGORIES
 from reasonray.sources.mini.world import Scene, caption, render, replaced
 
 BATCH = 16
-LEARNED = METRICS[2:]
+LEARNED = TRUTH_METRICS[2:]
 """Those that a model of the zoo makes."""
 
 

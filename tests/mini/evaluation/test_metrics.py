@@ -4,7 +4,8 @@ import PIL.Image
 import pytest
 
 from reasonray.core.recipe import load
-from reasonray.evaluation.metrics import METRICS, Metrics
+from reasonray.evaluation.items import TRUTH_METRICS
+from reasonray.evaluation.metrics import Metrics
 from reasonray.mini.evaluation.metrics import measure, zoo_metrics
 from reasonray.sources.mini.world import (
     HELD_OUT_SEED,
@@ -35,7 +36,7 @@ def metrics() -> Metrics:
 
 def test_the_truth_itself_is_perfect(metrics: Metrics) -> None:
     scores = metrics(pictures(TRUTHS), pictures(TRUTHS), [caption(scene) for scene in TRUTHS])
-    for name, best in zip(METRICS[:4], (0, 0, 1, 1), strict=True):
+    for name, best in zip(TRUTH_METRICS[:4], (0, 0, 1, 1), strict=True):
         assert scores[name] == pytest.approx([best] * len(TRUTHS), abs=1e-4)
 
 
@@ -43,9 +44,9 @@ def test_the_unedited_picture_is_worse_in_every_metric(metrics: Metrics) -> None
     captions = [caption(scene) for scene in TRUTHS]
     right = metrics(pictures(TRUTHS), pictures(TRUTHS), captions)
     unedited = metrics(pictures(SCENES), pictures(TRUTHS), captions)
-    for name in METRICS:
+    for name in TRUTH_METRICS:
         worse = [
-            a > b if name in METRICS[2:] else a < b
+            a > b if name in TRUTH_METRICS[2:] else a < b
             for a, b in zip(right[name], unedited[name], strict=True)
         ]
         assert sum(worse) >= len(SCENES) - 1, name
