@@ -25,7 +25,7 @@ INVERTING = "ours=python:toy_editors:inverting"
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A benchmark of twelve pairs, one of whose instructions nobody follows."""
-    hard = pair(5, instructions=[{"kind": "direct", "text": "fail"}])
+    hard = pair(11, instructions=[{"kind": "direct", "text": "fail"}])
     benchmark(tmp_path / "benchmark", [*(pair(number) for number in range(11)), hard])
     return tmp_path
 
@@ -45,7 +45,10 @@ def figures(output: Path) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
 
 
 def test_an_evaluation_is_added_to_and_made_once(
-    ray_session: None, place: Path, capsys: pytest.CaptureFixture[str]
+    ray_session: None,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = place / "out"
     assert call(line(place, output, "identity", INVERTING)) == 0
@@ -69,6 +72,20 @@ def test_an_evaluation_is_added_to_and_made_once(
     assert figures(output)["truth"]["direct"]["CLIP-I"]["mean"] == pytest.approx(1)
     again = sorted(path.stat().st_mtime_ns for path in output.rglob("edits/*/*/*.parquet"))
     assert set(pictures) < set(again)
+    # Relative paths mean the same to processes that are in another folder.
+    monkeypatch.chdir(place)
+    finished = f"finished=pictures:{output.relative_to(place)}/edits/ours/identity"
+    words = [word.removeprefix(f"{place}/") for word in line(place, output, INVERTING, finished)]
+    assert call([*words, "--retry-failed"]) == 0
+    said = capsys.readouterr().err
+    assert "1 rows that failed are done again" in said
+    assert "ours: 3 of 3 edits, 1 of them without a picture or a figure" in said
+    third = figures(output)
+    for name, before in (("ours", "ours"), ("finished", "identity")):
+        for measure in ("L1", "CLIP-I"):
+            cells = third[name]["direct"][measure], first[before]["direct"][measure]
+            assert [cell["mean"] for cell in cells] == [cells[1]["mean"]] * 2
+            assert [cell["num_failed"] for cell in cells] == [cells[1]["num_failed"]] * 2
     with pytest.raises(UserError, match=r"with another seed; give another --output"):
         evaluate("mini", [INVERTING], [str(place / "benchmark")], output,
                  ["evaluation.chunk_rows=4", "seed=3"])  # fmt: skip
