@@ -1,5 +1,6 @@
 """Evaluations on Ray Data: whole, added to, killed, with settings that have changed."""
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from toy_editors import benchmark, pair
 
 from reasonray.cli.main import call
 from reasonray.core.errors import UserError
+from reasonray.evaluation import chunks
 from reasonray.evaluation.run import evaluate
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
@@ -159,3 +161,18 @@ def test_what_is_no_benchmark_is_one_line(place: Path, capsys: pytest.CaptureFix
     assert "no folder of reasonray benchmark" in capsys.readouterr().err
     assert call([*words, "--benchmark", f"risebrench={place}"]) == 2
     assert "did you mean risebench?" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "file").write_text("mine")
+    assert call(line(place, place / "file", "truth")) == 2
+    assert f"output {place / 'file'}: cannot be used" in capsys.readouterr().err
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(chunks, "write_file", full)
+    assert call(line(place, place / "out", "truth")) == 1
+    assert "no space left; free some, finished rows are kept" in capsys.readouterr().err
