@@ -164,8 +164,7 @@ def pixels(opened: PIL.Image.Image, name: str) -> PIL.Image.Image:
     """What `read` gives of a picture that Pillow has opened or made, in whatever mode.
 
     Args:
-        opened: need not be decoded yet.
-        name: begins the errors.
+        opened, name: the picture, which need not be decoded yet, and how errors begin.
 
     Raises:
         RowError: it cannot be decoded, or what is black and white cannot be told.

@@ -124,10 +124,11 @@ def service() -> Iterator[Service]:
     service.close()
 
 
-def server(service: Service, **arguments: Any) -> EditsServer:
+def server(service: Service, *, retries: int = 8, **arguments: Any) -> EditsServer:
     config = EvaluationConfig(arguments={"b": arguments})
     editor = load(Spec("b", f"{service.url}#model-x"), config)
     assert isinstance(editor, EditsServer)
+    editor._client = editor._client.with_options(max_retries=retries)  # noqa: SLF001  they wait
     return editor
 
 
@@ -179,7 +180,7 @@ def test_a_server_that_fails_on_one_row_alone_fails_that_row(service: Service, s
             error(status, "overloaded") if form.fields["prompt"] in texts else blue()
         )
 
-    editor = server(service)
+    editor = server(service, retries=1)
     fails("b")
     assert outcome(editor, "a", "b") == [None, "server_failed"]
     assert outcome(editor, "b") == ["server_failed"]  # others have gone well before
@@ -187,12 +188,11 @@ def test_a_server_that_fails_on_one_row_alone_fails_that_row(service: Service, s
     with pytest.raises(RunError, match="editor b: the server fails on every edit"):
         edited(editor, "a", "b", "c")
     with pytest.raises(RunError, match="editor b: the server fails on every edit"):
-        edited(server(service), "b")
+        edited(server(service, retries=1), "b")
 
 
 def test_a_server_that_is_away_stops_it(service: Service) -> None:
-    editor = server(service)
-    editor._client = editor._client.with_options(max_retries=0)  # noqa: SLF001
+    editor = server(service, retries=0)
     service.close()
     with pytest.raises(RunError, match="editor b: Connection error"):
         edited(editor, "a")
