@@ -136,7 +136,8 @@ class Editing:
             if row.reason in FAILURES
         ]
         num_well = sum(row.picture is not None for row in rows)
-        self._alike.begin(len(rows))
+        with self._alike.begun(len(rows)):
+            pass  # one chunk at a time: nobody else has rows in work
         try:
             self._alike.settle(len(rows), num_well, failures)
         except RunError:
