@@ -37,19 +37,29 @@ def make_benchmark(
     Each pair has direct instructions of several templates and a reasoning one. The truth is what
     the recipe's painter made.
     """
+    from reasonray.core.errors import UserError
     from reasonray.core.place import place
     from reasonray.core.recipe import load
     from reasonray.evaluation import making
-    from reasonray.generation.run import generate
+    from reasonray.generation.run import begun_with, generate
 
+    making.check_target(output, against)
     made = load(recipe, settings, sources)
     splits = [
         f"sources.{number}.split=test"
         for number, source in enumerate(made.sources)
         if source.format == "v3det" and source.split == "train"
     ]
-    made = load(recipe, [*settings, *splits], sources, accepted=count)
+    # Part I has no categories to be asked for plainly.
+    parts = [part for part in made.parts if part != "I"]
+    if not parts:
+        raise UserError("parts: a benchmark is made of parts II and III, the recipe has I alone")
     folder = place(output) / making.GENERATED
+    # What was generated for another count is gone on with, and may do.
+    before = begun_with(folder) or {}
+    made = load(
+        recipe, [*settings, *splits], sources, parts, accepted=before.get("accepted") or count
+    )
     generate(made, folder)
     number = making.make_benchmark(folder, output, count, seed=made.seed, against=against)
     click.echo(f"{output}: {number} pairs")
@@ -76,12 +86,18 @@ def make_benchmark(
 @options.folder(
     "--output", "Folder, or URI of a store; an unfinished one is gone on with.", required=True
 )
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Edit again what has no picture yet, and measure again what has no figure.",
+)
 @options.settings("Change one key of the recipe, e.g. evaluation.side=512. Repeatable.")
 def evaluate_editors(
     recipe: str,
     specs: tuple[str, ...],
     benchmarks: tuple[str, ...],
     output: str,
+    retry_failed: bool,
     settings: tuple[str, ...],
 ) -> None:
     """Measure editors by RECIPE's section `evaluation`; their edits and figures stay in --output.
@@ -91,7 +107,7 @@ def evaluate_editors(
     """
     from reasonray.evaluation.run import evaluate
 
-    click.echo(evaluate(recipe, specs, benchmarks, output, settings))
+    click.echo(evaluate(recipe, specs, benchmarks, output, settings, retry_failed=retry_failed))
 
 
 @click.command(

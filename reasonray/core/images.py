@@ -144,7 +144,7 @@ def read(
         _check_size(opened.size, name, max_pixels, min_side, max_aspect)
         is_plain = not has_other_colours(opened)
         return Picture(
-            pixels=_pixels(opened, name),
+            pixels=pixels(opened, name),
             is_jpeg=opened.format in _JPEGS,
             is_faithful=is_whole and is_plain and opened.format in _COMMON,
         )
@@ -158,6 +158,32 @@ def read(
             if lean is None or error.reason not in ("unreadable_image", "truncated_image"):
                 raise
         return attempt(lean, is_whole=False)
+
+
+def pixels(opened: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    """What `read` gives of a picture that Pillow has opened or made, in whatever mode.
+
+    Args:
+        opened, name: the picture, which need not be decoded yet, and how errors begin.
+
+    Raises:
+        RowError: it cannot be decoded, or what is black and white cannot be told.
+    """
+    try:
+        is_deep = is_deep_colour(opened)
+        opened.load()
+        # Read after load: some formats keep it behind the pixels, TIFF is turned by Pillow itself.
+        method = _UPRIGHT.get(_orientation(opened))
+        upright = opened.transpose(method) if method is not None else opened
+        rgb = to_srgb(upright, is_deep=is_deep)
+    except NoRangeError as error:
+        raise RowError("unreadable_image", f"{name}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        raise RowError("truncated_image", f"{name}: {_first_line(error)}") from error
+    rgb.info = {}  # the encoders would write the file's own profile again
+    return rgb
 
 
 def size(image: Image) -> tuple[int, int]:
@@ -361,25 +387,6 @@ def _check_size(
     if max_aspect is not None and max(size) > max_aspect * min(size):
         detail = f"{shape}, {max(size) / min(size):.1f} to 1: images.max_aspect is {max_aspect:g}"
         raise RowError("too_long", detail)
-
-
-def _pixels(opened: PIL.Image.Image, name: str) -> PIL.Image.Image:
-    """Decode what `_open` gave."""
-    try:
-        is_deep = is_deep_colour(opened)
-        opened.load()
-        # Read after load: some formats keep it behind the pixels, TIFF is turned by Pillow itself.
-        method = _UPRIGHT.get(_orientation(opened))
-        upright = opened.transpose(method) if method is not None else opened
-        rgb = to_srgb(upright, is_deep=is_deep)
-    except NoRangeError as error:
-        raise RowError("unreadable_image", f"{name}: {error}") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise nearly anything on damaged bytes
-        raise RowError("truncated_image", f"{name}: {_first_line(error)}") from error
-    rgb.info = {}  # the encoders would write the file's own profile again
-    return rgb
 
 
 def _orientation(image: PIL.Image.Image) -> int:

@@ -236,6 +236,27 @@ def parquet(path: Place) -> pq.ParquetFile:
         raise pa.ArrowInvalid(f"{path}: {error}") from error
 
 
+@contextlib.contextmanager
+def undamaged(path: Place, remedy: str) -> Iterator[None]:
+    """Have it said in one line that a Parquet file cannot be read.
+
+    Args:
+        path: of the file.
+        remedy: ends the message, without a full stop.
+
+    Raises:
+        UserError: it is damaged; anything else passes.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        # Of what it could not make sense of Arrow raises errors without a number.
+        if not isinstance(error, pa.ArrowException) and error.errno is not None:
+            raise
+        problem = str(error).removeprefix(f"{path}: ").splitlines()[0]
+        raise UserError(f"{path}: damaged ({problem}); {remedy}") from error
+
+
 def read_json(path: Place) -> dict[str, Any]:
     """A JSON object of our own.
 

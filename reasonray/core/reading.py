@@ -90,7 +90,9 @@ def _read_remote(uri: str) -> bytes:
 
 def _read_cell(file: str, group: int, row: int, column: str) -> bytes:
     if is_local(file):
-        cells = _column(file, group, column)
+        status = Path(file).stat()
+        version = (status.st_ino, status.st_mtime_ns, status.st_size)
+        cells = _column(file, group, column, version)
     else:
         cells = persistently(file, lambda: _column(file, group, column))
     cell = cells[row].as_py() if row < len(cells) else None
@@ -149,7 +151,8 @@ def _read_beside(name: str, file: str) -> bytes | None:
 
 # Two: the input's and the edited image's column of the row group the run is at.
 @functools.lru_cache(maxsize=2)
-def _column(file: str, group: int, column: str) -> pa.ChunkedArray:
+def _column(file: str, group: int, column: str, _version: tuple[int, ...] = ()) -> pa.ChunkedArray:
+    """A row group's column; `_version` is another when a file of this machine is replaced."""
     filesystem, path = url_to_fs(file)
     with filesystem.open(path, "rb") as opened:
         return pq.ParquetFile(opened).read_row_group(group, columns=[column]).column(0)

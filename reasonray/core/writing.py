@@ -194,6 +194,21 @@ def no_space(output: Place) -> RunError:
     return RunError(f"output {output}: no space left; free some, finished rows are kept")
 
 
+@contextlib.contextmanager
+def space_checked(output: Place) -> Iterator[None]:
+    """Have a full disk said in one line.
+
+    Raises:
+        RunError: it is full; all else passes.
+    """
+    try:
+        yield
+    except OSError as error:
+        if out_of_space(error):
+            raise no_space(output) from error
+        raise
+
+
 def synchronise(path: Path) -> None:
     """Wait until a file's content, or a folder's list, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

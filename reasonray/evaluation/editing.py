@@ -3,16 +3,11 @@
 A chunk is edited as a whole. If that raises, its rows are edited alone, and what fails again is a
 failure of its row. A row that hangs, or with which its process ends, cannot be caught here: the
 process ends, and the next one of the same evaluation, which finds what was begun, edits the rows
-alone. So a chunk leaves traces in a folder beside its file until that is whole:
+alone. So a chunk leaves traces in a folder beside its file until that is whole (`traces`).
 
-    whole.SESSION-1, -2  each time that it was begun as a whole
-    alone                its rows are edited alone from now on
-    ROW.SESSION-1, -2    each time that a row was begun alone
-    ROW.late             it was not there in time
-    ROW.parquet          it is done
+An editor that fails on all rows alike stops the evaluation, before they count as its failures.
 """
 
-import hashlib
 import os
 import threading
 import time
@@ -25,29 +20,26 @@ import pyarrow as pa
 
 from reasonray.core import images
 from reasonray.core.errors import RowError, RunError, UserError
-from reasonray.core.place import Place, make_folder, parquet, remove
-from reasonray.core.record import sample_seed
+from reasonray.core.place import Place
+from reasonray.core.record import Image, sample_seed
+from reasonray.core.silence import silence
 from reasonray.core.writing import write_table
+from reasonray.evaluation.chunks import read_chunk
 from reasonray.evaluation.editors import ByItem, Edits
-from reasonray.evaluation.items import Item
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("picture", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        ("seconds", pa.float64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
-"""An item's edited picture (PNG) and its seconds, or why there is none. Rows that were edited
-together have the mean of their seconds."""
+from reasonray.evaluation.items import Benchmark, Item
+from reasonray.evaluation.traces import MAX_ENDS, Traces
+from reasonray.stages.alike import Failure, FailuresAlike, manner
 
 _Result = TypeVar("_Result")
 
-MAX_ENDS = 2
-"""A chunk or row with which so many processes of one session have ended is to blame: one may have
-been on a machine that was lost, and who kills an evaluation kills a session."""
+FAILURES = ("editor_failed", "no_picture", "refused", "server_failed", "late", "crashed")
+"""Reasons that may be the editor's own: they stop the evaluation if all rows have one of them."""
+
+_FEW = 3
+"""So many rows that failed alike, and none that went well, are not the rows' own."""
+
+_SLOWER = 4
+"""So many times as slow as the slowest chunk before may be one that does not hang."""
 
 
 @dataclass(frozen=True)
@@ -56,162 +48,224 @@ class Edited:
 
     Attributes:
         id: of the item.
-        picture: that the editor made; None: it made none.
-        seconds: that it took.
+        picture: that the editor made, PNG; None: it made none.
+        seconds: that it took; rows that were edited together have their mean.
         reason, detail: why there is none: a short code, and a sentence.
+        num_unseen: of the item's pictures, that the editor was not given.
     """
 
     id: str
-    picture: PIL.Image.Image | None
+    picture: Image | None
     seconds: float = 0.0
     reason: str | None = None
     detail: str | None = None
-
-    def row(self) -> dict[str, Any]:
-        """As it is kept."""
-        picture = None if self.picture is None else images.encode_png(self.picture)
-        fields = {"id": self.id, "picture": picture, "seconds": self.seconds}
-        return {**fields, "reason": self.reason, "detail": self.detail}
+    num_unseen: int = 0
 
 
-def edit_chunk(
-    editor: Edits | ByItem,
-    items: Sequence[Item],
-    path: Place,
-    *,
-    session: int,
-    seed: int,
-    timeout_s: float,
-) -> int:
-    """Edit the items, and write their rows into one file.
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("picture", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("seconds", pa.float64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("num_unseen", pa.int32()),
+    ]
+)
+"""`Edited`, as a chunk's file has it."""
+
+
+class Editing:
+    """Edits chunks with one editor.
 
     Args:
         editor: under test.
-        items: of the chunk.
-        path: of the file.
+        name: of the editor, for messages.
         session: number of the evaluation's session.
         seed: of the evaluation; an edit's own follows from it and the item's id.
         timeout_s: of one edit; the process ends after it.
+    """
 
-    Returns:
-        How many have no picture.
+    def __init__(
+        self, editor: Edits | ByItem, name: str, *, session: int, seed: int, timeout_s: float
+    ) -> None:
+        self._editor, self._session, self._seed = editor, session, seed
+        self._timeout_s = timeout_s
+        self._takes_several = bool(getattr(editor, "takes_several", False))
+        self._slowest_s: float | None = None
+        self._alike = FailuresAlike(
+            f"editor {name}: the edits of",
+            "Look at the editor; with --retry-failed rows that count as failed are edited again",
+            _FEW,
+        )
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences of the editor on how it edits."""
+        return list(getattr(self._editor, "notices", ()))
+
+    def __call__(self, benchmark: Benchmark, items: Sequence[Item], path: Place) -> int:
+        """Edit items of a benchmark, and write their rows into one file.
+
+        Returns:
+            How many have no picture.
+
+        Raises:
+            RunError: the editor cannot edit anything: its server is away, or all fails alike.
+        """
+        traces = Traces(path, self._session)
+        rows = None
+        if isinstance(self._editor, ByItem):
+            rows = [_of_item(self._editor, benchmark, item) for item in items]
+        elif not traces.are_alone() and traces.num_begun_whole() < MAX_ENDS:
+            rows = self._whole(self._editor, items, traces)
+        if rows is None:
+            assert not isinstance(self._editor, ByItem)
+            traces.set_alone()
+            rows = [self._alone(self._editor, item, traces) for item in items]
+        if not isinstance(self._editor, ByItem):
+            self._settle(rows, traces)
+        write_table(path, pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA))
+        traces.clear()
+        return sum(row.picture is None for row in rows)
+
+    def _settle(self, rows: Sequence[Edited], traces: Traces) -> None:
+        failures = [
+            Failure(f"{row.reason}: {manner(row.detail or '')}", f"{row.detail}.")
+            for row in rows
+            if row.reason in FAILURES
+        ]
+        num_well = sum(row.picture is not None for row in rows)
+        with self._alike.begun(len(rows)):
+            pass  # one chunk at a time: nobody else has rows in work
+        try:
+            self._alike.settle(len(rows), num_well, failures)
+        except RunError:
+            traces.clear()  # all of them have failed, and are edited again
+            raise
+
+    def _whole(self, editor: Edits, items: Sequence[Item], traces: Traces) -> list[Edited] | None:
+        """All rows at once; None: one of them failed."""
+        try:
+            pictures = [self._before(item) for item in items]
+        except RowError:
+            return None
+        traces.begin_whole()
+        limit_s = self._timeout_s * len(items)
+        if self._slowest_s is not None:
+            limit_s = min(limit_s, self._timeout_s + _SLOWER * self._slowest_s * len(items))
+        start = time.perf_counter()
+        edited = _in_time(
+            lambda: self._edit(editor, items, pictures), limit_s, at_end=traces.set_alone
+        )
+        if isinstance(edited, BaseException):
+            return None  # whose row it was shows alone
+        seconds = (time.perf_counter() - start) / len(items)
+        self._slowest_s = max(seconds, self._slowest_s or 0.0)
+        pairs = zip(items, edited, strict=True)
+        return [self._row(item, picture, seconds) for item, picture in pairs]
+
+    def _alone(self, editor: Edits, item: Item, traces: Traces) -> Edited:
+        path = traces.row(item.id)
+        if path.exists():
+            [fields] = read_chunk(path, [item]).to_pylist()
+            return Edited(**fields)
+        if traces.is_late(item.id):
+            late = RowError("late", f"no picture within {self._timeout_s:g} s")
+            row = self._row(item, late, self._timeout_s)
+        elif traces.num_begun(item.id) >= MAX_ENDS:
+            crashed = RowError("crashed", "the process ended in this edit, twice")
+            row = self._row(item, crashed, 0.0)
+        else:
+            traces.begin(item.id)
+            start = time.perf_counter()
+            picture = self._caught(editor, item, traces)
+            row = self._row(item, picture, time.perf_counter() - start)
+        write_table(path, pa.Table.from_pylist([vars(row)], schema=SCHEMA))
+        return row
+
+    def _caught(self, editor: Edits, item: Item, traces: Traces) -> Image | RowError:
+        try:
+            before = self._before(item)
+        except RowError as error:
+            return error
+        edited = _in_time(
+            lambda: self._edit(editor, [item], [before]),
+            self._timeout_s,
+            at_end=lambda: traces.set_late(item.id),
+        )
+        if isinstance(edited, RowError):
+            return edited
+        if isinstance(edited, BaseException):
+            words = " ".join(str(edited).split())[:500]
+            return RowError("editor_failed", f"{type(edited).__name__}: {words}")
+        return edited[0]
+
+    def _before(self, item: Item) -> Any:
+        """What the editor is given of an item: its first picture, or a list of all."""
+        first = item.before()
+        if not self._takes_several:
+            return first
+        return [first, *(picture.open() for picture in item.pictures[1:])]
+
+    def _edit(
+        self, editor: Edits, items: Sequence[Item], pictures: Sequence[Any]
+    ) -> list[Image | RowError]:
+        seeds = [sample_seed(self._seed, item.id, "evaluate") for item in items]
+        edited = list(editor.edit(pictures, [item.full_instruction for item in items], seeds))
+        if len(edited) != len(items):
+            raise ValueError(f"{len(edited)} pictures for {len(items)} instructions")
+        return [_encoded(each) for each in edited]
+
+    def _row(self, item: Item, picture: Image | RowError, seconds: float) -> Edited:
+        num_unseen = 0 if self._takes_several else max(0, len(item.pictures) - 1)
+        if isinstance(picture, RowError):
+            return Edited(item.id, None, seconds, picture.reason, picture.detail, num_unseen)
+        return Edited(item.id, picture, seconds, num_unseen=num_unseen)
+
+
+def _of_item(editor: ByItem, benchmark: Benchmark, item: Item) -> Edited:
+    try:
+        return Edited(item.id, images.encode_png(editor.picture(benchmark, item)))
+    except RowError as error:
+        return Edited(item.id, None, 0.0, error.reason, error.detail)
+
+
+def _encoded(picture: Any) -> Image | RowError:
+    """An editor's picture as it is kept, in whatever mode it was made."""
+    if isinstance(picture, RowError):
+        return picture
+    if not isinstance(picture, PIL.Image.Image):
+        detail = f"expected a picture of PIL, got {type(picture).__name__}"
+        return RowError("editor_failed", detail)
+    if 0 in picture.size:
+        detail = f"expected a picture, got one of {picture.width} x {picture.height} pixels"
+        return RowError("editor_failed", detail)
+    try:
+        with silence:
+            return images.encode_png(images.pixels(picture, f"its picture (mode {picture.mode})"))
+    except RowError as error:
+        return RowError("editor_failed", f"{error.detail}; expected RGB of 8 bits")
+
+
+def _in_time(
+    action: Callable[[], _Result], seconds: float, at_end: Callable[[], None]
+) -> _Result | BaseException:
+    """The action's result or what it raised; if neither comes in time the process ends.
+
+    In a thread of its own: a `SystemExit` of the editor's is not one of this process, whose own
+    arrives here. A thread cannot be ended.
 
     Raises:
-        RunError: the editor cannot edit anything (its server is away).
+        RunError, UserError: the action did.
     """
-    traces = _Traces(path.with_name(f"{path.stem}.rows"), session)
-    rows = None
-    if not traces.are_alone() and traces.num_begun(_WHOLE) < MAX_ENDS:
-        rows = _whole(editor, items, traces, seed, timeout_s)
-    if rows is None:
-        traces.set_alone()
-        alone = [_alone(editor, item, traces, seed, timeout_s) for item in items]
-        table = pa.concat_tables(alone)
-    else:
-        table = pa.Table.from_pylist([row.row() for row in rows], schema=SCHEMA)
-    write_table(path, table)
-    traces.clear()
-    return int(table.num_rows - table["reason"].null_count)
-
-
-def _whole(
-    editor: Edits | ByItem, items: Sequence[Item], traces: "_Traces", seed: int, timeout_s: float
-) -> list[Edited] | None:
-    """All rows at once; None: one of them failed."""
-    if isinstance(editor, ByItem):
-        return None
-    try:
-        pictures = [item.pictures[0].open() for item in items]
-    except RowError:
-        return None
-    traces.begin(_WHOLE)
-    start = time.perf_counter()
-    try:
-        edited = _in_time(
-            lambda: _edit(editor, items, pictures, seed),
-            timeout_s * len(items),
-            at_end=traces.set_alone,
-        )
-    except (RunError, UserError):
-        raise
-    except Exception:  # noqa: BLE001  whose row it was shows alone
-        traces.set_alone()
-        return None
-    seconds = (time.perf_counter() - start) / len(items)
-    return [_edited(item, picture, seconds) for item, picture in zip(items, edited, strict=True)]
-
-
-def _edited(item: Item, picture: PIL.Image.Image | RowError, seconds: float) -> Edited:
-    if isinstance(picture, RowError):
-        return Edited(item.id, None, seconds, picture.reason, picture.detail)
-    return Edited(item.id, picture, seconds)
-
-
-def _alone(
-    editor: Edits | ByItem, item: Item, traces: "_Traces", seed: int, timeout_s: float
-) -> pa.Table:
-    path = traces.path(item.id, "parquet")
-    if path.exists():
-        return parquet(path).read()
-    if traces.is_late(item.id):
-        row = Edited(item.id, None, timeout_s, "late", f"no picture within {timeout_s:g} s")
-    elif traces.num_begun(item.id) >= MAX_ENDS:
-        row = Edited(item.id, None, 0.0, "crashed", "the process ended in this edit, twice")
-    else:
-        traces.begin(item.id)
-        row = _caught(editor, item, traces, seed, timeout_s)
-    table = pa.Table.from_pylist([row.row()], schema=SCHEMA)
-    write_table(path, table)
-    return table
-
-
-def _caught(
-    editor: Edits | ByItem, item: Item, traces: "_Traces", seed: int, timeout_s: float
-) -> Edited:
-    start = time.perf_counter()
-    try:
-        if isinstance(editor, ByItem):
-            picture: PIL.Image.Image | RowError = editor.picture(item)
-        else:
-            before = item.pictures[0].open()
-            [picture] = _in_time(
-                lambda: _edit(editor, [item], [before], seed),
-                timeout_s,
-                at_end=lambda: traces.set_late(item.id),
-            )
-    except (RunError, UserError):
-        raise
-    except RowError as error:
-        return Edited(item.id, None, time.perf_counter() - start, error.reason, error.detail)
-    except Exception as error:  # noqa: BLE001  an editor may raise anything; the row is told it
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-        return Edited(item.id, None, time.perf_counter() - start, "editor_failed", detail)
-    return _edited(item, picture, time.perf_counter() - start)
-
-
-def _edit(
-    editor: Edits, items: Sequence[Item], pictures: Sequence[PIL.Image.Image], seed: int
-) -> Sequence[PIL.Image.Image | RowError]:
-    seeds = [sample_seed(seed, item.id, "evaluate") for item in items]
-    edited = list(editor.edit(pictures, [item.full_instruction for item in items], seeds))
-    if len(edited) != len(items):
-        raise ValueError(f"{len(edited)} pictures for {len(items)} instructions")
-    for picture in edited:
-        if not isinstance(picture, PIL.Image.Image | RowError):
-            raise TypeError(f"expected a picture of PIL, got {type(picture).__name__}")
-    return [each if isinstance(each, RowError) else each.convert("RGB") for each in edited]
-
-
-def _in_time(action: Callable[[], _Result], seconds: float, at_end: Callable[[], None]) -> _Result:
-    """The action's result; the process ends if it does not come in time: a thread cannot be."""
-    results: list[_Result] = []
-    errors: list[BaseException] = []
+    outcomes: list[_Result | BaseException] = []
 
     def run() -> None:
         try:
-            results.append(action())
-        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
-            errors.append(error)
+            outcomes.append(action())
+        except BaseException as error:  # noqa: BLE001  an editor may raise anything
+            outcomes.append(error)
 
     thread = threading.Thread(target=run, daemon=True, name="reasonray-edits")
     thread.start()
@@ -219,50 +273,7 @@ def _in_time(action: Callable[[], _Result], seconds: float, at_end: Callable[[],
     if thread.is_alive():
         at_end()
         os._exit(1)
-    if errors:
-        raise errors[0]
-    return results[0]
-
-
-_WHOLE = "whole"
-
-
-class _Traces:
-    """What was begun of a chunk, in a folder of its own."""
-
-    def __init__(self, folder: Place, session: int) -> None:
-        self._folder, self._session = folder, session
-
-    def set_alone(self) -> None:
-        self._touch(self._folder / "alone")
-
-    def are_alone(self) -> bool:
-        return bool((self._folder / "alone").exists())
-
-    def path(self, item_id: str, ending: str) -> Place:
-        # An id may be any text.
-        return self._folder / f"{hashlib.sha256(item_id.encode()).hexdigest()}.{ending}"
-
-    def begin(self, item_id: str) -> None:
-        self._touch(self._begun(item_id, self.num_begun(item_id) + 1))
-
-    def num_begun(self, item_id: str) -> int:
-        return sum(self._begun(item_id, n).exists() for n in range(1, MAX_ENDS + 1))
-
-    def set_late(self, item_id: str) -> None:
-        self._touch(self.path(item_id, "late"))
-
-    def is_late(self, item_id: str) -> bool:
-        return bool(self.path(item_id, "late").exists())
-
-    def clear(self) -> None:
-        remove(self._folder)
-
-    def _begun(self, item_id: str, number: int) -> Place:
-        if item_id == _WHOLE:
-            return self._folder / f"{_WHOLE}.{self._session}-{number}"
-        return self.path(item_id, f"{self._session}-{number}")
-
-    def _touch(self, path: Place) -> None:
-        make_folder(self._folder)
-        path.write_bytes(b"")
+    [outcome] = outcomes
+    if isinstance(outcome, RunError | UserError):
+        raise outcome
+    return outcome

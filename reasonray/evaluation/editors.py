@@ -5,21 +5,19 @@
     CLASS:FOLDER                     the same, with the class of that name
     http://HOST/v1[#MODEL]           a server with OpenAI's `POST /images/edits`
     pictures:FOLDER                  finished ones, each named after its item (`pictures.file_stem`)
+                                     or where the benchmark's own scripts look for it
     python:MODULE:NAME               `NAME()` of a module gives an object with `edit(images,
                                      instructions, seeds)`, lists of one length, and a list of
-                                     pictures
+                                     pictures (`Edits`)
 
 A row that fails is a failure of that row: other rows of its batch are tried without it.
 """
 
-import base64
 import importlib
 import inspect
-import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -27,31 +25,38 @@ import PIL.Image
 from PIL.Image import Resampling
 
 from reasonray.core.crops import working_size
-from reasonray.core.errors import RowError, RunError, UserError
+from reasonray.core.errors import RowError, UserError
 from reasonray.core.evaluation_sections import EvaluationConfig
-from reasonray.core.images import encode_png
-from reasonray.core.images import read as images_of
 from reasonray.core.place import place
 from reasonray.core.sections import ModelConfig
-from reasonray.evaluation.items import Item
+from reasonray.evaluation.edits_server import EditsServer
+from reasonray.evaluation.items import Benchmark, Item
 from reasonray.evaluation.pictures import FinishedPictures, file_stem
+from reasonray.evaluation.subjects import NAME, absolute
 
 Images = Sequence[PIL.Image.Image]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+BOUNDS = ("identity", "truth")
+
 _CLASS = re.compile(r"(?P<kind>[A-Z][A-Za-z0-9]*):(?P<path>.+)")
 
 
 class Edits(Protocol):
-    """What an editor under test is to us."""
+    """What an editor under test is to us.
+
+    One that has an attribute `takes_several`, and it is true, is given a list of pictures for each
+    edit in place of the first of them; an attribute `notices`, sentences on how it edits, is shown
+    beside its figures.
+    """
 
     def edit(
-        self, images: Images, instructions: Sequence[str], seeds: Sequence[int]
+        self, images: Sequence[Any], instructions: Sequence[str], seeds: Sequence[int]
     ) -> "Sequence[PIL.Image.Image | RowError]":
         """One picture for each, or why there is none of this one.
 
         Args:
-            images: RGB, of any size.
+            images: of each edit the picture before, RGB, of any size; with `takes_several` a list
+                of them, at least one.
             instructions: what is to be done.
             seeds: of each edit's randomness, 0..2^63-1.
         """
@@ -73,7 +78,7 @@ class Spec:
     @property
     def is_bound(self) -> bool:
         """It makes nothing of its own: a bound of the scale."""
-        return self.text in ("identity", "truth")
+        return self.text in BOUNDS
 
 
 def parse(text: str) -> Spec:
@@ -85,11 +90,17 @@ def parse(text: str) -> Spec:
     name, separator, spec = text.partition("=")
     if not separator:
         name = spec = text
-    if not _NAME.fullmatch(name) or not spec:
+    if not NAME.fullmatch(name) or not spec:
         raise UserError(
             f"editor {text}: expected NAME=SPEC, the name of letters, digits, '.', '_', '+' and '-'"
         )
-    return Spec(name, spec)
+    if spec in BOUNDS:
+        return Spec(name, spec)
+    # The processes that load it are in another folder.
+    kind, path = "", spec
+    if spec.startswith("pictures:") or _CLASS.fullmatch(spec):
+        kind, _, path = spec.partition(":")
+    return Spec(name, f"{kind}:{absolute(path)}" if kind else absolute(path))
 
 
 def load(spec: Spec, config: EvaluationConfig) -> "Edits | ByItem":
@@ -102,15 +113,15 @@ def load(spec: Spec, config: EvaluationConfig) -> "Edits | ByItem":
     arguments = config.arguments_of(spec.name)
     match kind:
         case "identity" if not rest:
-            return ByItem(_unedited)
+            return ByItem(lambda _, item: item.before())
         case "truth" if not rest:
-            return ByItem(truth_of)
+            return ByItem(lambda _, item: truth_of(item))
         case "pictures":
             return ByItem(_Finished(spec, rest))
         case "python":
             return _from_module(spec, rest)
         case "http" | "https":
-            return Server(spec, arguments)
+            return EditsServer(spec.name, spec.text, arguments)
     return Pipeline(spec, config, arguments)
 
 
@@ -119,14 +130,10 @@ class ByItem:
     """An editor that looks at the item and makes nothing of its own.
 
     Attributes:
-        picture: of an item.
+        picture: of an item of a benchmark.
     """
 
-    picture: Callable[[Item], PIL.Image.Image]
-
-
-def _unedited(item: Item) -> PIL.Image.Image:
-    return item.pictures[0].open()
+    picture: Callable[[Benchmark, Item], PIL.Image.Image]
 
 
 def truth_of(item: Item) -> PIL.Image.Image:
@@ -146,10 +153,12 @@ class _Finished:
     def __init__(self, spec: Spec, folder: str) -> None:
         self._pictures = FinishedPictures(place(folder, spec.name), f"editor {spec.name}")
 
-    def __call__(self, item: Item) -> PIL.Image.Image:
-        picture = self._pictures.find(item.id)
+    def __call__(self, benchmark: Benchmark, item: Item) -> PIL.Image.Image:
+        own = benchmark.output_name(item)
+        picture = self._pictures.find(item.id, own)
         if picture is None:
-            raise RowError("no_picture", f"item {item.id}: no picture {file_stem(item.id)}.*")
+            names = dict.fromkeys((f"{file_stem(item.id)}.*", own))
+            raise RowError("no_picture", f"item {item.id}: no picture {' or '.join(names)}")
         return picture.open()
 
 
@@ -265,62 +274,3 @@ def _pipeline(spec: Spec, config: EvaluationConfig) -> Any:
     pipe = pipe.to(weights.device(model))
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-class Server:
-    """A server with OpenAI's `POST /images/edits`: one request for each edit.
-
-    The key is that of `OPENAI_API_KEY`. A refusal is a failure of its row; a server that is away,
-    has no such model or takes no key stops the evaluation, which goes on later.
-
-    Args:
-        spec: http://HOST/v1, with #MODEL behind it.
-        arguments: of each request, beside what OpenAI's client sends by itself.
-    """
-
-    def __init__(self, spec: Spec, arguments: dict[str, Any]) -> None:
-        import openai
-
-        url, _, self._model = spec.text.partition("#")
-        self._name, self._arguments = spec.name, arguments
-        key = os.environ.get("OPENAI_API_KEY", "none")
-        # Its own retries, with backoff and Retry-After.
-        self._client = openai.OpenAI(base_url=url, api_key=key, max_retries=8)
-
-    def edit(
-        self, images: Images, instructions: Sequence[str], seeds: Sequence[int]
-    ) -> list[PIL.Image.Image | RowError]:
-        """See `Edits`; all at once."""
-        with ThreadPoolExecutor(len(images)) as threads:
-            return list(threads.map(self._one, images, instructions, seeds))
-
-    def _one(
-        self, image: PIL.Image.Image, instruction: str, seed: int
-    ) -> PIL.Image.Image | RowError:
-        import openai
-
-        # OpenAI's own names and those of other servers, which its client does not know.
-        body = {"seed": seed % 2**31, **self._arguments}
-        if self._model:
-            body["model"] = self._model
-        try:
-            reply = self._client.images.edit(
-                image=("image.png", encode_png(image)["bytes"], "image/png"),
-                prompt=instruction,
-                extra_body=body,
-            )
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            return RowError("refused", _message(error))
-        except openai.OpenAIError as error:
-            raise RunError(f"editor {self._name}: {_message(error)}") from error
-        text = reply.data[0].b64_json if reply.data else None
-        if not text:
-            return RowError("no_picture", "the reply holds no b64_json")
-        try:
-            return images_of({"bytes": base64.b64decode(text), "path": "the reply"}).pixels
-        except RowError as error:
-            return error
-
-
-def _message(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]

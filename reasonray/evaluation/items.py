@@ -4,6 +4,7 @@ The benchmarks differ in layout, rubric and formula; what runs editors and judge
 only what stands here.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -48,15 +49,28 @@ class Picture:
             RowError: `missing_image`, or one of `images.REJECTS`; names the file.
             RunError: a remote filesystem fails.
         """
+        return images.read({"bytes": self._read(), "path": self.uri}).pixels
+
+    def digest(self) -> str | None:
+        """SHA-256 of the file's bytes, the same wherever it lies; None: they cannot be read.
+
+        Raises:
+            RunError: a remote filesystem fails.
+        """
         try:
-            data = read_bytes(self.uri)
+            return hashlib.sha256(self._read()).hexdigest()
+        except RowError:
+            return None
+
+    def _read(self) -> bytes:
+        try:
+            return read_bytes(self.uri)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             problem = error if isinstance(error, NoImageError) else "there is no such file"
             raise RowError("missing_image", f"{self.uri}: {problem}") from error
         except (OSError, pa.ArrowInvalid) as error:
             problem = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise RowError("unreadable_image", f"{self.uri}: {problem}") from error
-        return images.read({"bytes": data, "path": self.uri}).pixels
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,16 @@ class Item:
     def full_instruction(self) -> str:
         """What the editor is given: rules, then the instruction."""
         return f"{self.rules}\n{self.instruction}" if self.rules else self.instruction
+
+    def before(self) -> PIL.Image.Image:
+        """The first picture before the edit.
+
+        Raises:
+            RowError: there is none, or as `Picture.open`.
+        """
+        if not self.pictures:
+            raise RowError("missing_image", f"item {self.id}: names no picture to edit")
+        return self.pictures[0].open()
 
 
 @dataclass(frozen=True)
@@ -170,7 +194,7 @@ class Benchmark(Protocol):
     """
 
     name: str
-    rubric: str
+    rubric: str = ""
     yardstick: Literal["judge", "truth", "input"]
     num_published: int
 
@@ -185,7 +209,7 @@ class Benchmark(Protocol):
     def output_name(self, item: Item) -> str:
         """Where the benchmark's own scripts look for the edited picture, below an editor's
         folder, with "/"."""
-        ...
+        return f"{item.id}.png"
 
     def calls(self, item: Item, edited: PIL.Image.Image) -> list[JudgeCall]:
         """What the judge is asked about an edited picture; nothing where `yardstick` is no judge.
@@ -193,7 +217,7 @@ class Benchmark(Protocol):
         Raises:
             RowError: a picture of the item is missing or broken.
         """
-        ...
+        return []
 
     def parse(self, call: str, reply: str) -> dict[str, int] | None:
         """The axes that the benchmark's own script reads out of its judge's reply, fault and all.
@@ -207,7 +231,7 @@ class Benchmark(Protocol):
         Returns:
             None: the script finds nothing in it.
         """
-        ...
+        return None
 
     def score(self, item: Item, axes: Axes | None) -> Scores:
         """The item's own measures.

@@ -18,7 +18,7 @@ from reasonray.evaluation.results import PUBLISHED, EditorScores, Outcome, cells
 
 if TYPE_CHECKING:
     from reasonray.evaluation.editors import Spec
-    from reasonray.evaluation.run import Subject
+    from reasonray.evaluation.subjects import Subject
 
 
 def write_results(
@@ -59,6 +59,7 @@ def write_results(
             },
             "notices": {editor: own.notices for editor, own in outcome.scores.items()},
             "failures": {editor: outcome.failures(editor) for editor in outcome.scores},
+            "partly_shown": {e: own.num_partly_shown for e, own in outcome.scores.items()},
         }
     formulas = [f"% {each.subject.name}\n{tables.latex(each.table)}" for each in outcomes]
     write_file(folder / "results.json", json.dumps(results, indent=1))
@@ -94,7 +95,7 @@ def _text(outcome: Outcome) -> str:
         lines += [f"{len(subject.items)} items, of {whole} that the published one has.", ""]
     if outcome.judge:
         lines += [f"Judged by {outcome.judge}.", ""]
-    if subject.name == Ours.name:
+    if isinstance(subject.benchmark, Ours):
         lines += [tables.markdown(outcome.table, published=PUBLISHED)]
         first, *others = outcome.scores
         if others:
@@ -102,9 +103,14 @@ def _text(outcome: Outcome) -> str:
     else:
         lines += [tables.own(outcome.own_tables)]
     for editor, own in outcome.scores.items():
-        lines += [f"{editor}, its judge: {notice}" for notice in own.notices]
+        lines += [f"{editor}: {notice}" for notice in own.notices]
         for reason, count in outcome.failures(editor).items():
             lines += [f"{editor}: {count} {reason}."]
+        if own.num_partly_shown:
+            lines += [
+                f"{editor}: of {own.num_partly_shown} items with several pictures it was given the "
+                "first alone."
+            ]
         if resized := outcome.num_resized(editor):
             lines += [f"{editor}: {resized} pictures of another size than their input's."]
     return "\n".join([*lines, ""])

@@ -4,7 +4,9 @@ Train and test share no picture: neither by its id nor by its looks.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import imagehash
@@ -15,6 +17,7 @@ from reasonray.core import images
 from reasonray.core.errors import UserError
 from reasonray.core.place import Place, names, place, reached
 from reasonray.core.record import Row, sample_seed
+from reasonray.core.writing import space_checked, unusable
 from reasonray.dataset.manifest import complete_manifest
 from reasonray.dataset.reading import read_rows
 from reasonray.evaluation.benchmarks import ours
@@ -25,6 +28,29 @@ MAX_DISTANCE = 4
 
 NUM_DIRECT = 2
 """Direct instructions of a pair, from templates of their own."""
+
+
+def check_target(output: str | Place, against: Sequence[str]) -> None:
+    """See that a benchmark can be made, before anything is generated for it.
+
+    Args:
+        output, against: as of `make_benchmark`.
+
+    Raises:
+        UserError: the output holds something or cannot be used, or one of `against` is no dataset.
+    """
+    folder = place(output)
+    try:
+        with reached(folder):
+            there = names(folder)
+    except OSError as error:
+        raise unusable(folder, error) from error
+    if ours.ABOUT in there:
+        raise UserError(f"output {folder}: holds a benchmark already; give another folder")
+    if set(there) - {GENERATED, ours.PAIRS}:
+        raise UserError(f"output {folder}: holds something else; give a new or empty folder")
+    for dataset in against:
+        complete_manifest(dataset)
 
 
 def make_benchmark(
@@ -42,24 +68,22 @@ def make_benchmark(
     Raises:
         UserError: there are fewer samples, a picture is in one of `against`, or the output holds
             something.
+        RunError: the disk is full, or a store fails.
     """
+    check_target(output, against)
     folder = place(output)
-    with reached(folder):
-        there = names(folder)
-        if ours.ABOUT in there:
-            raise UserError(f"output {folder}: holds a benchmark already; give another folder")
-        if set(there) - {GENERATED, ours.PAIRS}:
-            raise UserError(f"output {folder}: holds something else; give a new or empty folder")
     manifest = complete_manifest(data)
     ids = _drawn([row["id"] for row in read_rows(data) if _is_usable(row)], count, seed)
     if len(ids) < count:
         raise UserError(
             f"{data}: {len(ids)} samples that can be asked for plainly and with reasoning, "
-            f"{count} wanted; give more inputs, or a smaller --count"
+            f"{count} wanted; lower --count, or give another --output for more inputs or a higher "
+            "one than before"
         )
-    chosen = [row for row in read_rows(data) if row["id"] in ids]
-    for dataset in against:
-        _refuse_leaks(chosen, dataset)
+    if against:
+        looks = [_Looks.of(row) for row in read_rows(data) if row["id"] in ids]
+        for dataset in against:
+            _refuse_leaks(looks, dataset)
     about = {
         "made_from": str(data),
         "seed": seed,
@@ -67,7 +91,10 @@ def make_benchmark(
         "recipe": manifest.recipe,
         "models": [model.model_dump() for model in manifest.models],
     }
-    return ours.write(folder, (_pair(row, seed) for row in chosen), about)
+    # Read again: all their pictures together may have no room.
+    pairs = (_pair(row, seed) for row in read_rows(data) if row["id"] in ids)
+    with reached(folder), space_checked(folder):
+        return ours.write(folder, pairs, about)
 
 
 GENERATED = "generated"
@@ -119,16 +146,43 @@ def _pair(row: Row, seed: int) -> dict[str, Any]:
     }
 
 
-def _refuse_leaks(rows: Sequence[Row], dataset: str) -> None:
-    """See that no picture of the rows is in a dataset, by its source's id or by its looks."""
-    own = {(row["source"], row["source_id"]): row["id"] for row in rows}
-    hashes = np.stack([_bits(row) for row in rows])
+@dataclass(frozen=True)
+class _Looks:
+    """What tells a sample's picture from others.
+
+    Attributes:
+        id: of the sample.
+        source, source_id: of the picture.
+        bits: 64, its perceptual hash.
+    """
+
+    id: str
+    source: str
+    source_id: str
+    bits: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, row: Row) -> "_Looks":
+        return cls(row["id"], row["source"], row["source_id"], _bits(row))
+
+
+_GLOBAL_IDS = re.compile(r"(v3det|mini|instructpix2pix(?!-parquet))(-|$)")
+"""Sources whose ids mean one picture wherever they lie; others' are names of files or numbers of
+rows, which two datasets may share."""
+
+
+def _refuse_leaks(looks: Sequence[_Looks], dataset: str) -> None:
+    """See that no picture is in a dataset, by its source's id or by its looks."""
+    own = {
+        (each.source, each.source_id): each.id for each in looks if _GLOBAL_IDS.match(each.source)
+    }
+    hashes = np.stack([each.bits for each in looks])
     for row in read_rows(dataset):
         twin = own.get((row["source"], row["source_id"]))
         if twin is None:
             distances = (hashes != _bits(row)).sum(1)
             nearest = int(distances.argmin())
-            twin = rows[nearest]["id"] if distances[nearest] <= MAX_DISTANCE else None
+            twin = looks[nearest].id if distances[nearest] <= MAX_DISTANCE else None
         if twin is not None:
             raise UserError(
                 f"{dataset}: sample {row['id']} has the picture of {twin}, which would be tested "

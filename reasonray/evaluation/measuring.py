@@ -36,16 +36,19 @@ SCHEMA = pa.schema(
         ("note", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
+        ("num_unseen", pa.int32()),
     ]
 )
 """An item's figures by axis or metric; null where the editor made no picture, without those that
 cannot be had. Of a judge's repeats `spread` has the standard deviation by axis, `reasons` what the
 first one wrote. `reason` and `detail` say why there is no picture or figure, `note` tells of a
-picture of another size than its input's."""
+picture of another size than its input's, `num_unseen` of the input's pictures that the editor was
+not given."""
 
 
 NOTICES = "notices"
-"""Key of the metadata of a file of such rows: what its judge's server did not take, a JSON list."""
+"""Key of the metadata of a file of such rows: what the editor's server or its judge's did not take,
+a JSON list."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class ByInput:
 
     def __call__(self, pairs: Pairs) -> list[Measured]:
         """See `Yardstick`."""
-        return _measured(pairs, lambda item: item.pictures[0].open(), self._measure)
+        return _measured(pairs, Item.before, self._measure)
 
     def _measure(
         self,
@@ -165,8 +168,7 @@ class ByJudge:
     def _calls(self, item: Item, picture: PIL.Image.Image) -> list[JudgeCall]:
         if self._benchmark.yardstick == "judge":
             return self._benchmark.calls(item, picture)
-        before = item.pictures[0].open()
-        return [edit_call(before, picture, item.full_instruction, item.reference_text)]
+        return [edit_call(item.before(), picture, item.full_instruction, item.reference_text)]
 
 
 def _judged(judgement: Judgement) -> Measured:
@@ -223,7 +225,7 @@ def measure(yardstick: Yardstick, items: Sequence[Item], edits: pa.Table) -> pa.
     pairs: list[tuple[Item, PIL.Image.Image]] = []
     owners: list[dict[str, Any]] = []
     for item, edit in zip(items, edits.to_pylist(), strict=True):
-        rows.append({"id": item.id, "reason": edit["reason"], "detail": edit["detail"]})
+        rows.append({name: edit[name] for name in ("id", "reason", "detail", "num_unseen")})
         if edit["picture"] is not None:
             pairs.append((item, images.decode(edit["picture"])))
             owners.append(rows[-1])
@@ -241,7 +243,7 @@ def measure(yardstick: Yardstick, items: Sequence[Item], edits: pa.Table) -> pa.
 
 def _note(item: Item, picture: PIL.Image.Image) -> str | None:
     try:
-        width, height = item.pictures[0].open().size
+        width, height = item.before().size
     except RowError:
         return None  # its editor has managed without
     if picture.size == (width, height):

@@ -2,6 +2,7 @@
 
 DIR/cat__17.png     the picture of item cat/17: each / of an id is __ in its file's name
 DIR/cat/17.png      the same; a folder has one of the two
+DIR/own/name.jpg    the same, if it is what the benchmark's own scripts call it
 DIR/000000.parquet  the edits of an evaluation, with their items' ids
 """
 
@@ -68,13 +69,20 @@ class FinishedPictures:
                 "cat__17.png for the item cat/17"
             )
 
-    def find(self, item_id: str) -> Picture | None:
+    def find(self, item_id: str, own_name: str | None = None) -> Picture | None:
         """The picture of an item; None: there is none.
+
+        Args:
+            item_id: as the benchmark has it.
+            own_name: where the benchmark's own scripts look for it, with any extension.
 
         Raises:
             UserError: there are two.
         """
-        uris = self._uris.get(_key(item_id), [])
+        keys = [_key(item_id)]
+        if own_name is not None:
+            keys.append(_key(own_name.rpartition(".")[0]))
+        uris = [uri for key in dict.fromkeys(keys) for uri in self._uris.get(key, [])]
         if len(uris) > 1:
             raise UserError(
                 f"{self._name}: {uris[0]} and {uris[1]} are both of item {item_id}; leave one"

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reasonray.core.place import Place, files, parquet
+from reasonray.core.place import Place, files
+from reasonray.evaluation.chunks import read_chunk
 from reasonray.evaluation.items import Benchmark, Figure, Item, Scored
 from reasonray.evaluation.judge import AXES
 from reasonray.evaluation.measuring import NOTICES
 from reasonray.evaluation.metrics import difference_interval, mean_interval
 
 if TYPE_CHECKING:
-    from reasonray.evaluation.run import Subject
+    from reasonray.evaluation.subjects import Subject
 
 LOWER_IS_BETTER = ("L1", "L2")
 
@@ -53,9 +55,10 @@ class EditorScores:
         reasons, details: why there is no picture or no figure: a short code, and a sentence; None
             where nothing is amiss.
         notes: on pictures that had to be resized.
-        notices: on how a judge was asked, such as what its server did not take.
+        notices: on how it edits and a judge was asked, such as what a server did not take.
         remarks: what else was written down, by column, such as a judge's reasons; empty ones are
             left out.
+        num_partly_shown: items with several pictures of which the editor was given the first alone.
     """
 
     scored: list[Scored]
@@ -65,6 +68,7 @@ class EditorScores:
     notes: list[str | None]
     notices: list[str]
     remarks: list[dict[str, Any]]
+    num_partly_shown: int = 0
 
     def num_failed(self, groups: Collection[str]) -> int:
         """Items of some groups of which the editor made no picture."""
@@ -92,8 +96,16 @@ def read_scores(folder: Place, benchmark: Benchmark, items: Sequence[Item]) -> E
         folder: of their files.
         benchmark: whose measures are taken.
         items: all of it, in the order of the chunks.
+
+    Raises:
+        UserError: a file is damaged or of other items.
     """
-    chunks = [parquet(path).read() for path in files(folder, ".parquet")]
+    paths = files(folder, ".parquet")
+    firsts = [int(path.stem) for path in paths]
+    chunks = [
+        read_chunk(path, items[first:last])
+        for path, first, last in zip(paths, firsts, [*firsts[1:], len(items)], strict=True)
+    ]
     table = pa.concat_tables(chunks, promote_options="default")
     scored = [
         Scored(item, None if axes is None else dict(axes))
@@ -106,13 +118,15 @@ def read_scores(folder: Place, benchmark: Benchmark, items: Sequence[Item]) -> E
             scores |= {axis: (each.axes or {}).get(axis) for axis in AXES}
     names = dict.fromkeys(name for scores in measured for name in scores)
     values = {name: [_number(scores.get(name)) for scores in measured] for name in names}
-    others = table.drop_columns(["id", "axes", "reason", "detail", "note"]).to_pylist()
+    own = ["id", "axes", "reason", "detail", "note", "num_unseen"]
+    others = table.drop_columns(own).to_pylist()
     remarks = [{name: value for name, value in row.items() if value} for row in others]
     reasons, details, notes = (table[n].to_pylist() for n in ("reason", "detail", "note"))
     metadata = [chunk.schema.metadata or {} for chunk in chunks]
     by_chunk = [json.loads(each.get(NOTICES.encode(), b"[]")) for each in metadata]
     notices = list(dict.fromkeys(notice for each in by_chunk for notice in each))
-    return EditorScores(scored, values, reasons, details, notes, notices, remarks)
+    num_partly_shown = pc.sum(pc.greater(table["num_unseen"], 0)).as_py() or 0
+    return EditorScores(scored, values, reasons, details, notes, notices, remarks, num_partly_shown)
 
 
 def _number(value: float | None) -> float:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -333,6 +334,17 @@ def _no_sample(workspace: Workspace, work: Work, index: pa.Table) -> RunError:
         f"{example} Nothing was published; `reasonray report` shows the rows. Mend the cause, then "
         "all are done again"
     )
+
+
+def begun_with(output: str | Place) -> dict[str, Any] | None:
+    """The recipe that an output was begun or made with; None: nothing is there.
+
+    Raises:
+        UserError: something else is there.
+    """
+    with reached(place(output)):
+        finished = read_manifest(output)
+        return Workspace(output).recipe() if finished is None else finished.recipe
 
 
 def _finished(recipe: Recipe, output: Place) -> Manifest | None:

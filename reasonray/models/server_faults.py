@@ -214,7 +214,7 @@ def _refused(fault: Fault, sent: Mapping[str, Any]) -> str | None:
         if re.search(rf"\b{keyword}\b", fault.words) and keyword in _keywords(sent):
             return keyword
     for name in _PARAMETERS:
-        if name in sent and (fault.param == name or _names(name, fault.text)):
+        if name in sent and (fault.param == name or names_parameter(name, fault.text)):
             return name
     if "response_format" in sent and (fault.param == "response_format" or _says(_FORMAT, fault)):
         return "response_format"
@@ -241,8 +241,8 @@ def _has_pictures(sent: Mapping[str, Any]) -> bool:
     return any(part.get("type") == "image_url" for part in listed)
 
 
-def _names(name: str, text: str) -> bool:
-    """Whether a parameter is meant, and not a word of a prompt that the server repeats."""
+def names_parameter(name: str, text: str) -> bool:
+    """Whether a server's words mean a parameter, and not a word of a prompt that it repeats."""
     return bool(
         re.search(rf"""(?:['"`]|: ){name}(?:['"`]|\b)""", text)
         or re.search(rf"(?i)({_FORMS})\w*\W+(\w+\W+){{0,4}}{name}\b", text)

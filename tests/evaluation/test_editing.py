@@ -3,31 +3,37 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 from toy_editors import SIDE, Few, Inverting, benchmark, pair
 
-from reasonray.core.errors import RunError
+from reasonray.core.errors import RunError, UserError
 from reasonray.core.evaluation_sections import EvaluationConfig
 from reasonray.core.images import encode_png
 from reasonray.evaluation.benchmarks.ours import Ours
-from reasonray.evaluation.editing import edit_chunk
+from reasonray.evaluation.editing import Editing
 from reasonray.evaluation.editors import ByItem, Edits, Spec, load
-from reasonray.evaluation.items import Item
+from reasonray.evaluation.items import Benchmark, Item, Picture
+from reasonray.evaluation.traces import Traces
+
+NO_BENCHMARK = cast(Benchmark, None)
+"""Only finished pictures are looked for by a benchmark's own names."""
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from reasonray.evaluation.benchmarks.ours import Ours
-from reasonray.evaluation.editing import edit_chunk
+from reasonray.evaluation.editing import Editing
 from toy_editors import Inverting
-items = Ours(sys.argv[1]).items()
-session = int(sys.argv[3])
-edit_chunk(Inverting(), items, Path(sys.argv[2]), session=session, seed=0, timeout_s=2)
+ours = Ours(sys.argv[1])
+edit = Editing(Inverting(), "toy", session=int(sys.argv[3]), seed=0, timeout_s=2)
+edit(ours, ours.items(), Path(sys.argv[2]))
 """
 
 
@@ -43,7 +49,8 @@ def rows(path: Path) -> list[dict[str, object]]:
 def edited(
     editor: Edits | ByItem, items: Sequence[Item], path: Path, session: int = 1
 ) -> list[dict[str, object]]:
-    edit_chunk(editor, items, path, session=session, seed=0, timeout_s=20)
+    edit = Editing(editor, "toy", session=session, seed=0, timeout_s=20)
+    edit(NO_BENCHMARK, items, path)
     return rows(path)
 
 
@@ -89,6 +96,141 @@ def test_an_input_that_is_no_picture_is_a_failure_of_its_row(tmp_path: Path) -> 
     items = Ours(str(benchmark(tmp_path / "b", [pair(0), broken]))).items()
     made = edited(Inverting(), items, tmp_path / "c.parquet")
     assert [row["reason"] for row in made] == [None, None, *["unreadable_image"] * 2]
+
+
+class Making:
+    """Makes what a test hands in, the same for all; raises it where it is an exception."""
+
+    def __init__(self, made: object) -> None:
+        self._made = made
+
+    def edit(self, images: Sequence[object], *_: object) -> list[object]:
+        if isinstance(self._made, BaseException):
+            raise self._made
+        return [self._made] * len(images)
+
+
+def item(folder: Path, name: str, *colours: str) -> Item:
+    """Whose pictures before are of these colours."""
+    pictures = []
+    for number, colour in enumerate(colours):
+        PIL.Image.new("RGB", (4, 4), colour).save(folder / f"{name}-{number}.png")
+        pictures.append(Picture(str(folder / f"{name}-{number}.png")))
+    return Item(name, "", "en", tuple(pictures), "go")
+
+
+def made_of(folder: Path, made: object) -> dict[str, object]:
+    [row] = edited(Making(made), [item(folder, "a", "red")], folder / "c.parquet")  # type: ignore[arg-type]
+    return row
+
+
+@pytest.mark.parametrize(
+    ("made", "detail"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (PIL.Image.new("RGB", (0, 4)), "expected a picture, got one of 0 x 4 pixels"),
+        ("a.png", "expected a picture of PIL, got str"),
+        (PIL.Image.new("F", (4, 4), -0.5), "what is white cannot be told; expected RGB of 8 bits"),
+    ],
+)
+def test_what_is_no_picture_is_a_failure_of_its_row(
+    tmp_path: Path, made: object, detail: str
+) -> None:
+    row = made_of(tmp_path, made)
+    assert (row["picture"], row["reason"]) == (None, "editor_failed")
+    assert str(row["detail"]).endswith(detail)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "shown"),
+    [
+        ("RGBA", (200, 0, 0, 0), (255, 255, 255)),  # transparent: on white
+        ("I;16", 2**16 - 1, (255, 255, 255)),
+        ("F", 0.5, (127, 127, 127)),
+        ("L", 9, (9, 9, 9)),
+    ],
+)
+def test_a_picture_of_any_mode_is_kept_as_it_looks(
+    tmp_path: Path, mode: str, colour: tuple[int, ...] | float, shown: tuple[int, int, int]
+) -> None:
+    row = made_of(tmp_path, PIL.Image.new(mode, (4, 4), colour))
+    assert row["picture"] == encode_png(PIL.Image.new("RGB", (4, 4), shown))
+
+
+def test_an_item_without_a_picture_is_a_failure_of_its_row(tmp_path: Path) -> None:
+    items = [item(tmp_path, "a", "red"), item(tmp_path, "b")]
+    for editor in (Inverting(), load(Spec("i", "identity"), EvaluationConfig())):
+        path = tmp_path / f"{type(editor).__name__}.parquet"
+        first, second = edited(editor, items, path)
+        assert first["picture"]
+        assert second["reason"] == "missing_image"
+        assert "names no picture" in str(second["detail"])
+
+
+def test_an_editor_that_fails_on_all_rows_alike_stops_before_they_count(tmp_path: Path) -> None:
+    items = [item(tmp_path, name, "red") for name in "abc"]
+    with pytest.raises(RunError, match=r"editor toy: .*3 rows failed alike.*CUDA.*--retry-failed"):
+        edited(Making(RuntimeError("CUDA error")), items, tmp_path / "c.parquet")  # type: ignore[arg-type]
+    assert not (tmp_path / "c.parquet").exists()
+    assert [row["reason"] for row in edited(Inverting(), items, tmp_path / "c.parquet")] == [
+        None, None, None,
+    ]  # fmt: skip
+
+
+class Counting:
+    """Takes all pictures of an edit, and gives one as wide as they are many."""
+
+    takes_several = True
+
+    def edit(self, images: Sequence[Sequence[object]], *_: object) -> list[PIL.Image.Image]:
+        return [PIL.Image.new("RGB", (len(pictures), 1)) for pictures in images]
+
+
+def test_an_editor_gets_all_pictures_of_an_item_or_it_is_counted_that_it_did_not(
+    tmp_path: Path,
+) -> None:
+    items = [item(tmp_path, "a", "red", "blue", "green"), item(tmp_path, "b", "red")]
+    made = edited(Counting(), items, tmp_path / "all.parquet")
+    assert [row["num_unseen"] for row in made] == [0, 0]
+    pictures = [Picture(f"{tmp_path}/all.parquet#0/{n}/picture").open() for n in range(2)]
+    assert [picture.width for picture in pictures] == [3, 1]
+    made = edited(Inverting(), items, tmp_path / "first.parquet")
+    assert [row["num_unseen"] for row in made] == [2, 0]
+
+
+def test_an_item_may_be_called_as_a_trace_is(tmp_path: Path) -> None:
+    hard = Item("whole", "", "en", item(tmp_path, "a", "red").pictures, "fail")
+    for session in (1, 1, 1):
+        [row] = edited(Inverting(), [hard], tmp_path / "c.parquet", session)
+        assert row["reason"] == "editor_failed"
+
+
+def test_a_row_that_is_damaged_is_named(tmp_path: Path) -> None:
+    traces = Traces(tmp_path / "c.parquet", 1)
+    traces.set_alone()
+    traces.row("a").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"c\.rows/.*\.parquet: damaged .*delete it"):
+        edited(Inverting(), [item(tmp_path, "a", "red")], tmp_path / "c.parquet")
+
+
+def test_a_chunk_that_hangs_after_quick_ones_is_given_up_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class GivenUpError(Exception):
+        pass
+
+    def end(_: int) -> None:
+        raise GivenUpError
+
+    monkeypatch.setattr(os, "_exit", end)
+    edit = Editing(Inverting(), "toy", session=1, seed=0, timeout_s=1)
+    quick = [item(tmp_path, f"q{number}", "red") for number in range(30)]
+    edit(NO_BENCHMARK, quick, tmp_path / "0.parquet")
+    slow = [Item(f"s{number}", "", "en", quick[0].pictures, "hang") for number in range(30)]
+    start = time.monotonic()
+    with pytest.raises(GivenUpError):
+        edit(NO_BENCHMARK, slow, tmp_path / "1.parquet")
+    assert time.monotonic() - start < 15  # and not 30
 
 
 @pytest.mark.slow

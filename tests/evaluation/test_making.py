@@ -1,5 +1,6 @@
 """Benchmarks made of a finished output, and pictures that were trained on."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import PIL.ImageOps
 import pytest
 import tiny_base
 
-from reasonray.core.errors import UserError
+from reasonray.core.errors import RunError, UserError
 from reasonray.core.images import decode, encode_jpeg, encode_png
 from reasonray.core.record import Image, Row
+from reasonray.evaluation.benchmarks import ours
 from reasonray.evaluation.benchmarks.ours import Ours
-from reasonray.evaluation.making import make_benchmark
+from reasonray.evaluation.making import check_target, make_benchmark
 
 
 def picture(number: int) -> PIL.Image.Image:
@@ -86,22 +88,53 @@ def again(image: Image | None) -> Image:
 @pytest.mark.parametrize("is_renamed", [False, True])
 def test_a_picture_that_was_trained_on_is_named(tmp_path: Path, is_renamed: bool) -> None:
     """By its id, or by its looks in another file, smaller and JPEG."""
-    tested = data(tmp_path / "tested", sample(0), sample(1))
+    source = {"source": "v3det-train"}
+    tested = data(tmp_path / "tested", sample(0, **source), sample(1, **source))
     twin = sample(1)
     if is_renamed:
         twin = sample(7, input_image=again(twin["input_image"]))
     else:
-        twin = sample(1, input_image=encode_png(picture(9)))
+        twin = sample(1, input_image=encode_png(picture(9)), **source)
     trained = data(tmp_path / "trained", sample(5), twin)
     with pytest.raises(UserError, match=r"trained: sample III/toy/000[17]/0 has the picture of "):
         make_benchmark(tested, tmp_path / "out", 2, against=[str(trained)])
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("source", ["folder", "folder-3f0a12", "instructpix2pix-parquet"])
+def test_files_of_one_name_are_no_leak(tmp_path: Path, source: str) -> None:
+    """Two folders may both hold a 0001.jpg, and two data sets a train-00000.parquet."""
+    tested = data(tmp_path / "tested", sample(1, source=source))
+    other = sample(1, source=source, input_image=encode_png(picture(9)))
+    trained = data(tmp_path / "trained", other)
+    assert make_benchmark(tested, tmp_path / "out", 1, against=[str(trained)]) == 1
+
+
 def test_others_pictures_are_no_leak(tmp_path: Path) -> None:
     tested = data(tmp_path / "tested", *(sample(number) for number in range(20)))
     trained = data(tmp_path / "trained", *(sample(number) for number in range(20, 60)))
     assert make_benchmark(tested, tmp_path / "out", 20, against=[str(trained)]) == 20
+
+
+def test_what_cannot_become_a_benchmark_is_said_before_anything_is_generated(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"file: cannot be used \(Not a directory\)"):
+        check_target(tmp_path / "file", [])
+    with pytest.raises(UserError, match=r"nowhere: no complete output"):
+        check_target(tmp_path / "out", [str(tmp_path / "nowhere")])
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = data(tmp_path / "data", sample(0))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ours, "write_table", full)
+    with pytest.raises(RunError, match="no space left"):
+        make_benchmark(made, tmp_path / "out", 1, against=[])
 
 
 def test_an_output_that_holds_something_is_refused(tmp_path: Path) -> None:

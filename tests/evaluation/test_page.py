@@ -24,12 +24,14 @@ from toy_editors import pair
 from reasonray.core.errors import RowError
 from reasonray.core.images import encode_png
 from reasonray.core.place import place
+from reasonray.core.recipe import load
 from reasonray.evaluation.benchmarks import BENCHMARKS
+from reasonray.evaluation.chunks import check_settings
 from reasonray.evaluation.editors import Spec
 from reasonray.evaluation.items import INPUT_METRICS, TRUTH_METRICS
 from reasonray.evaluation.page import gallery as galleries
 from reasonray.evaluation.results import PUBLISHED
-from reasonray.evaluation.run import opened
+from reasonray.evaluation.subjects import opened
 
 MB = 1_000_000
 
@@ -283,6 +285,9 @@ def test_the_page_of_what_is_measured_is_made_again_without_models(tmp_path: Pat
     output, own = everyday(tmp_path)
     page = finished(output, own)
     page.unlink()
+    for spec in SPECS:
+        check_settings(tmp_path / "new", own, spec, load("mini", ["evaluation.chunk_rows=4"]))
+    shutil.copytree(tmp_path / "new", output, dirs_exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     line = [sys.executable, "-c", REBUILT, own.path, str(output)]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)

@@ -8,7 +8,7 @@ from toy_editors import Inverting, benchmark, pair
 
 from reasonray.core.errors import UserError
 from reasonray.evaluation.benchmarks.ours import Ours
-from reasonray.evaluation.editing import edit_chunk
+from reasonray.evaluation.editing import Editing
 from reasonray.evaluation.items import Picture
 from reasonray.evaluation.pictures import FinishedPictures, check_stems, file_stem
 
@@ -55,9 +55,10 @@ def test_two_pictures_of_one_item_are_not_chosen_from(tmp_path: Path) -> None:
 
 def test_an_evaluations_edits_are_finished_pictures(tmp_path: Path) -> None:
     hard = pair(2, instructions=[{"kind": "direct", "text": "fail"}])
-    items = Ours(str(benchmark(tmp_path / "b", [pair(1), hard]))).items()
+    own = Ours(str(benchmark(tmp_path / "b", [pair(1), hard])))
+    items = own.items()
     path = tmp_path / "edits/000000.parquet"
-    edit_chunk(Inverting(), items, path, session=1, seed=0, timeout_s=20)
+    Editing(Inverting(), "toy", session=1, seed=0, timeout_s=20)(own, items, path)
     pq.write_table(pa.table({"id": ["a"], "score": [1.0]}), tmp_path / "edits/scores.parquet")
     (tmp_path / "edits/000001.rows").mkdir()
     (tmp_path / "edits/000001.rows/a.parquet").write_bytes(path.read_bytes())
@@ -87,3 +88,16 @@ def test_ids_that_share_a_name_are_said() -> None:
         check_stems(["a/b", "c", "a__b"])
     with pytest.raises(UserError, match="items 'a' and 'a'"):
         check_stems(["a", "a"])
+
+
+def test_a_picture_may_be_where_the_benchmark_s_own_scripts_look(tmp_path: Path) -> None:
+    touch(tmp_path, "images/causal/causal_1.jpeg", "causal_2.png", "30/30_1.png")
+    pictures = FinishedPictures(tmp_path, "editor a")
+    first = pictures.find("causal_1", "images/causal/causal_1.png")
+    assert first == Picture(str(tmp_path / "images/causal/causal_1.jpeg"))
+    second = pictures.find("causal_2", "images/causal/causal_2.png")
+    assert second == Picture(str(tmp_path / "causal_2.png"))
+    assert pictures.find("30-1", "30/30_1.png") == Picture(str(tmp_path / "30/30_1.png"))
+    touch(tmp_path, "causal_1.png")
+    with pytest.raises(UserError, match=r"are both of item causal_1; leave one"):
+        FinishedPictures(tmp_path, "editor a").find("causal_1", "images/causal/causal_1.png")

@@ -1,5 +1,6 @@
 """Evaluations on Ray Data: whole, added to, killed, with settings that have changed."""
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from toy_editors import benchmark, pair
 
 from reasonray.cli.main import call
 from reasonray.core.errors import UserError
+from reasonray.evaluation import chunks
 from reasonray.evaluation.run import evaluate
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
@@ -25,7 +27,7 @@ INVERTING = "ours=python:toy_editors:inverting"
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A benchmark of twelve pairs, one of whose instructions nobody follows."""
-    hard = pair(5, instructions=[{"kind": "direct", "text": "fail"}])
+    hard = pair(11, instructions=[{"kind": "direct", "text": "fail"}])
     benchmark(tmp_path / "benchmark", [*(pair(number) for number in range(11)), hard])
     return tmp_path
 
@@ -45,7 +47,10 @@ def figures(output: Path) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
 
 
 def test_an_evaluation_is_added_to_and_made_once(
-    ray_session: None, place: Path, capsys: pytest.CaptureFixture[str]
+    ray_session: None,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = place / "out"
     assert call(line(place, output, "identity", INVERTING)) == 0
@@ -69,6 +74,20 @@ def test_an_evaluation_is_added_to_and_made_once(
     assert figures(output)["truth"]["direct"]["CLIP-I"]["mean"] == pytest.approx(1)
     again = sorted(path.stat().st_mtime_ns for path in output.rglob("edits/*/*/*.parquet"))
     assert set(pictures) < set(again)
+    # Relative paths mean the same to processes that are in another folder.
+    monkeypatch.chdir(place)
+    finished = f"finished=pictures:{output.relative_to(place)}/edits/ours/identity"
+    words = [word.removeprefix(f"{place}/") for word in line(place, output, INVERTING, finished)]
+    assert call([*words, "--retry-failed"]) == 0
+    said = capsys.readouterr().err
+    assert "1 rows that failed are done again" in said
+    assert "ours: 3 of 3 edits, 1 of them without a picture or a figure" in said
+    third = figures(output)
+    for name, before in (("ours", "ours"), ("finished", "identity")):
+        for measure in ("L1", "CLIP-I"):
+            cells = third[name]["direct"][measure], first[before]["direct"][measure]
+            assert [cell["mean"] for cell in cells] == [cells[1]["mean"]] * 2
+            assert [cell["num_failed"] for cell in cells] == [cells[1]["num_failed"]] * 2
     with pytest.raises(UserError, match=r"with another seed; give another --output"):
         evaluate("mini", [INVERTING], [str(place / "benchmark")], output,
                  ["evaluation.chunk_rows=4", "seed=3"])  # fmt: skip
@@ -142,3 +161,18 @@ def test_what_is_no_benchmark_is_one_line(place: Path, capsys: pytest.CaptureFix
     assert "no folder of reasonray benchmark" in capsys.readouterr().err
     assert call([*words, "--benchmark", f"risebrench={place}"]) == 2
     assert "did you mean risebench?" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "file").write_text("mine")
+    assert call(line(place, place / "file", "truth")) == 2
+    assert f"output {place / 'file'}: cannot be used" in capsys.readouterr().err
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(chunks, "write_file", full)
+    assert call(line(place, place / "out", "truth")) == 1
+    assert "no space left; free some, finished rows are kept" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from toy_editors import benchmark, pair
 
 from reasonray.core.errors import RowError
+from reasonray.core.images import encode_png
 from reasonray.core.place import Place, make_folder
 from reasonray.core.writing import replaced
 from reasonray.evaluation import editing, measuring
@@ -19,7 +20,7 @@ from reasonray.evaluation.editing import Edited
 from reasonray.evaluation.editors import Spec
 from reasonray.evaluation.items import TRUTH_METRICS
 from reasonray.evaluation.leaving import write_results
-from reasonray.evaluation.run import Subject, opened
+from reasonray.evaluation.subjects import Subject, opened
 
 CHUNK = 4
 
@@ -60,8 +61,8 @@ def measured(
         columns: more of the scores.
     """
     made = [
-        (Edited(item.id, None, 0.5, edit.reason, edit.detail) if isinstance(edit, RowError)
-         else Edited(item.id, edit, 0.5)).row()
+        vars(Edited(item.id, None, 0.5, edit.reason, edit.detail) if isinstance(edit, RowError)
+             else Edited(item.id, encode_png(edit), 0.5))
         for item, edit in zip(subject.items, edits, strict=True)
     ]  # fmt: skip
     told = reasons or [{}] * len(axes)

@@ -23,9 +23,11 @@ from reasonray.core.writing import write_file
 from reasonray.dataset.manifest import Manifest, selected
 from reasonray.evaluation.ablation.report import write_report
 from reasonray.evaluation.ablation.variants import Variant, variants
+from reasonray.evaluation.chunks import measured_by
 from reasonray.evaluation.editors import Spec
 from reasonray.evaluation.leaving import outcome_of
-from reasonray.evaluation.run import all_opened, evaluate, measured_by
+from reasonray.evaluation.run import evaluate
+from reasonray.evaluation.subjects import all_opened
 
 SESSIONS = ".sessions"
 

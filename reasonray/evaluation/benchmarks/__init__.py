@@ -38,18 +38,19 @@ def open_benchmark(name: str, path: str) -> Benchmark:
     """A benchmark's items, rubric and formulas.
 
     Args:
-        name: one of `BENCHMARKS`, or ours.
+        name: one of `BENCHMARKS`; any other is that of a folder of our own.
         path: of its files: a folder, a `.parquet` file, a URI of a store, or the hub's id
             (owner/name), which is fetched.
 
     Raises:
         UserError: an unknown name, or nothing is there.
     """
-    if name == Ours.name:
-        return Ours(path)
     kind = BENCHMARKS.get(name)
-    if kind is None:
-        raise UserError(
-            f"benchmark {name}={path}: no such benchmark{nearest(name, [*BENCHMARKS, Ours.name])}"
-        )
-    return kind(Files.at(path, _HUB_FILES.get(name)))
+    if kind is not None:
+        return kind(Files.at(path, _HUB_FILES.get(name)))
+    if name == Ours.name or Ours.is_at(path):
+        return Ours(path)
+    raise UserError(
+        f"benchmark {name}={path}: no such benchmark{nearest(name, [*BENCHMARKS, Ours.name])}, and "
+        f"no folder of reasonray benchmark"
+    )

@@ -10,8 +10,6 @@ an item has no CLIP-dir. A picture that is missing has no metrics and is counted
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import PIL.Image
-
 from reasonray.evaluation.benchmarks.entries import unique
 from reasonray.evaluation.benchmarks.layout import Files
 from reasonray.evaluation.benchmarks.table import means, single
@@ -21,7 +19,6 @@ from reasonray.evaluation.items import (
     Benchmark,
     Figure,
     Item,
-    JudgeCall,
     Scored,
     Scores,
 )
@@ -37,7 +34,6 @@ class EmuEdit(Benchmark):
     """The hub's Parquet files, split test."""
 
     name = "emu_edit"
-    rubric = ""
     yardstick = "input"
     num_published = 3589
 
@@ -66,12 +62,6 @@ class EmuEdit(Benchmark):
     def output_name(self, item: Item) -> str:
         """As `Benchmark.output_name`; no script is published, so by id."""
         return f"{item.id}.png"
-
-    def calls(self, item: Item, edited: PIL.Image.Image) -> list[JudgeCall]:
-        return []
-
-    def parse(self, call: str, reply: str) -> dict[str, int] | None:
-        return None
 
     def score(self, item: Item, axes: Axes | None) -> Scores:
         """The metrics as they are."""

@@ -12,8 +12,6 @@ of the hub's other splits are read as well.
 
 from collections.abc import Iterator, Sequence
 
-import PIL.Image
-
 from reasonray.core.errors import UserError
 from reasonray.evaluation.benchmarks.entries import Entry, entries, unique
 from reasonray.evaluation.benchmarks.layout import Files
@@ -24,7 +22,6 @@ from reasonray.evaluation.items import (
     Benchmark,
     Figure,
     Item,
-    JudgeCall,
     Scored,
     Scores,
 )
@@ -40,7 +37,6 @@ class MagicBrush(Benchmark):
     """Every turn is an item."""
 
     name = "magicbrush"
-    rubric = ""
     yardstick = "truth"
     num_published = 1053
 
@@ -100,12 +96,6 @@ class MagicBrush(Benchmark):
     def output_name(self, item: Item) -> str:
         session, turn = item.fields["session"], item.fields["turn"]
         return f"{session}/{session}_1.png" if turn == 1 else f"{session}/{session}_inde_{turn}.png"
-
-    def calls(self, item: Item, edited: PIL.Image.Image) -> list[JudgeCall]:
-        return []
-
-    def parse(self, call: str, reply: str) -> dict[str, int] | None:
-        return None
 
     def score(self, item: Item, axes: Axes | None) -> Scores:
         """The metrics as they are."""

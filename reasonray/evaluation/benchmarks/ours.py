@@ -10,11 +10,19 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import PIL.Image
 import pyarrow as pa
 
 from reasonray.core.errors import UserError
-from reasonray.core.place import Place, files, parquet, place, reached, remove
+from reasonray.core.place import (
+    Place,
+    files,
+    parquet,
+    place,
+    reached,
+    read_json,
+    remove,
+    undamaged,
+)
 from reasonray.core.record import IMAGE
 from reasonray.core.writing import write_file, write_table
 from reasonray.dataset.shards import parquet_options, with_image_features
@@ -26,12 +34,10 @@ from reasonray.evaluation.items import (
     Benchmark,
     Figure,
     Item,
-    JudgeCall,
     Picture,
     Scored,
     Scores,
 )
-from reasonray.evaluation.pictures import file_stem
 
 ABOUT, PAIRS = "benchmark.json", "pairs"
 
@@ -59,8 +65,9 @@ SCHEMA = with_image_features(
 """A pair: its pictures with their captions, what becomes what in which box (xyxy pixels), of which
 part and kind of reasoning its sample is, and what an editor is told: each kind once."""
 
-_ROWS_A_FILE = 500
+_ROWS_A_FILE = 100
 _ROWS_A_GROUP = 50
+"""So that what is in memory at once is some 100 MB."""
 
 
 def write(folder: Place, pairs: Iterable[dict[str, Any]], about: dict[str, Any]) -> int:
@@ -103,31 +110,39 @@ class Ours(Benchmark):
     """
 
     name = "ours"
-    rubric = ""
     yardstick = "truth"
     num_published = 0
 
     def __init__(self, path: str) -> None:
+        if not self.is_at(path):
+            raise UserError(
+                f"benchmark {path}: no folder of reasonray benchmark (no {ABOUT}); for a "
+                "public one give NAME=PATH"
+            )
         self._folder = place(path, "benchmark")
-        with reached(self._folder, "benchmark"):
-            if not (self._folder / ABOUT).exists():
-                raise UserError(
-                    f"benchmark {path}: no folder of reasonray benchmark (no {ABOUT}); for a "
-                    "public one give NAME=PATH"
-                )
+
+    @staticmethod
+    def is_at(path: str) -> bool:
+        """Whether there is one."""
+        folder = place(path, "benchmark")
+        with reached(folder, "benchmark"):
+            return bool((folder / ABOUT).exists())
 
     def items(self) -> Sequence[Item]:
-        """All of its instructions, in the order of the pairs."""
-        return [item for path in files(self._folder / PAIRS, ".parquet") for item in _items(path)]
+        """All of its instructions, in the order of the pairs.
 
-    def output_name(self, item: Item) -> str:
-        return f"{file_stem(item.id)}.png"
-
-    def calls(self, item: Item, edited: PIL.Image.Image) -> list[JudgeCall]:
-        return []
-
-    def parse(self, call: str, reply: str) -> dict[str, int] | None:
-        return None
+        Raises:
+            UserError: a file is damaged or lost, or two pairs have one id; names it.
+        """
+        with reached(self._folder, "benchmark"):
+            num_pairs = read_json(self._folder / ABOUT).get("pairs")
+            pairs = [row for path in files(self._folder / PAIRS, ".parquet") for row in _rows(path)]
+        if len(pairs) != num_pairs:
+            raise UserError(
+                f"benchmark {self._folder}: {PAIRS}/ holds {len(pairs)} pairs, {ABOUT} says "
+                f"{num_pairs}: a file is lost or was added; copy or make the benchmark anew"
+            )
+        return [item for where, row in pairs for item in _items(where, row)]
 
     def score(self, item: Item, axes: Axes | None) -> Scores:
         """The metrics as they are."""
@@ -142,20 +157,26 @@ class Ours(Benchmark):
         )
 
 
-def _items(path: Place) -> Iterator[Item]:
-    file = parquet(path)
+def _rows(path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Of a file its rows without their pictures, and where each lies."""
     names = [name for name in SCHEMA.names if name not in ("input_image", "truth")]
-    for group in range(file.num_row_groups):
-        for number, row in enumerate(file.read_row_group(group, columns=names).to_pylist()):
-            for instruction in row["instructions"]:
-                yield Item(
-                    id=f"{row['id']}#{instruction['kind']}",
-                    group=instruction["kind"].partition("-")[0],
-                    language="en",
-                    pictures=(Picture(f"{path}#{group}/{number}/input_image"),),
-                    instruction=instruction["text"],
-                    references=(Picture(f"{path}#{group}/{number}/truth"),),
-                    reference_text=row["truth_caption"] or "",
-                    input_caption=row["input_caption"] or "",
-                    fields={name: row.get(name) for name in (*FACETS, "box")},
-                )
+    with undamaged(path, "copy or make the benchmark anew"), parquet(path) as file:
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, columns=names).to_pylist()
+            for number, row in enumerate(rows):
+                yield f"{path}#{group}/{number}", row
+
+
+def _items(where: str, row: dict[str, Any]) -> Iterator[Item]:
+    for instruction in row["instructions"]:
+        yield Item(
+            id=f"{row['id']}#{instruction['kind']}",
+            group=instruction["kind"].partition("-")[0],
+            language="en",
+            pictures=(Picture(f"{where}/input_image"),),
+            instruction=instruction["text"],
+            references=(Picture(f"{where}/truth"),),
+            reference_text=row["truth_caption"] or "",
+            input_caption=row["input_caption"] or "",
+            fields={name: row.get(name) for name in (*FACETS, "box")},
+        )

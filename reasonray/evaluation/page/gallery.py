@@ -7,7 +7,7 @@ from typing import Any
 
 from reasonray.core import images
 from reasonray.core.errors import RowError
-from reasonray.core.place import Place, names, parquet
+from reasonray.core.place import Place, names, parquet, undamaged
 from reasonray.dataset.report.drawing import Thumbnail, reduced
 from reasonray.evaluation.items import Item, Picture
 from reasonray.evaluation.page import choice
@@ -192,7 +192,9 @@ def _edits(folder: Place, places: Sequence[int]) -> dict[int, Thumbnail]:
     for number, own in inside.items():
         if number < 0:
             continue
-        column = parquet(folder / chunks[number]).read(columns=["picture"])["picture"]
+        path = folder / chunks[number]
+        with undamaged(path, "delete it, and the same command makes it again"):
+            column = parquet(path).read(columns=["picture"])["picture"]
         for place in own:
             row = place - firsts[number]
             encoded = column[row].as_py() if row < len(column) else None

@@ -139,7 +139,7 @@ def _section(
     folder: Place, outcome: Outcome, bounds: Sequence[str], num_benchmarks: int
 ) -> Section:
     measures = list(dict.fromkeys(m for own in outcome.scores.values() for m in own.values))
-    is_ours = outcome.subject.name == Ours.name
+    is_ours = isinstance(outcome.subject.benchmark, Ours)
     heads, rows = ([], []) if is_ours else tables.own_rows(outcome.own_tables)
     return Section(
         outcome=outcome,

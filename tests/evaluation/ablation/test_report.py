@@ -14,7 +14,7 @@ from reasonray.evaluation.ablation.variants import Variant, variants
 from reasonray.evaluation.editors import Spec
 from reasonray.evaluation.leaving import outcome_of
 from reasonray.evaluation.results import Outcome
-from reasonray.evaluation.run import opened
+from reasonray.evaluation.subjects import opened
 
 OFFSETS = {"baseline": 0.0, "mllm": 0.01, "I": 0.2, "I+II": 0.2, "I+II+III": 0.3}
 """How much each variant has over the baseline, in every measure and item."""

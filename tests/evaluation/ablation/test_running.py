@@ -25,8 +25,10 @@ from reasonray.editor.finished import INDEX
 from reasonray.editor.job import check_settings
 from reasonray.editor.pipeline import ReasonEditPipeline
 from reasonray.editor.worker import EDITOR
+from reasonray.evaluation import chunks
 from reasonray.evaluation.ablation.variants import variants
-from reasonray.evaluation.run import opened
+from reasonray.evaluation.editors import Spec
+from reasonray.evaluation.subjects import opened
 
 DRIVER = "import sys; from reasonray.cli.main import call; sys.exit(call(sys.argv[1:]))"
 
@@ -108,6 +110,8 @@ def test_what_is_complete_is_not_made_again(
         (training / EDITOR / INDEX).write_text("{}")
         check_settings(training, load(recipe, variant.settings), data, variant.parts)
         axes = [figures(n, 0.1 * number) for n in range(len(own.items))]
+        spec = Spec(variant.name, str(training / EDITOR))
+        chunks.check_settings(output / "evaluation", own, spec, recipe)
         measured(output / "evaluation", own, variant.name, before, axes)
     words = toy_ablation.line(laid_out, output)
     assert call(words) == 0

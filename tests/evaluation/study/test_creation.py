@@ -9,7 +9,7 @@ from toy_editors import Inverting, benchmark, pair
 
 from reasonray.core.errors import UserError
 from reasonray.evaluation.benchmarks.ours import Ours
-from reasonray.evaluation.editing import edit_chunk
+from reasonray.evaluation.editing import Editing
 from reasonray.evaluation.editors import ByItem, Edits
 from reasonray.evaluation.study.store import Store
 
@@ -196,13 +196,15 @@ def test_a_mistake_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_benchmark_and_its_evaluation_make_a_study(tmp_path: Path) -> None:
     pairs = [pair(number) for number in range(6)]
     pairs[0]["instructions"].append({"kind": "direct-2", "text": "Make it a dog"})
-    items = Ours(str(benchmark(tmp_path / "benchmark", pairs))).items()
-    unedited = ByItem(lambda item: item.pictures[0].open())
+    own = Ours(str(benchmark(tmp_path / "benchmark", pairs)))
+    items = own.items()
+    unedited = ByItem(lambda _, item: item.before())
     editors: dict[str, Edits | ByItem] = {"ours": Inverting(), "none": unedited}
     for name, editor in editors.items():
         for start in (0, 8):
             path = tmp_path / f"edits/ours/{name}/{start:06}.parquet"
-            edit_chunk(editor, items[start : start + 8], path, session=1, seed=0, timeout_s=20)
+            edit = Editing(editor, name, session=1, seed=0, timeout_s=20)
+            edit(own, items[start : start + 8], path)
     folders = {name: str(tmp_path / f"edits/ours/{name}") for name in editors}
     lines = lay_out(tmp_path / "study", Inputs(tmp_path / "benchmark", folders))
     assert lines == [
