@@ -4,7 +4,6 @@ Each edit is constructed, so that what is right about it is known: `FAULTS` is t
 what was done to the scores on the judge's axes. `draw` decides, `pictures` paints.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,7 +15,7 @@ from PIL import Image, ImageFilter
 from reasonray.evaluation.judge import AXES
 from reasonray.prompts.replies import Verdict
 from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
-from reasonray.sources.mini.world import Scene, render, replaced, sample_scene
+from reasonray.sources.mini.world import Scene, SceneObject, render, replaced, sample_scene
 
 Picture = NDArray[np.uint8]
 Repaint = Callable[[list[Picture]], list[Picture]]
@@ -151,20 +150,28 @@ class Labelled:
         return Verdict(self.scores, {axis: reasons[axis] for axis in AXES})
 
     def _following(self) -> str:
-        selected = self.scene.categories[self.index]
-        end = next((_ENDS[fault] for fault in self.faults if fault in _ENDS), _DONE)
-        end = end.format(other=self._other, phrase=self._phrase)
-        return f"The {selected} should become {CATEGORIES[self.target].phrase}{end}"
+        """What is there before what should be: who has named a thing is apt to see it."""
+        unlike = (_UNLIKE[fault] for fault in self.faults if fault in _UNLIKE)
+        place = self.scene.objects[self.index]
+        text = _now(place.category, next(unlike, None) or self._seen(place))
+        text += f"{_MEANT}{CATEGORIES[self.target].phrase}"
+        if "elsewhere" in self.faults:
+            text += f"{_ELSEWHERE}{self._other}"
+        return f"{text}."
 
     def _preservation(self) -> str:
+        if "another" in self.faults:
+            return _CHANGES["another"]
+        others = [item for i, item in enumerate(self.scene.objects) if i != self.index]
         stayed = _STAYED_SOFT if self.is_repainted else _STAYED
-        target = CATEGORIES[self.target].phrase
-        changes = [
-            _CHANGES[fault].format(other=self._other, phrase=self._phrase, target=target)
-            for fault in self.faults
-            if fault in _CHANGES
-        ]
-        return " ".join(changes or [stayed])
+        changes = [_CHANGES[fault] for fault in self.faults if fault in _CHANGES]
+        neighbours = [f"{_now(item.category, self._seen(item))}." for item in others]
+        return " ".join([*neighbours, *(changes or [stayed])])
+
+    def _seen(self, place: SceneObject) -> str:
+        """What stands afterwards where an object stood."""
+        names = [item.category for item in self.after.objects if item.box == place.box]
+        return CATEGORIES[names[0]].phrase if names else _GONE
 
     def _plausibility(self) -> str:
         sound = _SOUND_SOFT if self.is_repainted else _SOUND
@@ -174,28 +181,22 @@ class Labelled:
     def _other(self) -> str:
         return "" if self.other is None else self.scene.categories[self.other]
 
-    @property
-    def _phrase(self) -> str:
-        return "" if self.category is None else CATEGORIES[self.category].phrase
+
+def _now(category: str, seen: str) -> str:
+    return f"The {category}{_NOW}{seen}"
 
 
-_DONE = ", and it did."
-_ENDS = {
-    "unchanged": ", but it did not change.",
-    "wrong": ", but it became {phrase}.",
-    "elsewhere": ", but the {other} did.",
-    "gone": ", but it is gone.",
-    "half": ", but only half of it did.",
-    "mixed": ", but it is a mix of both.",
-    "smeared": ", but it is smeared.",
-    "another": ", but this is another picture.",
+_NOW, _MEANT, _ELSEWHERE = " is now ", ", and should be ", ", as is now the "
+_GONE = "gone"
+_UNLIKE = {
+    "half": "half itself and half another",
+    "mixed": "a mix of two things",
+    "smeared": "a smear",
+    "another": "in another picture",
 }
 _STAYED = "All else is as it was."
 _STAYED_SOFT = "All else is as it was, if a little soft."
 _CHANGES = {
-    "elsewhere": "The {other} became {target}.",
-    "neighbour changed": "The {other} became {phrase}.",
-    "neighbour gone": "The {other} is gone.",
     "tinted": "The colours are others.",
     "blurred": "The whole picture is blurred.",
     "noisy": "The whole picture is grainy.",
@@ -211,12 +212,11 @@ _FLAWS = {
     "blurred": "Everything is blurred.",
     "noisy": "Everything is grainy.",
 }
-_REASONS = (_DONE, _STAYED, _STAYED_SOFT, _SOUND, _SOUND_SOFT, *_FLAWS.values())
-REASON_PIECES = tuple(
-    piece.rstrip()
-    for text in (*_REASONS, *_ENDS.values(), *_CHANGES.values())
-    for piece in re.split(r"\{\w+\}", text)
-    if len(piece.split()) > 1
+REASON_PIECES = (
+    *(piece.rstrip() for piece in (_NOW, _MEANT, _ELSEWHERE)),
+    *_UNLIKE.values(),
+    *(_STAYED, _STAYED_SOFT, *_CHANGES.values()),
+    *(_SOUND, _SOUND_SOFT, *_FLAWS.values()),
 )
 """What the reasons are made of, but for names of things."""
 

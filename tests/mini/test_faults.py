@@ -134,17 +134,26 @@ def test_faults_touch_what_they_are_said_to_touch() -> None:
 
 
 def test_reasons_name_what_should_be_and_what_is() -> None:
-    selected, neighbour = SCENE.categories[:2]
-    target, wrong = CATEGORIES[TARGET].phrase, CATEGORIES[WRONG].phrase
+    first, second, third = SCENE.categories
+    phrase = {name: CATEGORIES[name].phrase for name in (*SCENE.categories, TARGET, WRONG)}
+    stayed = f"The {third} is now {phrase[third]}."
     reasons = labelled("wrong", "noisy").verdict.reasons
-    assert reasons["following"] == f"The {selected} should become {target}, but it became {wrong}."
-    assert reasons["preservation"] == "The whole picture is grainy."
-    assert reasons["plausibility"] == "Everything is grainy."
+    assert reasons == {
+        "following": f"The {first} is now {phrase[WRONG]}, and should be {phrase[TARGET]}.",
+        "preservation": f"The {second} is now {phrase[second]}. {stayed} "
+        "The whole picture is grainy.",
+        "plausibility": "Everything is grainy.",
+    }
     reasons = labelled("neighbour changed").verdict.reasons
-    assert reasons["following"] == f"The {selected} should become {target}, and it did."
-    assert reasons["preservation"] == f"The {neighbour} became {wrong}."
-    for edit in drawn(200):
-        assert "{" not in "".join(edit.verdict.reasons.values())
+    both = f"The {first} is now {phrase[TARGET]}, and should be {phrase[TARGET]}."
+    assert reasons["following"] == both
+    changed = f"The {second} is now {phrase[WRONG]}. {stayed}"
+    assert reasons["preservation"] == f"{changed} All else is as it was."
+    following = labelled("elsewhere").verdict.reasons["following"]
+    assert following.startswith(f"The {first} is now {phrase[first]}, and should be")
+    assert following.endswith(f"{phrase[TARGET]}, as is now the {second}.")
+    gone = labelled("neighbour gone", "tinted").verdict.reasons["preservation"]
+    assert gone == f"The {second} is now gone. {stayed} The colours are others."
 
 
 def test_reasons_are_made_of_few_pieces() -> None:

@@ -61,8 +61,8 @@ def measure(recipe: Recipe, count: int) -> list[Measurement]:
     judge = Judge(config if config.language_model else zoo_judge(), seed=recipe.seed)
     labelled = cases(count)
     results = []
-    for told, label in ((True, ""), (False, ", not told what should be seen")):
-        judgements = ask(judge, labelled, told=told)
+    for with_caption, label in ((True, ""), (False, ", from the instruction alone")):
+        judgements = judged(judge, labelled, with_caption=with_caption)
         agreed = sum(agrees(*pair) for pair in zip(labelled, judgements, strict=True))
         results.append(share(f"judge: accepts as the truth does{label}", agreed, count, 0.9))
         for axis in AXES:
@@ -92,8 +92,14 @@ def cases(count: int) -> list[Case]:
     ]
 
 
-def ask(judge: Judge, labelled: Sequence[Case], *, told: bool) -> list[Judgement]:
-    """What a judge says of each; `told` what should be seen, as where a truth is known."""
+def judged(judge: Judge, labelled: Sequence[Case], *, with_caption: bool) -> list[Judgement]:
+    """What a judge says of each edit.
+
+    Args:
+        judge: any.
+        labelled: the edits.
+        with_caption: the question has the truth's caption, as where a truth is known.
+    """
     return judge(
         [
             Asked(
@@ -102,7 +108,7 @@ def ask(judge: Judge, labelled: Sequence[Case], *, told: bool) -> list[Judgement
                     PIL.Image.fromarray(render(case.edit.scene)),
                     PIL.Image.fromarray(case.picture),
                     case.instruction,
-                    case.expected if told else "",
+                    case.expected if with_caption else "",
                 ),
             )
             for place, case in enumerate(labelled)

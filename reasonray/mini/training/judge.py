@@ -52,7 +52,7 @@ from reasonray.sources.mini.world import (
 )
 
 BATCH = 24
-SCHEDULE = Schedule(num_steps=1700, learning_rate=1e-3, num_warmup_steps=150, cooldown=0.4)
+SCHEDULE = Schedule(num_steps=2600, learning_rate=1e-3, num_warmup_steps=150, cooldown=0.4)
 
 NUM_POSITIONS = 2048
 """A question of some 180 tokens, and what the recipe's default leaves for a reply."""
@@ -166,8 +166,8 @@ class Taught(nn.Module):
         hidden = output.last_hidden_state
         taught = data.labels[:, 1:] >= 0
         logits = self.judge.lm_head(hidden[:, :-1][taught])
-        said = data.labels[:, 1:][taught]
-        answer = cross_entropy(logits, said)
+        words = data.labels[:, 1:][taught]
+        answer = cross_entropy(logits, words)
         compared = output.hidden_states[COMPARED_LAYERS]
         second = compared[image].view(size, 2, PLACES, WIDTH)[:, 1]
         before, before_figures = self.before_head.loss(second, data.patches[::2])
@@ -182,7 +182,7 @@ class Taught(nn.Module):
         figures |= {"said": answer.item(), "subject": subject.item(), "target": target.item()}
         figures |= {"became": became.item(), "scores": scores.item()}
         wrong = torch.zeros_like(data.labels[:, 1:], dtype=torch.bool)
-        wrong[taught] = logits.argmax(-1) != said
+        wrong[taught] = logits.argmax(-1) != words
         figures["right"] = 1 - wrong.any(1).float().mean().item()
         seen = patches + before + differences
         meant = subject + target + became

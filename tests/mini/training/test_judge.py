@@ -38,12 +38,12 @@ def test_a_batch_follows_from_its_step_alone(processor: Any) -> None:
 def test_a_question_is_what_the_processor_makes_of_a_judges_chat(processor: Any) -> None:
     batch = lessons(processor)
     tokenizer, blank = processor.tokenizer, PIL.Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE))
-    told = 0
+    captions = 0
     for tokens, last in zip(batch.tokens, batch.last.tolist(), strict=True):
         text = tokenizer.decode(tokens[: last + 1]).partition("<image>")[0]
         instruction, _, rest = text.partition("Instruction: ")[2].partition("\n")
         expected = rest.removeprefix("What should be seen afterwards: ")
-        told += bool(expected)
+        captions += bool(expected)
         chat: Any = messages(edit_call(blank, blank, instruction, expected), IMAGE_SIZE)
         read = processor.apply_chat_template(
             chat, tokenize=True, return_dict=True, add_generation_prompt=True, return_tensors="pt"
@@ -51,7 +51,7 @@ def test_a_question_is_what_the_processor_makes_of_a_judges_chat(processor: Any)
         assert read["input_ids"][0].tolist() == tokens[: last + 1].tolist()
         assert (read["input_ids"] == processor.image_token_id).sum() == 2 * PLACES
         assert (read["input_ids"] == tokenizer.bos_token_id).sum() == 1
-    assert 0 < told < len(batch.tokens)
+    assert 0 < captions < len(batch.tokens)
 
 
 def test_a_reply_is_read_as_the_edits_scores(processor: Any) -> None:
@@ -100,7 +100,7 @@ def test_labels_say_what_the_pictures_show(processor: Any) -> None:
 def test_the_judge_begins_with_what_the_multimodal_model_knows(processor: Any) -> None:
     taught = judge.Taught(processor.tokenizer, ZOO / "mllm")
     rows = taught.judge.get_input_embeddings().weight
-    assert len(rows) >= len(processor.tokenizer)
+    assert rows.shape[0] >= len(processor.tokenizer)
     with torch.no_grad():
         loss, figures = taught.loss(lessons(processor, size=2))
     assert np.isfinite(loss.item())
