@@ -162,7 +162,7 @@ def test_the_zoo_s_judge_agrees_with_the_truth() -> None:
         judgements = judged(judge, labelled, with_caption=with_caption)
         assert all(judgement.verdicts for judgement in judgements)
         right = [agrees(*pair) for pair in zip(labelled, judgements, strict=True)]
-        assert sum(right) >= 0.9 * NUM_EDITS
+        assert sum(right) >= 45
 
 
 def test_a_model_that_reads_texts_alone_refuses_pictures_in_one_line(

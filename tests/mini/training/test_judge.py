@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from transformers import LlavaForConditionalGeneration
 
 from reasonray.evaluation.judge import AXES, edit_call, messages
 from reasonray.mini import ZOO
@@ -99,8 +100,16 @@ def test_labels_say_what_the_pictures_show(processor: Any) -> None:
 
 def test_the_judge_begins_with_what_the_multimodal_model_knows(processor: Any) -> None:
     taught = judge.Taught(processor.tokenizer, ZOO / "mllm")
-    rows = taught.judge.get_input_embeddings().weight
-    assert rows.shape[0] >= len(processor.tokenizer)
+    knows = LlavaForConditionalGeneration.from_pretrained(ZOO / "mllm", dtype=torch.float32)
+    begins = taught.judge.state_dict()
+    grown = {key for key, each in knows.state_dict().items() if each.shape != begins[key].shape}
+    assert {key.rpartition(".")[0].rpartition(".")[2] for key in grown} == {
+        "embed_tokens",
+        "lm_head",
+    }
+    for key, value in knows.state_dict().items():
+        assert torch.equal(begins[key][: len(value)], value)
+        assert len(begins[key]) == len(value) or len(begins[key]) >= len(processor.tokenizer)
     with torch.no_grad():
         loss, figures = taught.loss(lessons(processor, size=2))
     assert np.isfinite(loss.item())
