@@ -110,8 +110,8 @@ def make_benchmark(count: int, output: str) -> None:
 def train(models: tuple[str, ...], workdir: str, further: int | None) -> None:
     """Train the tiny models (all, or those named) into the package; hours on two cores.
 
-    MODEL: vae, painter, detector, captioner, classifier, language_model, mllm, instructpix2pix,
-    clip or dino.
+    MODEL: vae, painter, detector, captioner, classifier, language_model, mllm, judge,
+    instructpix2pix, clip or dino.
     """
     from reasonray.mini.training.zoo import train_zoo
 

@@ -107,7 +107,6 @@ class Judge:
         self.config, self.seed = config, seed
         self.language_model = load_language_model(_model(config))
         self.notices: Sequence[str] = self.language_model.notices
-        self._form = load("verdict")
         self._alike = FailuresAlike(
             "judge: the questions about",
             "Look at the server and at evaluation.judge.language_model",
@@ -138,15 +137,8 @@ class Judge:
         ]
 
     def _question(self, call: JudgeCall) -> Question[Verdict]:
-        [form] = self._form.messages(form=verdict_form(call.axes))
-        pictures = [shown(picture, self.config.max_side) for picture in call.pictures]
-        content = [
-            {"type": "text", "text": call.prompt},
-            *({"type": "image", "image": picture} for picture in pictures),
-            {"type": "text", "text": form["content"]},
-        ]
         return Question(
-            [{"role": "user", "content": content}],
+            messages(call, self.config.max_side),
             verdict_schema(call.axes),
             lambda text: parse_verdict(text, axes=call.axes),
         )
@@ -180,6 +172,23 @@ class Judge:
             if isinstance(outcome, NoReply) and outcome.reason == "lm_failed"
         ]
         self._alike.settle(len(outcomes), len(outcomes) - len(failures), failures)
+
+
+def messages(call: JudgeCall, max_side: int) -> list[dict[str, Any]]:
+    """The chat that asks: the prompt, the pictures, and the form of the reply, in one turn.
+
+    Args:
+        call: what is asked.
+        max_side: pixels of a picture's longer side, at most.
+    """
+    [form] = load("verdict").messages(form=verdict_form(call.axes))
+    pictures = [shown(picture, max_side) for picture in call.pictures]
+    content = [
+        {"type": "text", "text": call.prompt},
+        *({"type": "image", "image": picture} for picture in pictures),
+        {"type": "text", "text": form["content"]},
+    ]
+    return [{"role": "user", "content": content}]
 
 
 def protocol(config: JudgeConfig, seed: int) -> dict[str, Any]:

@@ -155,7 +155,8 @@ def test_the_working_directory_is_sent_once_and_is_small(
         assert status == "FAILED"
         assert log.splitlines()[-1].startswith(f"reasonray: {tmp_path}: ")
     assert len(sizes) == 1
-    assert sizes[0] <= 40_000_000
+    # The zoo's weights are most of it: the judge's alone are 3 MB.
+    assert sizes[0] <= 44_000_000
 
 
 def test_an_installed_package_needs_no_file_of_ours(jobs: Jobs, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from reasonray.core.errors import UserError
 from reasonray.core.sections import LanguageModelConfig, ModelConfig
+from reasonray.evaluation.judge import Judge
+from reasonray.mini.evaluation.judge import agrees, cases, judged, zoo_judge
 from reasonray.models.language_model import (
     LanguageModel,
     ReplyFailure,
@@ -24,6 +26,7 @@ pytest.importorskip("vllm", reason="needs vLLM; CONTRIBUTING.md says how to run 
 # vLLM and torch warn of themselves; the engine takes a minute to start.
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]
 
+NUM_EDITS = 60
 ABOUT = "11 % of the picture, square, centre"
 CAPTIONS = {
     "a bee on a white background": ["bee"],
@@ -150,6 +153,16 @@ def test_the_words_are_those_of_the_same_weights_in_transformers(seeing: Languag
     ours, theirs = ([begun(reply) for reply in model.reply(requests)] for model in (seeing, plain))
     # Kernels round otherwise, and a near tie may fall to the other side.
     assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= 14
+
+
+def test_the_zoo_s_judge_agrees_with_the_truth() -> None:
+    pytest.importorskip("torchvision", reason="needs vLLM and the torchvision of its torch")
+    judge, labelled = Judge(zoo_judge("vllm"), seed=0), cases(NUM_EDITS)
+    for with_caption in (True, False):
+        judgements = judged(judge, labelled, with_caption=with_caption)
+        assert all(judgement.verdicts for judgement in judgements)
+        right = [agrees(*pair) for pair in zip(labelled, judgements, strict=True)]
+        assert sum(right) >= 45
 
 
 def test_a_model_that_reads_texts_alone_refuses_pictures_in_one_line(

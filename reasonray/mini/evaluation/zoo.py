@@ -18,6 +18,7 @@ GROUPS = (
     "classifier",
     "painter",
     "mllm",
+    "judge",
     "metrics",
     "editor",
 )
@@ -31,8 +32,9 @@ def evaluate(
     Args:
         only: names of `GROUPS`; None: all.
         count: scenes (or requests) of each group.
-        recipe: its stages and its editor's base are measured, with their models and thresholds;
-            classifier, mllm and metrics are the zoo's, whatever it says.
+        recipe: its stages, its editor's base and its judge are measured, with their models and
+            thresholds; classifier, mllm and metrics are the zoo's, whatever it says, and the judge
+            where it has none.
 
     Raises:
         UserError: no such group, no packages to draw with, or a model's folder is missing.

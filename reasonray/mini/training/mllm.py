@@ -93,7 +93,9 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     )
 
 
-def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
+def build(
+    tokenizer: PreTrainedTokenizerFast, num_positions: int = 512
+) -> LlavaForConditionalGeneration:
     """The untrained LLaVA: a CLIP tower, whose states are a picture's tokens, and a Llama."""
     torch.manual_seed(0)
     vision = CLIPVisionConfig(
@@ -112,7 +114,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=512,
+        max_position_embeddings=num_positions,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -73,7 +73,7 @@ class PatchHead(nn.Linear):
         super().__init__(width, NO_OBJECT + 1)
 
     def loss(self, states: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Of states BPC and labels BP; and the share of objects' patches that are named right."""
+        """Of states BPC and labels BP, -100 where none fits; and the share of named objects."""
         logits = self(states)
-        right = (logits.argmax(-1) == labels)[labels < NO_OBJECT]
+        right = (logits.argmax(-1) == labels)[(labels >= 0) & (labels < NO_OBJECT)]
         return cross_entropy(logits, labels), {"patches": right.float().mean().item()}

@@ -16,12 +16,13 @@ MODELS = (
     "classifier",
     "language_model",
     "mllm",
+    "judge",
     "instructpix2pix",
     "clip",
     "dino",
 )
 """In the order they are trained in: the painter needs the VAE, and holds it; instructpix2pix works
-on its latents."""
+on its latents; the judge goes on from the mllm, and sees what the painter's VAE makes."""
 
 FURTHER = ("detector", "captioner", "classifier")
 """Models of one part, trained from the scenes alone."""
