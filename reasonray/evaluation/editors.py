@@ -80,6 +80,11 @@ class Spec:
         """It makes nothing of its own: a bound of the scale."""
         return self.text in BOUNDS
 
+    @property
+    def has_model(self) -> bool:
+        """It makes pictures, rather than take those that there are."""
+        return not self.is_bound and not self.text.startswith("pictures:")
+
 
 def parse(text: str) -> Spec:
     """`NAME=SPEC`, or one of the specs that need no name.

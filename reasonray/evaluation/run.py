@@ -10,6 +10,7 @@ with other settings is refused.
 
 import functools
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -126,10 +127,17 @@ def _make(recipe: Recipe, folder: Place, held: Session, chunks: Sequence[Chunk])
     keys = "evaluation.num_cpus or num_gpus"
     patient = _patient(recipe)
     with connected([pool], keys, recipe.output.wait_for_cluster_s), settings(patient):
-        # Editor by editor: each has processes of its own, which hold its models.
-        for editor in dict.fromkeys(chunk.editor for chunk in missing):
-            own = [chunk for chunk in missing if chunk.editor == editor]
+        for own in _passes(missing):
             executed(functools.partial(_run, recipe, held, own), folder)
+
+
+def _passes(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+    """Editor by editor: each has processes that hold its models; those without share theirs."""
+    passes: dict[str, list[Chunk]] = {}
+    for chunk in chunks:
+        spec = editors.Spec(chunk.editor, chunk.spec)
+        passes.setdefault(chunk.editor if spec.has_model else "", []).append(chunk)
+    return list(passes.values())
 
 
 def _patient(recipe: Recipe) -> Recipe:
@@ -141,17 +149,16 @@ def _patient(recipe: Recipe) -> Recipe:
 
 
 def _run(recipe: Recipe, held: Session, chunks: Sequence[Chunk]) -> None:
-    """Make the chunks of one editor, and say how far that is."""
+    """Make the chunks of a pass, and say how far that is."""
     import ray.data
 
     config = recipe.evaluation
-    spec = editors.Spec(chunks[0].editor, chunks[0].spec)
     # A chunk a task. Not by repartition: Ray does not watch for hangs beside that.
     rows: ray.data.Dataset = ray.data.from_items(
         [vars(chunk) for chunk in chunks], override_num_blocks=len(chunks)
     )
     for actor, arguments in (
-        (_Editing, (recipe, spec, held.number)),
+        (_Editing, (recipe, held.number)),
         (_Measuring, (recipe,)),
     ):
         rows = rows.map(
@@ -162,45 +169,52 @@ def _run(recipe: Recipe, held: Session, chunks: Sequence[Chunk]) -> None:
             label_selector=config.label_selector,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.num_actors),
         )
-    num_rows = sum(chunk.last - chunk.first for chunk in chunks)
-    num_done = num_failed = 0
-    notices: set[str] = set()
+    num_rows, num_done, num_failed = (Counter[str]() for _ in range(3))
+    for chunk in chunks:
+        num_rows[chunk.editor] += chunk.last - chunk.first
+    notices: set[tuple[str, str]] = set()
     for row in rows.iter_rows():
         held.check()
-        for notice in set(row["notices"]) - notices:
-            say(f"{spec.name}: {notice}")
-        notices |= set(row["notices"])
-        num_done += row["last"] - row["first"]
-        num_failed += row["num_failed"]
-        failed = f", {num_failed} of them without a picture or a figure" if num_failed else ""
-        say(f"{spec.name}: {num_done} of {num_rows} edits{failed}")
+        editor = row["editor"]
+        for notice in row["notices"]:
+            if (editor, notice) not in notices:
+                say(f"{editor}: {notice}")
+                notices.add((editor, notice))
+        num_done[editor] += row["last"] - row["first"]
+        num_failed[editor] += row["num_failed"]
+        failed = num_failed[editor]
+        note = f", {failed} of them without a picture or a figure" if failed else ""
+        say(f"{editor}: {num_done[editor]} of {num_rows[editor]} edits{note}")
 
 
 class _Editing:
-    """A process that holds an editor."""
+    """A process that holds an editor, or several that hold nothing."""
 
-    def __init__(self, recipe: Recipe, spec: editors.Spec, session: int) -> None:
-        config = recipe.evaluation
-        hide_gpus_unless(config.num_gpus)
+    def __init__(self, recipe: Recipe, session: int) -> None:
+        hide_gpus_unless(recipe.evaluation.num_gpus)
+        self._recipe, self._session = recipe, session
         self._open = functools.cache(open_subject)
         # Loaded by the first call: an exception in a constructor is reworded on its way.
-        self._load = functools.cache(
-            lambda: Editing(
-                editors.load(spec, config),
-                spec.name,
-                session=session,
-                seed=recipe.seed,
-                timeout_s=config.timeout_s,
-            )
-        )
+        self._load = functools.cache(self._editing)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         path = place(row["edits"])
         if path.exists():
             return {**row, "notices": []}
-        subject, edit = self._open(row["benchmark"], row["path"]), self._load()
+        subject = self._open(row["benchmark"], row["path"])
+        edit = self._load(editors.Spec(row["editor"], row["spec"]))
         edit(subject.benchmark, subject.items[row["first"] : row["last"]], path)
         return {**row, "notices": edit.notices}
+
+    def _editing(self, spec: editors.Spec) -> Editing:
+        config = self._recipe.evaluation
+        return Editing(
+            editors.load(spec, config),
+            spec.name,
+            session=self._session,
+            seed=self._recipe.seed,
+            timeout_s=config.timeout_s,
+        )
 
 
 class _Measuring:
@@ -211,6 +225,9 @@ class _Measuring:
         self._recipe, self._is_asking = recipe, False
         self._open = functools.cache(open_subject)
         self._load = functools.cache(self._yardstick)
+        models = (recipe.evaluation.clip, recipe.evaluation.dino)
+        self._metrics = functools.cache(lambda: Metrics(*models))
+        self._input_metrics = functools.cache(lambda: InputMetrics(*models))
         self._judge = functools.cache(lambda: Judge(recipe.evaluation.judge, seed=recipe.seed))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -228,12 +245,11 @@ class _Measuring:
 
     def _yardstick(self, name: str, path: str) -> Yardstick:
         benchmark, config = self._open(name, path).benchmark, self._recipe.evaluation
-        models = (config.clip, config.dino)
         yardsticks: list[Yardstick] = []
         if benchmark.yardstick == "truth":
-            yardsticks.append(ByTruth(Metrics(*models)))
+            yardsticks.append(ByTruth(self._metrics()))
         elif benchmark.yardstick == "input":
-            yardsticks.append(ByInput(InputMetrics(*models)))
+            yardsticks.append(ByInput(self._input_metrics()))
         if is_judged(benchmark, config):
             self._is_asking = True
             yardsticks.append(ByJudge(benchmark, self._judge()))
