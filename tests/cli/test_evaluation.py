@@ -17,7 +17,8 @@ SOURCE, PARTS = "v3det=/nowhere", "parts=[III]"
 
 
 def sample(number: int, **changes: object) -> Row:
-    changes = {"selected_category": "bee", "target_category": "honey", **changes}
+    # A source whose ids mean one picture wherever they lie.
+    changes = {"source": "v3det", "selected_category": "bee", "target_category": "honey", **changes}
     return tiny_base.sample(number, "III", **changes)
 
 
