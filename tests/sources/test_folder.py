@@ -1,6 +1,7 @@
 import os
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -150,6 +151,15 @@ def test_an_unknown_filesystem_is_the_user_s_mistake(monkeypatch: pytest.MonkeyP
         items("gs://bucket/photos")
 
 
+@pytest.fixture
+def new_clients() -> Iterator[None]:
+    """What a test does to the credentials is for its own clients of a store alone."""
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.usefixtures("new_clients")
 def test_a_store_without_credentials_is_the_user_s_mistake(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -158,8 +168,6 @@ def test_a_store_without_credentials_is_the_user_s_mistake(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
-    # Another test's client would go on with the credentials of its time.
-    s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(UserError, match="source s3://bucket/photos: no valid credentials"):
         items("s3://bucket/photos")
 

@@ -205,7 +205,11 @@ function enlarged(index) {
   $("large-image").src = address(names[large]);
   $("large-name").textContent = large ? `Picture ${large}` : "Before";
   $("large-pick").disabled = !large;
-  if (!$("large").open) $("large").showModal();
+  if (!$("large").open) {
+    $("large").showModal();
+    // Not by its attribute: where a page has loaded late, the browser complains of it.
+    $("large-on").focus();
+  }
 }
 
 // ---- Events
