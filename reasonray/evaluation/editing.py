@@ -26,6 +26,7 @@ from reasonray.core.silence import silence
 from reasonray.core.writing import write_table
 from reasonray.evaluation.chunks import read_chunk
 from reasonray.evaluation.editors import ByItem, Edits
+from reasonray.evaluation.edits_server import REVISED
 from reasonray.evaluation.items import Benchmark, Item
 from reasonray.evaluation.traces import MAX_ENDS, Traces
 from reasonray.stages.alike import Failure, FailuresAlike, manner
@@ -52,6 +53,7 @@ class Edited:
         seconds: that it took; rows that were edited together have their mean.
         reason, detail: why there is none: a short code, and a sentence.
         num_unseen: of the item's pictures, that the editor was not given.
+        revised: the instruction that the editor has written first, and followed; None: ours.
     """
 
     id: str
@@ -60,6 +62,15 @@ class Edited:
     reason: str | None = None
     detail: str | None = None
     num_unseen: int = 0
+    revised: str | None = None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A picture of an editor's, encoded, and the instruction that it has written for it."""
+
+    image: Image
+    revised: str | None
 
 
 SCHEMA = pa.schema(
@@ -70,6 +81,7 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("num_unseen", pa.int32()),
+        ("revised", pa.string()),
     ]
 )
 """`Edited`, as a chunk's file has it."""
@@ -184,7 +196,7 @@ class Editing:
         write_table(path, pa.Table.from_pylist([vars(row)], schema=SCHEMA))
         return row
 
-    def _caught(self, editor: Edits, item: Item, traces: Traces) -> Image | RowError:
+    def _caught(self, editor: Edits, item: Item, traces: Traces) -> _Made | RowError:
         try:
             before = self._before(item)
         except RowError as error:
@@ -210,18 +222,19 @@ class Editing:
 
     def _edit(
         self, editor: Edits, items: Sequence[Item], pictures: Sequence[Any]
-    ) -> list[Image | RowError]:
+    ) -> list[_Made | RowError]:
         seeds = [sample_seed(self._seed, item.id, "evaluate") for item in items]
-        edited = list(editor.edit(pictures, [item.full_instruction for item in items], seeds))
+        instructions = [item.full_instruction for item in items]
+        edited = list(editor.edit(pictures, instructions, seeds))
         if len(edited) != len(items):
             raise ValueError(f"{len(edited)} pictures for {len(items)} instructions")
-        return [_encoded(each) for each in edited]
+        return [_made(*each) for each in zip(edited, instructions, strict=True)]
 
-    def _row(self, item: Item, picture: Image | RowError, seconds: float) -> Edited:
+    def _row(self, item: Item, made: _Made | RowError, seconds: float) -> Edited:
         num_unseen = 0 if self._takes_several else max(0, len(item.pictures) - 1)
-        if isinstance(picture, RowError):
-            return Edited(item.id, None, seconds, picture.reason, picture.detail, num_unseen)
-        return Edited(item.id, picture, seconds, num_unseen=num_unseen)
+        if isinstance(made, RowError):
+            return Edited(item.id, None, seconds, made.reason, made.detail, num_unseen)
+        return Edited(item.id, made.image, seconds, num_unseen=num_unseen, revised=made.revised)
 
 
 def _of_item(editor: ByItem, benchmark: Benchmark, item: Item) -> Edited:
@@ -231,7 +244,7 @@ def _of_item(editor: ByItem, benchmark: Benchmark, item: Item) -> Edited:
         return Edited(item.id, None, 0.0, error.reason, error.detail)
 
 
-def _encoded(picture: Any) -> Image | RowError:
+def _made(picture: Any, instruction: str) -> _Made | RowError:
     """An editor's picture as it is kept, in whatever mode it was made."""
     if isinstance(picture, RowError):
         return picture
@@ -243,9 +256,11 @@ def _encoded(picture: Any) -> Image | RowError:
         return RowError("editor_failed", detail)
     try:
         with silence:
-            return images.encode_png(images.pixels(picture, f"its picture (mode {picture.mode})"))
+            image = images.encode_png(images.pixels(picture, f"its picture (mode {picture.mode})"))
     except RowError as error:
         return RowError("editor_failed", f"{error.detail}; expected RGB of 8 bits")
+    revised = str(picture.info.get(REVISED) or instruction).strip()
+    return _Made(image, None if revised == instruction.strip() else revised)
 
 
 def _in_time(

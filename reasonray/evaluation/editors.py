@@ -46,7 +46,8 @@ class Edits(Protocol):
 
     One that has an attribute `takes_several`, and it is true, is given a list of pictures for each
     edit in place of the first of them; an attribute `notices`, sentences on how it edits, is shown
-    beside its figures.
+    beside its figures. A picture whose `info` has `revised_prompt`, as OpenAI's replies have, was
+    made by that instruction: an editor that rewrites is reported apart.
     """
 
     def edit(

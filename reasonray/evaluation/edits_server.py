@@ -15,6 +15,9 @@ from reasonray.core import images
 from reasonray.core.errors import RowError, RunError
 from reasonray.models.server_faults import names_parameter
 
+REVISED = "revised_prompt"
+"""Key of a picture's `info`, and of OpenAI's replies: the instruction that was written first."""
+
 _NOT_OF_A_ROW = (401, 403, 404, 429)
 """Of the key, the URL, the model or the account."""
 
@@ -137,11 +140,13 @@ class EditsServer:
                 content = self._followed(url)
             else:
                 return RowError("no_picture", "the reply holds neither b64_json nor url")
-            return images.read({"bytes": content, "path": "the reply"}).pixels
+            picture = images.read({"bytes": content, "path": "the reply"}).pixels
         except RowError as error:
             return RowError("no_picture", error.detail)
         except ValueError as error:
             return RowError("no_picture", f"the reply holds no base64 ({error})")
+        picture.info[REVISED] = first.get(REVISED)
+        return picture
 
     def _followed(self, url: str) -> bytes:
         link = urljoin(f"{self._url}/", url)

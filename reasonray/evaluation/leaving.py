@@ -59,9 +59,12 @@ def write_results(
             },
             "notices": {editor: own.notices for editor, own in outcome.scores.items()},
             "failures": {editor: outcome.failures(editor) for editor in outcome.scores},
+            "revised": {e: own.num_revised for e, own in outcome.scores.items()},
             "partly_shown": {e: own.num_partly_shown for e, own in outcome.scores.items()},
         }
-    formulas = [f"% {each.subject.name}\n{tables.latex(each.table)}" for each in outcomes]
+    formulas = [
+        f"% {each.subject.name}\n{tables.latex(each.table, each.rewriting)}" for each in outcomes
+    ]
     write_file(folder / "results.json", json.dumps(results, indent=1))
     write_file(folder / "table.tex", "\n".join(formulas))
     write_file(folder / "table.md", "\n".join(map(_text, outcomes)))
@@ -96,7 +99,7 @@ def _text(outcome: Outcome) -> str:
     if outcome.judge:
         lines += [f"Judged by {outcome.judge}.", ""]
     if isinstance(subject.benchmark, Ours):
-        lines += [tables.markdown(outcome.table, published=PUBLISHED)]
+        lines += [tables.markdown(outcome.table, published=PUBLISHED, rewriting=outcome.rewriting)]
         first, *others = outcome.scores
         if others:
             lines += [f"Leads are over {first}, on the items that both have."]
@@ -106,6 +109,11 @@ def _text(outcome: Outcome) -> str:
         lines += [f"{editor}: {notice}" for notice in own.notices]
         for reason, count in outcome.failures(editor).items():
             lines += [f"{editor}: {count} {reason}."]
+        if own.num_revised:
+            lines += [
+                f"{editor}: it rewrote {own.num_revised} of {len(own.scored)} instructions before "
+                "it edited."
+            ]
         if own.num_partly_shown:
             lines += [
                 f"{editor}: of {own.num_partly_shown} items with several pictures it was given the "
@@ -130,6 +138,7 @@ def _write_rows(folder: Place, subject: "Subject", scores: dict[str, EditorScore
                 "reason": own.reasons[number],
                 "detail": own.details[number],
                 "note": own.notes[number],
+                "revised": own.remarks[number].get("revised"),
             }
             figures = {
                 **{name: _number(values[number]) for name, values in own.values.items()},

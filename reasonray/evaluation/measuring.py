@@ -37,13 +37,14 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("num_unseen", pa.int32()),
+        ("revised", pa.string()),
     ]
 )
 """An item's figures by axis or metric; null where the editor made no picture, without those that
 cannot be had. Of a judge's repeats `spread` has the standard deviation by axis, `reasons` what the
 first one wrote. `reason` and `detail` say why there is no picture or figure, `note` tells of a
 picture of another size than its input's, `num_unseen` of the input's pictures that the editor was
-not given."""
+not given, `revised` of the instruction that it wrote for itself."""
 
 
 NOTICES = "notices"
@@ -225,7 +226,7 @@ def measure(yardstick: Yardstick, items: Sequence[Item], edits: pa.Table) -> pa.
     pairs: list[tuple[Item, PIL.Image.Image]] = []
     owners: list[dict[str, Any]] = []
     for item, edit in zip(items, edits.to_pylist(), strict=True):
-        rows.append({name: edit[name] for name in ("id", "reason", "detail", "num_unseen")})
+        rows.append({n: edit[n] for n in ("id", "reason", "detail", "num_unseen", "revised")})
         if edit["picture"] is not None:
             pairs.append((item, images.decode(edit["picture"])))
             owners.append(rows[-1])

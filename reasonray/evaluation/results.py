@@ -70,6 +70,11 @@ class EditorScores:
     remarks: list[dict[str, Any]]
     num_partly_shown: int = 0
 
+    @property
+    def num_revised(self) -> int:
+        """Items whose instruction the editor has rewritten first."""
+        return sum("revised" in each for each in self.remarks)
+
     def num_failed(self, groups: Collection[str]) -> int:
         """Items of some groups of which the editor made no picture."""
         return sum(each.axes is None for each in self.scored if each.item.group in groups)
@@ -178,6 +183,11 @@ class Outcome:
     own_tables: dict[str, list[Figure]]
 
     @property
+    def rewriting(self) -> list[str]:
+        """Editors that wrote instructions of their own first, where others followed ours."""
+        return [editor for editor, own in self.scores.items() if own.num_revised]
+
+    @property
     def judge(self) -> str:
         """The judge, and what it was asked; "" where there is none."""
         judge = self.measured_by.get("judge")
@@ -252,12 +262,14 @@ def gain_over(
     return float(np.subtract(*pairs).mean()), interval
 
 
-def best(table: Table, group: str, metric: str) -> set[str]:
-    """The editors that lead in a metric, as far as four decimals tell."""
+def best(table: Table, group: str, metric: str, apart: Collection[str] = ()) -> set[str]:
+    """The editors that lead in a metric, as far as four decimals tell; none of those `apart`."""
     means = {
         editor: round(cell.mean, 4)
         for editor, by_group in table.items()
-        if group in by_group and (cell := by_group[group][metric]).mean is not None
+        if editor not in apart
+        and group in by_group
+        and (cell := by_group[group][metric]).mean is not None
     }
     if not means:
         return set()

@@ -1,6 +1,6 @@
 """Tables in the form of the paper's Table 3: groups side by side, the best in bold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from reasonray.evaluation.items import TRUTH_METRICS, Figure
 from reasonray.evaluation.markup import latex_text, markdown_cell
@@ -11,12 +11,18 @@ GROUPS_A_TABLE = 2
 _ARROWS = ("\\uparrow", "\\downarrow")
 
 
-def markdown(table: Table, *, published: Mapping[str, Sequence[Sequence[float]]] | None) -> str:
+def markdown(
+    table: Table,
+    *,
+    published: Mapping[str, Sequence[Sequence[float]]] | None,
+    rewriting: Collection[str] = (),
+) -> str:
     """The figures, and below each editor the interval of its lead over the first one.
 
     Args:
         table: as `results.cells` gives it.
         published: rows of the paper, groups direct and reasoning; None: they are not shown.
+        rewriting: editors that stand apart, last, and are no best ones.
     """
     lines: list[str] = []
     for groups in side_by_side(table):
@@ -24,25 +30,43 @@ def markdown(table: Table, *, published: Mapping[str, Sequence[Sequence[float]]]
         heads = [markdown_cell(f"{group}: {metric}") for group in groups for metric in metrics]
         lines += ["| editor | " + " | ".join(heads) + " | edits, failed |"]
         lines += ["|---|" + "---|" * len(heads) + "---|"]
-        for editor, by_group in table.items():
-            cells = [by_group[group][metric] for group in groups for metric in metrics]
-            shown = [
-                _bold(_mean(by_group[group][metric]), editor in best(table, group, metric), "**")
-                for group in groups
-                for metric in metrics
-            ]
-            lines += [f"| {editor} | " + " | ".join(shown) + f" | {_counts(by_group, groups)} |"]
-            if any(cell.lead for cell in cells):
-                leads = " | ".join(_lead(cell) for cell in cells)
-                lines += [f"| its lead, 95 % | {leads} | |"]
+        rows = {editor: _editor_rows(table, editor, groups, metrics, rewriting) for editor in table}
+        lines += [line for editor in table if editor not in rewriting for line in rows[editor]]
         for name, rows in (
             (published or {}).items() if list(groups) == ["direct", "reasoning"] else ()
         ):
             values = published_values(rows, groups, metrics)
             shown = ["" if value is None else f"{value:.4f}" for value in values]
             lines += [f"| {name} (published) | " + " | ".join(shown) + " | |"]
+        lines += [line for editor in table if editor in rewriting for line in rows[editor]]
         lines += [""]
     return "\n".join(lines)
+
+
+def _editor_rows(
+    table: Table,
+    editor: str,
+    groups: Sequence[str],
+    metrics: Sequence[str],
+    rewriting: Collection[str],
+) -> list[str]:
+    by_group = table[editor]
+    places = [(group, metric) for group in groups for metric in metrics]
+    cells = [by_group[group][metric] for group, metric in places]
+    shown = [
+        _bold(_mean(cell), editor in best(table, *head, rewriting), "**")
+        for cell, head in zip(cells, places, strict=True)
+    ]
+    name = shown_name(editor, rewriting)
+    lines = [f"| {name} | " + " | ".join(shown) + f" | {_counts(by_group, groups)} |"]
+    if any(cell.lead for cell in cells):
+        lines += [f"| its lead, 95 % | {' | '.join(_lead(cell) for cell in cells)} | |"]
+    return lines
+
+
+def shown_name(editor: str, rewriting: Collection[str]) -> str:
+    """An editor's name in a table, and whether it rewrote the instructions."""
+    return f"{editor}, which rewrote" if editor in rewriting else editor
 
 
 def published_values(
@@ -62,7 +86,7 @@ def published_values(
     return [values.get((group, measure)) for group in groups for measure in measures]
 
 
-def latex(table: Table) -> str:
+def latex(table: Table, rewriting: Collection[str] = ()) -> str:
     """The same for a paper, without the intervals; needs the package booktabs."""
     parts: list[str] = []
     for groups in side_by_side(table):
@@ -79,14 +103,14 @@ def latex(table: Table) -> str:
             f"Editor & {' & '.join(arrows * len(groups))} \\\\",
             "\\midrule",
         ]
-        for editor, by_group in table.items():
+        for editor in sorted(table, key=lambda editor: editor in rewriting):
             shown = []
             for group in groups:
                 for metric in metrics:
-                    text = _mean(by_group[group][metric])
-                    is_best = editor in best(table, group, metric)
+                    text = _mean(table[editor][group][metric])
+                    is_best = editor in best(table, group, metric, rewriting)
                     shown.append(f"\\textbf{{{text}}}" if is_best else text)
-            lines.append(f"{latex_text(editor)} & {' & '.join(shown)} \\\\")
+            lines.append(f"{latex_text(shown_name(editor, rewriting))} & {' & '.join(shown)} \\\\")
         parts.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""]))
     return "\n".join(parts)
 

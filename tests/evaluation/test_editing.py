@@ -157,6 +157,18 @@ def test_a_picture_of_any_mode_is_kept_as_it_looks(
     assert row["picture"] == encode_png(PIL.Image.new("RGB", (4, 4), shown))
 
 
+@pytest.mark.parametrize(
+    ("written", "revised"),
+    [("a blue bee", "a blue bee"), (None, None), ("", None), (" go\n", None)],
+)
+def test_an_instruction_that_the_editor_wrote_for_itself_is_kept(
+    tmp_path: Path, written: str | None, revised: str | None
+) -> None:
+    picture = PIL.Image.new("RGB", (4, 4))
+    picture.info["revised_prompt"] = written
+    assert made_of(tmp_path, picture)["revised"] == revised
+
+
 def test_an_item_without_a_picture_is_a_failure_of_its_row(tmp_path: Path) -> None:
     items = [item(tmp_path, "a", "red"), item(tmp_path, "b")]
     for editor in (Inverting(), load(Spec("i", "identity"), EvaluationConfig())):

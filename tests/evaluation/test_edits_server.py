@@ -216,6 +216,18 @@ def test_a_picture_that_is_given_as_a_url_is_fetched(service: Service, url: str)
     assert picture.tobytes() == BLUE.tobytes()
 
 
+def test_the_instruction_that_a_server_wrote_first_comes_with_the_picture(
+    service: Service,
+) -> None:
+    content = base64.b64encode(png()).decode()
+    service.answer = lambda form: images(
+        {"b64_json": content, "revised_prompt": f"clearly: {form.fields['prompt']}"}
+    )
+    [picture] = edited(server(service), "go")
+    assert isinstance(picture, PIL.Image.Image)
+    assert picture.info["revised_prompt"] == "clearly: go"
+
+
 def test_a_picture_may_be_a_data_uri(service: Service) -> None:
     uri = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
     for key in ("b64_json", "url"):

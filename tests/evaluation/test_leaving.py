@@ -9,7 +9,7 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from finished_evaluation import finished, subject
+from finished_evaluation import finished, measured, subject
 from toy_editors import SIDE, pair
 
 from reasonray.core.errors import RowError
@@ -101,3 +101,29 @@ def test_what_went_wrong_is_told_by_row_and_counted_beside_the_means(tmp_path: P
         "small: 5 pictures of another size than their input's.",
     ):
         assert words in text
+
+
+def test_an_editor_that_rewrote_instructions_is_reported_apart(tmp_path: Path) -> None:
+    told = [{"kind": "direct", "text": "go"}]
+    own = subject(tmp_path / "benchmark", [pair(number, instructions=told) for number in range(2)])
+    output = tmp_path / "out"
+    for name, l1 in (("rewriter", 0.1), ("plain", 0.2), ("other", 0.3)):
+        columns = {"revised": (pa.string(), ["clearly: go", None])} if name == "rewriter" else {}
+        figures = [{"L1": l1}] * 2
+        measured(output, own, name, [EDITED] * 2, figures, **columns)
+    finished(output, own, [Spec(name, f"python:{name}") for name in ("rewriter", "plain", "other")])
+    text = (output / "table.md").read_text()
+    order = [line.split(" |")[0] for line in text.splitlines() if line.startswith("| ")]
+    assert [each for each in order if each != "| its lead, 95 %"][1:] == [
+        "| plain", "| other", "| rewriter, which rewrote",
+    ]  # fmt: skip
+    assert "| plain | **0.2000** |" in text  # the best of those that got the same instruction
+    assert "| rewriter, which rewrote | 0.1000 |" in text
+    assert "rewriter: it rewrote 1 of 2 instructions before it edited." in text
+    formula = (output / "table.tex").read_text()
+    assert formula.index("other &") < formula.index("rewriter, which rewrote &")
+    assert r"plain & \textbf{0.2000}" in formula
+    results = json.loads((output / "results.json").read_text())["benchmarks"]["ours"]
+    assert results["revised"] == {"rewriter": 1, "plain": 0, "other": 0}
+    lines = [json.loads(line) for line in (output / "rows/ours.jsonl").read_text().splitlines()]
+    assert [row["revised"] for row in lines if row["editor"] == "rewriter"] == ["clearly: go", None]

@@ -58,7 +58,7 @@ def measured(
         edits: of each item its picture, or why there is none.
         axes: of each item its figures; of no account where there is no picture.
         reasons: of each item a judge's, by axis.
-        columns: more of the scores.
+        columns: more of the scores, or others than are measured.
     """
     made = [
         vars(Edited(item.id, None, 0.5, edit.reason, edit.detail) if isinstance(edit, RowError)
@@ -75,6 +75,8 @@ def measured(
         lambda pairs: [of_item[item.id] for item, _ in pairs], subject.items, edit_table
     )
     for name, (kind, values) in columns.items():
+        if name in score_table.column_names:
+            score_table = score_table.drop_columns([name])
         score_table = score_table.append_column(name, pa.array(values, kind))
     for kind_of_file, table in (("edits", edit_table), ("scores", score_table)):
         place = folder / kind_of_file / subject.name / editor

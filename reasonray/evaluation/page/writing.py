@@ -37,7 +37,7 @@ class Line:
     """An editor in a table.
 
     Attributes:
-        name: its own.
+        name: its own, and whether it rewrote the instructions.
         figures: by group and measure: its cell, and whether it is the best.
         counts: edits, and how many of them failed.
     """
@@ -158,15 +158,16 @@ def _grid(outcome: Outcome, groups: list[str], is_ours: bool) -> Grid:
     table = outcome.table
     measures = tables.measures(table, groups)
     heads = [(group, measure) for group in groups for measure in measures]
-    leaders = {head: best(table, *head) for head in heads}
+    leaders = {head: best(table, *head, outcome.rewriting) for head in heads}
     lines = []
-    for editor, by_group in table.items():
+    for editor in sorted(table, key=lambda editor: editor in outcome.rewriting):
+        by_group = table[editor]
         cells = [by_group[group][measure] for group, measure in heads]
         own = outcome.scores[editor]
         num_items = sum(each.item.group in groups for each in own.scored)
         lines.append(
             Line(
-                editor,
+                tables.shown_name(editor, outcome.rewriting),
                 [(cell, editor in leaders[head]) for cell, head in zip(cells, heads, strict=True)],
                 (num_items, own.num_failed(groups)),
             )
