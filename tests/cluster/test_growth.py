@@ -1,5 +1,6 @@
 """Clusters that grow while a run waits, and a head that dies: each has a cluster of its own."""
 
+import re
 import subprocess
 import threading
 import time
@@ -117,7 +118,8 @@ def test_a_cluster_that_does_not_grow_in_time_ends_the_run_which_may_go_on_later
     errors = Errors(start(tmp_path / "out", 4, 0.0, "--wait", 3, RAY_ADDRESS=small.address))
     assert errors.end() == 1
     assert "needs at least 4 CPUs, the cluster has 1 CPUs" in errors.lines[-1][1]
-    assert "waited 3 s (output.wait_for_cluster_s)" in errors.lines[-1][1]
+    # As long as it took to look again: on a busy machine that is more than was asked.
+    assert re.search(r"; waited \d+ s \(output\.wait_for_cluster_s\)", errors.lines[-1][1])
 
 
 @pytest.mark.nightly
