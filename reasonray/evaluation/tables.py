@@ -30,15 +30,17 @@ def markdown(
         heads = [markdown_cell(f"{group}: {metric}") for group in groups for metric in metrics]
         lines += ["| editor | " + " | ".join(heads) + " | edits, failed |"]
         lines += ["|---|" + "---|" * len(heads) + "---|"]
-        rows = {editor: _editor_rows(table, editor, groups, metrics, rewriting) for editor in table}
-        lines += [line for editor in table if editor not in rewriting for line in rows[editor]]
+        of_editor = {
+            editor: _editor_rows(table, editor, groups, metrics, rewriting) for editor in table
+        }
+        lines += [line for editor in table if editor not in rewriting for line in of_editor[editor]]
         for name, rows in (
             (published or {}).items() if list(groups) == ["direct", "reasoning"] else ()
         ):
             values = published_values(rows, groups, metrics)
             shown = ["" if value is None else f"{value:.4f}" for value in values]
             lines += [f"| {name} (published) | " + " | ".join(shown) + " | |"]
-        lines += [line for editor in table if editor in rewriting for line in rows[editor]]
+        lines += [line for editor in table if editor in rewriting for line in of_editor[editor]]
         lines += [""]
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from reasonray.evaluation.editors import Spec
 from reasonray.evaluation.items import Item
 from reasonray.evaluation.measuring import ByTruth, measure
 from reasonray.evaluation.metrics import Metrics
+from reasonray.evaluation.results import PUBLISHED
 
 ZOO = "package:reasonray/mini/zoo"
 MODELS = (ModelConfig(name=f"{ZOO}/clip"), ModelConfig(name=f"{ZOO}/dino"))
@@ -104,19 +105,22 @@ def test_what_went_wrong_is_told_by_row_and_counted_beside_the_means(tmp_path: P
 
 
 def test_an_editor_that_rewrote_instructions_is_reported_apart(tmp_path: Path) -> None:
-    told = [{"kind": "direct", "text": "go"}]
-    own = subject(tmp_path / "benchmark", [pair(number, instructions=told) for number in range(2)])
+    told = [{"kind": kind, "text": "go"} for kind in ("direct", "reasoning")]
+    own = subject(tmp_path / "benchmark", [pair(0, instructions=told)])
     output = tmp_path / "out"
     for name, l1 in (("rewriter", 0.1), ("plain", 0.2), ("other", 0.3)):
-        columns = {"revised": (pa.string(), ["clearly: go", None])} if name == "rewriter" else {}
+        revised = ["clearly: go" if name == "rewriter" else None, None]
         figures = [{"L1": l1}] * 2
-        measured(output, own, name, [EDITED] * 2, figures, **columns)
+        measured(output, own, name, [EDITED] * 2, figures, revised=(pa.string(), revised))
     finished(output, own, [Spec(name, f"python:{name}") for name in ("rewriter", "plain", "other")])
     text = (output / "table.md").read_text()
     order = [line.split(" |")[0] for line in text.splitlines() if line.startswith("| ")]
     assert [each for each in order if each != "| its lead, 95 %"][1:] == [
-        "| plain", "| other", "| rewriter, which rewrote",
-    ]  # fmt: skip
+        "| plain",
+        "| other",
+        *(f"| {name} (published)" for name in PUBLISHED),
+        "| rewriter, which rewrote",
+    ]
     assert "| plain | **0.2000** |" in text  # the best of those that got the same instruction
     assert "| rewriter, which rewrote | 0.1000 |" in text
     assert "rewriter: it rewrote 1 of 2 instructions before it edited." in text
