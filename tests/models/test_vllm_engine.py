@@ -26,7 +26,7 @@ pytest.importorskip("vllm", reason="needs vLLM; CONTRIBUTING.md says how to run 
 # vLLM and torch warn of themselves; the engine takes a minute to start.
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]
 
-NUM_EDITS = 60
+NUM_EDITS = 300
 ABOUT = "11 % of the picture, square, centre"
 CAPTIONS = {
     "a bee on a white background": ["bee"],
@@ -162,7 +162,7 @@ def test_the_zoo_s_judge_agrees_with_the_truth() -> None:
         judgements = judged(judge, labelled, with_caption=with_caption)
         assert all(judgement.verdicts for judgement in judgements)
         right = [agrees(*pair) for pair in zip(labelled, judgements, strict=True)]
-        assert sum(right) >= 45
+        assert sum(right) >= 0.9 * NUM_EDITS
 
 
 def test_a_model_that_reads_texts_alone_refuses_pictures_in_one_line(
