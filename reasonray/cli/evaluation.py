@@ -40,10 +40,10 @@ def make_benchmark(
     from reasonray.core.errors import UserError
     from reasonray.core.place import place
     from reasonray.core.recipe import load
-    from reasonray.evaluation import making
+    from reasonray.evaluation import creation
     from reasonray.generation.run import begun_with, generate
 
-    making.check_target(output, against)
+    creation.check_target(output, against)
     made = load(recipe, settings, sources)
     splits = [
         f"sources.{number}.split=test"
@@ -54,14 +54,14 @@ def make_benchmark(
     parts = [part for part in made.parts if part != "I"]
     if not parts:
         raise UserError("parts: a benchmark is made of parts II and III, the recipe has I alone")
-    folder = place(output) / making.GENERATED
+    folder = place(output) / creation.GENERATED
     # What was generated for another count is gone on with, and may do.
     before = begun_with(folder) or {}
     made = load(
         recipe, [*settings, *splits], sources, parts, accepted=before.get("accepted") or count
     )
     generate(made, folder)
-    number = making.make_benchmark(folder, output, count, seed=made.seed, against=against)
+    number = creation.make_benchmark(folder, output, count, seed=made.seed, against=against)
     click.echo(f"{output}: {number} pairs")
 
 

@@ -15,8 +15,8 @@ from reasonray.core.place import Place, files
 from reasonray.evaluation.chunks import read_chunk
 from reasonray.evaluation.items import Benchmark, Figure, Item, Scored
 from reasonray.evaluation.judge import AXES
-from reasonray.evaluation.measuring import NOTICES
 from reasonray.evaluation.metrics import difference_interval, mean_interval
+from reasonray.evaluation.yardsticks import NOTICES
 
 if TYPE_CHECKING:
     from reasonray.evaluation.subjects import Subject

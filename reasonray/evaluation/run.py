@@ -34,8 +34,10 @@ from reasonray.evaluation.chunks import (
 )
 from reasonray.evaluation.editing import Editing
 from reasonray.evaluation.judge import Judge
-from reasonray.evaluation.leaving import write_results
-from reasonray.evaluation.measuring import (
+from reasonray.evaluation.metrics import InputMetrics, Metrics
+from reasonray.evaluation.report import write_results
+from reasonray.evaluation.subjects import all_opened, open_subject, refuse_twice
+from reasonray.evaluation.yardsticks import (
     NOTICES,
     Both,
     ByInput,
@@ -44,8 +46,6 @@ from reasonray.evaluation.measuring import (
     Yardstick,
     measure,
 )
-from reasonray.evaluation.metrics import InputMetrics, Metrics
-from reasonray.evaluation.subjects import all_opened, open_subject, refuse_twice
 
 SESSIONS = ".sessions"
 

@@ -12,7 +12,7 @@ from toy_editors import Inverting, benchmark, pair
 from reasonray.core.errors import RowError, UserError
 from reasonray.core.images import encode_png
 from reasonray.core.recipe import load
-from reasonray.evaluation import measuring
+from reasonray.evaluation import yardsticks
 from reasonray.evaluation.chunks import (
     Chunk,
     check_settings,
@@ -147,8 +147,8 @@ def test_a_picture_without_a_figure_is_measured_again(tmp_path: Path) -> None:
     own = subject(tmp_path)
     first, _ = finished(tmp_path, own)
     items = own.items[:CHUNK]
-    unjudged = measuring.Measured({}, failure=RowError("lm_failed", "no reply"))
-    table = measuring.measure(
+    unjudged = yardsticks.Measured({}, failure=RowError("lm_failed", "no reply"))
+    table = yardsticks.measure(
         lambda pairs: [unjudged] * len(pairs), items, read_chunk(Path(first.edits), items)
     )
     pq.write_table(table, first.scores)

@@ -21,8 +21,8 @@ from reasonray.core.sections import ModelConfig
 from reasonray.evaluation.benchmarks.ours import Ours
 from reasonray.evaluation.editing import SCHEMA
 from reasonray.evaluation.items import INPUT_METRICS, TRUTH_METRICS, Item
-from reasonray.evaluation.measuring import ByInput, ByTruth, Yardstick, measure
 from reasonray.evaluation.metrics import InputMetrics, Metrics
+from reasonray.evaluation.yardsticks import ByInput, ByTruth, Yardstick, measure
 from reasonray.mini import ZOO
 
 pytestmark = pytest.mark.zoo

@@ -15,11 +15,11 @@ from reasonray.core.errors import RowError
 from reasonray.core.images import encode_png
 from reasonray.core.place import Place, make_folder
 from reasonray.core.writing import replaced
-from reasonray.evaluation import editing, measuring
+from reasonray.evaluation import editing, yardsticks
 from reasonray.evaluation.editing import Edited
 from reasonray.evaluation.editors import Spec
 from reasonray.evaluation.items import TRUTH_METRICS
-from reasonray.evaluation.leaving import write_results
+from reasonray.evaluation.report import write_results
 from reasonray.evaluation.subjects import Subject, opened
 
 CHUNK = 4
@@ -67,11 +67,11 @@ def measured(
     ]  # fmt: skip
     told = reasons or [{}] * len(axes)
     of_item = {
-        item.id: measuring.Measured(own, reasons=why)
+        item.id: yardsticks.Measured(own, reasons=why)
         for item, own, why in zip(subject.items, axes, told, strict=True)
     }
     edit_table = pa.Table.from_pylist(made, schema=editing.SCHEMA)
-    score_table = measuring.measure(
+    score_table = yardsticks.measure(
         lambda pairs: [of_item[item.id] for item, _ in pairs], subject.items, edit_table
     )
     for name, (kind, values) in columns.items():

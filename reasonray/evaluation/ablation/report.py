@@ -86,7 +86,7 @@ def write_report(folder: Place, compared: Sequence[Variant], outcomes: Sequence[
     lines = ["# Ablation", "", *(f"- {each.name}: {each.about}" for each in compared), ""]
     make_folder(folder / "charts")
     for outcome in outcomes:
-        name, found = outcome.subject.name, list(gains(outcome.scores))
+        name, steps = outcome.subject.name, list(gains(outcome.scores))
         results["benchmarks"][name] = {
             "path": outcome.subject.path,
             "measured_by": outcome.measured_by,
@@ -98,13 +98,13 @@ def write_report(folder: Place, compared: Sequence[Variant], outcomes: Sequence[
                 }
                 for variant, by_group in outcome.table.items()
             },
-            "gains": [dataclasses.asdict(gain) for gain in found],
+            "gains": [dataclasses.asdict(gain) for gain in steps],
         }
         lines += [f"## {name}", ""]
         for chart_name, path in _write_charts(folder / "charts", compared, outcome):
             lines += [f"![{CHARTS[chart_name][0]}](charts/{path})", ""]
         lines += [tables.markdown(outcome.table, published=None)]
-        lines += [_gains_table(found)]
+        lines += [_gains_table(steps)]
     write_file(folder / "results.json", json.dumps(results, indent=1))
     write_file(folder / "table.md", "\n".join(lines))
     return folder / "table.md"
@@ -123,10 +123,10 @@ def _write_charts(
         yield name, f"{outcome.subject.name}-{name}.png"
 
 
-def _gains_table(found: Sequence[Gain]) -> str:
+def _gains_table(steps: Sequence[Gain]) -> str:
     """Groups and their steps below each other, measures side by side; in bold where one holds."""
-    measures = dict.fromkeys(gain.measure for gain in found)
-    cells = {(gain.group, gain.before, gain.after, gain.measure): gain for gain in found}
+    measures = dict.fromkeys(gain.measure for gain in steps)
+    cells = {(gain.group, gain.before, gain.after, gain.measure): gain for gain in steps}
     lines = [
         "What each step brings: the mean difference on the items that both have, and its paired "
         "95 % interval; in bold where that lies wholly on the better side of 0.",
@@ -134,8 +134,8 @@ def _gains_table(found: Sequence[Gain]) -> str:
         "| | step | " + " | ".join(measures) + " |",
         "|---|---|" + "---|" * len(measures),
     ]
-    for group in dict.fromkeys(gain.group for gain in found):
-        for before, after in dict.fromkeys((gain.before, gain.after) for gain in found):
+    for group in dict.fromkeys(gain.group for gain in steps):
+        for before, after in dict.fromkeys((gain.before, gain.after) for gain in steps):
             row = [_shown(cells[group, before, after, measure]) for measure in measures]
             lines += [f"| {group or 'all'} | {before} → {after} | " + " | ".join(row) + " |"]
     return "\n".join([*lines, ""])

@@ -25,7 +25,7 @@ from reasonray.evaluation.ablation.report import write_report
 from reasonray.evaluation.ablation.variants import Variant, variants
 from reasonray.evaluation.chunks import measured_by
 from reasonray.evaluation.editors import Spec
-from reasonray.evaluation.leaving import outcome_of
+from reasonray.evaluation.report import outcome_of
 from reasonray.evaluation.run import evaluate
 from reasonray.evaluation.subjects import all_opened
 

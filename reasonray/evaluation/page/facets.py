@@ -63,7 +63,7 @@ def facets(outcome: Outcome) -> list[Facet]:
     groups = np.array([item.group for item in items])
     every = np.ones(len(items), bool)
     masks = [groups == group if group else every for group in groups_of(outcome)]
-    made = []
+    every_facet = []
     for name in FACETS:
         values = [value_of(item, name) for item in items]
         counts = Counter(value for value in values if value is not None)
@@ -82,8 +82,8 @@ def facets(outcome: Outcome) -> list[Facet]:
                 for measure in measures
             }
             rows.append((value, count, means))
-        made.append(Facet(LABELS[name], len(counts), rows))
-    return made
+        every_facet.append(Facet(LABELS[name], len(counts), rows))
+    return every_facet
 
 
 def _mean(values: NDArray[np.float64] | None, mask: NDArray[np.bool_]) -> float | None:

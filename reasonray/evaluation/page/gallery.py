@@ -135,7 +135,7 @@ def gallery(folder: Place, outcome: Outcome, bounds: Sequence[str], num_benchmar
                 *(_edited(e, outcome, place, edits[e].get(place)) for e in scores),
                 *([_panel("truth", items[place].references)] if items[place].references else []),
             ],
-            {e: told for e, own in scores.items() if (told := _remarks(own, place))},
+            {e: notes for e, own in scores.items() if (notes := _remarks(own, place))},
             [_number(order.keys[place]) for order in orders],
             [_option(each, kind) for each, kind in zip(filters, _kinds(items[place]), strict=True)],
             any(own.reasons[place] for own in scores.values()),

@@ -12,7 +12,7 @@ from reasonray.dataset.manifest import complete_manifest
 from reasonray.evaluation.ablation.report import gains, write_report
 from reasonray.evaluation.ablation.variants import Variant, variants
 from reasonray.evaluation.editors import Spec
-from reasonray.evaluation.leaving import outcome_of
+from reasonray.evaluation.report import outcome_of
 from reasonray.evaluation.results import Outcome
 from reasonray.evaluation.subjects import opened
 

@@ -20,9 +20,9 @@ from reasonray.core.writing import write_table
 from reasonray.evaluation import editing
 from reasonray.evaluation.editors import Spec
 from reasonray.evaluation.items import Item
-from reasonray.evaluation.measuring import ByTruth, measure
 from reasonray.evaluation.metrics import Metrics
 from reasonray.evaluation.results import PUBLISHED
+from reasonray.evaluation.yardsticks import ByTruth, measure
 
 ZOO = "package:reasonray/mini/zoo"
 MODELS = (ModelConfig(name=f"{ZOO}/clip"), ModelConfig(name=f"{ZOO}/dino"))

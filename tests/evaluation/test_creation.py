@@ -14,7 +14,7 @@ from reasonray.core.images import decode, encode_jpeg, encode_png
 from reasonray.core.record import Image, Row
 from reasonray.evaluation.benchmarks import ours
 from reasonray.evaluation.benchmarks.ours import Ours
-from reasonray.evaluation.making import check_target, make_benchmark
+from reasonray.evaluation.creation import check_target, make_benchmark
 
 
 def picture(number: int) -> PIL.Image.Image:

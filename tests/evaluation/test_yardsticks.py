@@ -16,8 +16,8 @@ from reasonray.core.sections import ModelConfig
 from reasonray.evaluation import editing
 from reasonray.evaluation.benchmarks.ours import Ours
 from reasonray.evaluation.judge import AXES, Judge
-from reasonray.evaluation.measuring import Both, ByInput, ByJudge, ByTruth, measure
 from reasonray.evaluation.metrics import InputMetrics, Metrics
+from reasonray.evaluation.yardsticks import Both, ByInput, ByJudge, ByTruth, measure
 from reasonray.models import openai_server
 
 ZOO = "package:reasonray/mini/zoo"
