@@ -303,13 +303,11 @@ def test_without_a_key_nothing_is_read(folder: Path, editors: LocalEditors, tmp_
     key = new_key(file, "anna")
     config = settings(folder, keys=str(file), anonymous=False, requests_per_minute=2)
     with api(editors, config) as port:
-        begin = time.monotonic()
         head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n"
         for wrong in ("", "Authorization: Bearer wrong\r\n"):
-            answer = raw(port, f"{head}{wrong}\r\n".encode(), timeout=1)
-            assert answer.startswith(b"HTTP/1.1 401 ")
+            answer = raw(port, f"{head}{wrong}\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 401 ")  # and not 408, as where it is waited for
             assert b"www-authenticate: Bearer" in answer
-        assert time.monotonic() - begin < 4
         options: Any = {"base_url": f"http://127.0.0.1:{port}/v1", "max_retries": 0}
         with openai.OpenAI(**options, api_key="wrong") as stranger:
             for call in (stranger.models.list, lambda: stranger.models.retrieve("tiny")):

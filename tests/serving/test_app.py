@@ -116,9 +116,8 @@ def test_the_guard_stands_in_the_proxy(service: Served) -> None:
     silent = f"{head}{key}{kind}Content-Length: 100\r\n\r\n".encode()
     with ThreadPoolExecutor(101) as pool:
         answers = [pool.submit(raw, service.port, silent, timeout=60) for _ in range(101)]
-        begin = time.monotonic()
         assert httpx.get(f"{service.url}/healthz", timeout=60).status_code == 200
-        assert time.monotonic() - begin < 4
+        assert not any(each.done() for each in answers)
         for each in answers:
             assert each.result().startswith(b"HTTP/1.1 408 ")
 
@@ -135,10 +134,8 @@ def test_no_header_of_a_client_changes_serve(client: openai.OpenAI) -> None:
 def test_without_a_key_the_body_is_not_read(service: Served) -> None:
     head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n"
     for wrong in ("", "Authorization: Bearer rr-wrong\r\n"):
-        begin = time.monotonic()
-        answer = raw(service.port, f"{head}{wrong}\r\n".encode(), timeout=2)
-        assert answer.startswith(b"HTTP/1.1 401 ")
-        assert time.monotonic() - begin < 4
+        answer = raw(service.port, f"{head}{wrong}\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 401 ")  # and not 408, as where it is waited for
 
 
 def test_a_deadline_is_told_and_not_tried_again(client: openai.OpenAI) -> None:

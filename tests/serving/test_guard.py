@@ -188,14 +188,13 @@ def test_the_budget_is_free_again_whatever_became_of_a_body() -> None:
 def test_a_hundred_silent_bodies_keep_nobody_waiting() -> None:
     silent = HEAD + b"Content-Length: 10\r\n\r\n"
     with (
-        guarded(chunk_s=2.0) as (_, port),
+        guarded(chunk_s=4.0) as (_, port),
         ThreadPoolExecutor(101) as pool,
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         answers = [pool.submit(raw, port, silent) for _ in range(101)]
-        begin = time.monotonic()
         assert client.post("/body", content=b"x").json()["size"] == 1
-        assert time.monotonic() - begin < 2
+        assert not any(each.done() for each in answers)
         assert {error(each.result(), 408)["code"] for each in answers} == {"request_timeout"}
 
 
