@@ -6,9 +6,10 @@ DIR/scores/BENCHMARK/EDITOR/      settings.json, and of each chunk its figures
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,7 @@ from reasonray.core.place import (
     Place,
     files,
     make_folder,
+    names,
     parquet,
     place,
     read_json,
@@ -27,15 +29,18 @@ from reasonray.core.place import (
 )
 from reasonray.core.recipe import Recipe, differing_keys
 from reasonray.core.writing import write_file, write_table
+from reasonray.evaluation.editors import Spec, weights_version
 from reasonray.evaluation.items import Benchmark, Item
 from reasonray.evaluation.judge import protocol
 from reasonray.evaluation.subjects import Subject
 from reasonray.evaluation.traces import Traces
 
-if TYPE_CHECKING:
-    from reasonray.evaluation.editors import Spec
-
 EDITS, SCORES, SETTINGS = "edits", "scores", "settings.json"
+
+NOTICES = "notices"
+"""Key of a chunk's metadata: what the editor's server or its judge's did not take, a JSON list."""
+
+REMEDY = "delete it, and the same command makes it again"
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Chunk:
     scores: str
 
 
-def chunks_of(folder: Place, subject: Subject, spec: "Spec", size: int) -> list[Chunk]:
+def chunks_of(folder: Place, subject: Subject, spec: Spec, size: int) -> list[Chunk]:
     """A benchmark's items for an editor, so many at a time."""
     return [
         Chunk(
@@ -82,6 +87,18 @@ def unfinished(folder: Place, chunks: Sequence[Chunk]) -> list[Chunk]:
     return [chunk for chunk in chunks if not {chunk.edits, chunk.scores} <= there]
 
 
+def chunk_files(folder: Place) -> list[Place]:
+    """The files of chunks in a folder, in the order of their items; others there are nobody's."""
+    own = [name for name in names(folder) if re.fullmatch(r"\d{6,}\.parquet", name)]
+    return [folder / name for name in sorted(own, key=lambda name: int(name.partition(".")[0]))]
+
+
+def notices_of(table: pa.Table) -> list[str]:
+    """What a chunk's metadata says under `NOTICES`."""
+    notices: list[str] = json.loads((table.schema.metadata or {}).get(NOTICES.encode(), b"[]"))
+    return notices
+
+
 def read_chunk(path: Place, items: Sequence[Item]) -> pa.Table:
     """A chunk's file, of edits or scores.
 
@@ -92,15 +109,15 @@ def read_chunk(path: Place, items: Sequence[Item]) -> pa.Table:
     Raises:
         UserError: it is damaged or of other items; names it.
     """
-    remedy = "delete it, and the same command makes it again"
-    with undamaged(path, remedy), parquet(path) as file:
+    with undamaged(path, REMEDY), parquet(path) as file:
         table = file.read()
-    if "id" not in table.column_names or table["id"].to_pylist() != [item.id for item in items]:
-        raise UserError(f"{path}: holds other rows than the benchmark's; {remedy}")
+    is_chunk = {"id", "reason", "detail", "num_unseen"} <= set(table.column_names)
+    if not is_chunk or table["id"].to_pylist() != [item.id for item in items]:
+        raise UserError(f"{path}: holds other rows than the benchmark's; {REMEDY}")
     return table
 
 
-def check_settings(folder: Place, subject: Subject, spec: "Spec", recipe: Recipe) -> None:
+def check_settings(folder: Place, subject: Subject, spec: Spec, recipe: Recipe) -> None:
     """Write down with what an editor is measured, or see that it is the same as before.
 
     What lies there without a finished chunk binds nobody.
@@ -111,6 +128,7 @@ def check_settings(folder: Place, subject: Subject, spec: "Spec", recipe: Recipe
     config = recipe.evaluation
     edits = {
         "editor": spec.text,
+        "weights": weights_version(spec),
         "items": subject.content,
         "seed": recipe.seed,
         "arguments": config.arguments_of(spec.name),
@@ -200,6 +218,7 @@ def _ids_with_reason(table: pa.Table) -> list[str]:
 def _put_back(path: Place, table: pa.Table) -> None:
     """Make a chunk of edits one that was stopped when its good rows alone were done."""
     traces = Traces(path, session=0)
+    traces.clear()  # of a process that was killed before it could
     for row in table.to_pylist():
         if row["reason"] is None:
             write_table(traces.row(row["id"]), pa.Table.from_pylist([row], schema=table.schema))

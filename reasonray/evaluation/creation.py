@@ -47,7 +47,9 @@ def check_target(output: str | Place, against: Sequence[str]) -> None:
         raise unusable(folder, error) from error
     if ours.ABOUT in there:
         raise UserError(f"output {folder}: holds a benchmark already; give another folder")
-    if set(there) - {GENERATED, ours.PAIRS}:
+    # What a process leaves that is killed while it writes that it is done.
+    unfinished = {name for name in there if name.startswith(f".{ours.ABOUT}.")}
+    if set(there) - {GENERATED, ours.PAIRS} - unfinished:
         raise UserError(f"output {folder}: holds something else; give a new or empty folder")
     for dataset in against:
         complete_manifest(dataset)

@@ -5,9 +5,11 @@ failure of its row. A row that hangs, or with which its process ends, cannot be 
 process ends, and the next one of the same evaluation, which finds what was begun, edits the rows
 alone. So a chunk leaves traces in a folder beside its file until that is whole (`traces`).
 
-An editor that fails on all rows alike stops the evaluation, before they count as its failures.
+An editor that fails on all rows alike stops the evaluation, before they count as its failures;
+where the next session, too, finds a chunk so, they count.
 """
 
+import json
 import os
 import threading
 import time
@@ -20,11 +22,11 @@ import pyarrow as pa
 
 from reasonray.core import images
 from reasonray.core.errors import RowError, RunError, UserError
-from reasonray.core.place import Place
+from reasonray.core.place import Place, parquet, undamaged
 from reasonray.core.record import Image, sample_seed
 from reasonray.core.silence import silence
 from reasonray.core.writing import write_table
-from reasonray.evaluation.chunks import read_chunk
+from reasonray.evaluation.chunks import NOTICES, REMEDY, chunk_files, read_chunk
 from reasonray.evaluation.editors import ByItem, Edits
 from reasonray.evaluation.edits_server import REVISED
 from reasonray.evaluation.items import Benchmark, Item
@@ -38,6 +40,8 @@ FAILURES = ("editor_failed", "no_picture", "refused", "server_failed", "late", "
 
 _FEW = 3
 """So many rows that failed alike, and none that went well, are not the rows' own."""
+
+_MAX_LETTERS = 10_000
 
 _SLOWER = 4
 """So many times as slow as the slowest chunk before may be one that does not hang."""
@@ -102,19 +106,15 @@ class Editing:
         self, editor: Edits | ByItem, name: str, *, session: int, seed: int, timeout_s: float
     ) -> None:
         self._editor, self._session, self._seed = editor, session, seed
-        self._timeout_s = timeout_s
+        self._timeout_s, self._name = timeout_s, name
         self._takes_several = bool(getattr(editor, "takes_several", False))
         self._slowest_s: float | None = None
+        self._has_gone_well = False
         self._alike = FailuresAlike(
             f"editor {name}: the edits of",
             "Look at the editor; with --retry-failed rows that count as failed are edited again",
             _FEW,
         )
-
-    @property
-    def notices(self) -> list[str]:
-        """Sentences of the editor on how it edits."""
-        return list(getattr(self._editor, "notices", ()))
 
     def __call__(self, benchmark: Benchmark, items: Sequence[Item], path: Place) -> int:
         """Edit items of a benchmark, and write their rows into one file.
@@ -135,26 +135,43 @@ class Editing:
             assert not isinstance(self._editor, ByItem)
             traces.set_alone()
             rows = [self._alone(self._editor, item, traces) for item in items]
-        if not isinstance(self._editor, ByItem):
-            self._settle(rows, traces)
-        write_table(path, pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA))
+        if not isinstance(self._editor, ByItem) and not traces.has_stopped_another():
+            self._settle(rows, path, traces)
+        table = pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
+        notices = list(getattr(self._editor, "notices", ()))
+        write_table(path, table.replace_schema_metadata({NOTICES: json.dumps(notices)}))
         traces.clear()
         return sum(row.picture is None for row in rows)
 
-    def _settle(self, rows: Sequence[Edited], traces: Traces) -> None:
+    def _settle(self, rows: Sequence[Edited], path: Place, traces: Traces) -> None:
         failures = [
             Failure(f"{row.reason}: {manner(row.detail or '')}", f"{row.detail}.")
             for row in rows
             if row.reason in FAILURES
         ]
         num_well = sum(row.picture is not None for row in rows)
+        if num_well or (failures and not self._has_gone_well and _has_gone_well_beside(path)):
+            self._has_gone_well = True
+            self._alike.settle(0, 1, [])
         with self._alike.begun(len(rows)):
             pass  # one chunk at a time: nobody else has rows in work
         try:
             self._alike.settle(len(rows), num_well, failures)
+            self._refuse_server(rows)
         except RunError:
             traces.clear()  # all of them have failed, and are edited again
+            traces.set_stopped()
             raise
+
+    def _refuse_server(self, rows: Sequence[Edited]) -> None:
+        sent = [row for row in rows if row.picture is not None or row.reason in FAILURES]
+        if not sent or (len(sent) < _FEW and self._has_gone_well):
+            return
+        if all(row.reason == "server_failed" for row in sent):
+            raise RunError(
+                f"editor {self._name}: the server fails on every edit: {sent[-1].detail}. Look at "
+                "it; what fails in the next session, too, counts as failed"
+            )
 
     def _whole(self, editor: Edits, items: Sequence[Item], traces: Traces) -> list[Edited] | None:
         """All rows at once; None: one of them failed."""
@@ -233,7 +250,8 @@ class Editing:
     def _row(self, item: Item, made: _Made | RowError, seconds: float) -> Edited:
         num_unseen = 0 if self._takes_several else max(0, len(item.pictures) - 1)
         if isinstance(made, RowError):
-            return Edited(item.id, None, seconds, made.reason, made.detail, num_unseen)
+            detail = _storable(made.detail)
+            return Edited(item.id, None, seconds, _storable(made.reason), detail, num_unseen)
         return Edited(item.id, made.image, seconds, num_unseen=num_unseen, revised=made.revised)
 
 
@@ -260,7 +278,22 @@ def _made(picture: Any, instruction: str) -> _Made | RowError:
     except RowError as error:
         return RowError("editor_failed", f"{error.detail}; expected RGB of 8 bits")
     revised = str(picture.info.get(REVISED) or instruction).strip()
-    return _Made(image, None if revised == instruction.strip() else revised)
+    return _Made(image, None if revised == instruction.strip() else _storable(revised))
+
+
+def _has_gone_well_beside(path: Place) -> bool:
+    """Whether a chunk of the same editor has a picture, whoever has edited it."""
+    for other in chunk_files(path.parent):
+        with undamaged(other, REMEDY):
+            reasons = parquet(other).read(columns=["reason"])["reason"]
+        if reasons.null_count:
+            return True
+    return False
+
+
+def _storable(text: str) -> str:
+    """An editor's text, which may be of any length and hold half a character."""
+    return text[:_MAX_LETTERS].encode("utf-8", "replace").decode()
 
 
 def _in_time(

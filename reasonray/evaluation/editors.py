@@ -13,12 +13,15 @@
 A row that fails is a failure of that row: other rows of its batch are tried without it.
 """
 
+import hashlib
 import importlib
 import inspect
+import json
 import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import PIL.Image
@@ -27,7 +30,7 @@ from PIL.Image import Resampling
 from reasonray.core.crops import working_size
 from reasonray.core.errors import RowError, UserError
 from reasonray.core.evaluation_sections import EvaluationConfig
-from reasonray.core.place import place
+from reasonray.core.place import place, reached, versions
 from reasonray.core.sections import ModelConfig
 from reasonray.evaluation.edits_server import EditsServer
 from reasonray.evaluation.items import Benchmark, Item
@@ -37,6 +40,8 @@ from reasonray.evaluation.subjects import NAME, absolute
 Images = Sequence[PIL.Image.Image]
 
 BOUNDS = ("identity", "truth")
+
+_EDGE_BYTES = 2**16
 
 _CLASS = re.compile(r"(?P<kind>[A-Z][A-Za-z0-9]*):(?P<path>.+)")
 
@@ -107,6 +112,36 @@ def parse(text: str) -> Spec:
     if spec.startswith("pictures:") or _CLASS.fullmatch(spec):
         kind, _, path = spec.partition(":")
     return Spec(name, f"{kind}:{absolute(path)}" if kind else absolute(path))
+
+
+def weights_version(spec: Spec) -> str | None:
+    """16 hexadecimal digits of what lies in a pipeline's folder or on its store, Markdown aside.
+
+    Of a file here its name, size, beginning and end count, which no two trainings have alike; it
+    may be copied. None: neither folder nor store, as a hub id, a server or a module.
+    """
+    kind = spec.text.partition(":")[0]
+    if not spec.has_model or kind in ("python", "http", "https"):
+        return None
+    named = _CLASS.fullmatch(spec.text)
+    folder = place(named["path"] if named else spec.text, f"editor {spec.name}")
+    if isinstance(folder, Path) and not folder.is_dir():
+        return None
+    with reached(folder, f"editor {spec.name}"):
+        content = [
+            (name, size, _edges(folder / name) if isinstance(folder, Path) else change)
+            for name, size, change in versions(folder)
+            if not name.endswith(".md")
+        ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _edges(path: Path) -> str:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        beginning = file.read(_EDGE_BYTES)
+        file.seek(max(0, size - _EDGE_BYTES))
+        return hashlib.sha256(beginning + file.read()).hexdigest()
 
 
 def load(spec: Spec, config: EvaluationConfig) -> "Edits | ByItem":

@@ -1,6 +1,7 @@
 """An editor under test behind OpenAI's `POST /images/edits`, and whose fault it is if it fails."""
 
 import base64
+import http.client
 import json
 import os
 import urllib.request
@@ -24,8 +25,9 @@ _NOT_OF_A_ROW = (401, 403, 404, 429)
 _UNREACHED = ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
 """What the client's own errors come of where no request has arrived."""
 
-_FEW = 3
-"""So many edits side by side that the server fails on, and no other, are not to blame."""
+_MAX_PIXELS = 10**8
+_MAX_BYTES = 2**28
+"""Of a picture: what a server gives may be endless, or unpack to what no memory holds."""
 
 _URL_TIMEOUT_S = 120.0
 
@@ -33,9 +35,8 @@ _URL_TIMEOUT_S = 120.0
 class EditsServer:
     """One request for each edit; the key is that of `OPENAI_API_KEY`.
 
-    What the server refuses, or fails on while others go well, is a failure of its row. A server
-    that is away, fails on all, takes no key, has no such model or speaks otherwise stops the
-    evaluation, which goes on later.
+    What the server refuses or fails on is a failure of its row. A server that is away, takes no
+    key, has no such model or speaks otherwise stops the evaluation, which goes on later.
 
     Attributes:
         takes_several: all pictures of an edit are sent.
@@ -57,7 +58,7 @@ class EditsServer:
         key = os.environ.get("OPENAI_API_KEY", "none")
         # Its own retries, with backoff and Retry-After.
         self._client = openai.OpenAI(base_url=self._url, api_key=key, max_retries=8)
-        self._takes_seed, self._has_answered = True, False
+        self._takes_seed = True
         self.notices: list[str] = []
 
     def edit(
@@ -72,17 +73,7 @@ class EditsServer:
             RunError: what goes wrong is no row's fault.
         """
         with ThreadPoolExecutor(len(images)) as threads:
-            results = list(threads.map(self._one, images, instructions, seeds))
-        faults = [
-            each
-            for each in results
-            if isinstance(each, RowError) and each.reason == "server_failed"
-        ]
-        if len(faults) < len(results):
-            self._has_answered = True
-        elif len(faults) >= _FEW or not self._has_answered:
-            raise RunError(f"editor {self._name}: the server fails on every edit: {faults[-1]}")
-        return results
+            return list(threads.map(self._one, images, instructions, seeds))
 
     def _one(
         self, pictures: Sequence[PIL.Image.Image], instruction: str, seed: int
@@ -127,20 +118,24 @@ class EditsServer:
         try:
             data = json.loads(text)["data"]
             first = dict(data[0]) if data else {}
-        except (ValueError, TypeError, LookupError) as error:
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             beginning = " ".join(text.split())[:200]
             raise RunError(
                 f"editor {self._name}: {self._url}: expected an images response of OpenAI's API, "
                 f"which the reply is not; it begins with {beginning!r}"
             ) from error
         try:
-            if encoded := first.get("b64_json"):
+            encoded, url = (
+                value if isinstance(value := first.get(key), str) else ""
+                for key in ("b64_json", "url")
+            )
+            if encoded:
                 content = base64.b64decode(encoded.rpartition(";base64,")[2], validate=True)
-            elif url := first.get("url"):
+            elif url:
                 content = self._followed(url)
             else:
                 return RowError("no_picture", "the reply holds neither b64_json nor url")
-            picture = images.read({"bytes": content, "path": "the reply"}).pixels
+            picture = images.read({"bytes": content, "path": "the reply"}, _MAX_PIXELS).pixels
         except RowError as error:
             return RowError("no_picture", error.detail)
         except ValueError as error:
@@ -149,15 +144,20 @@ class EditsServer:
         return picture
 
     def _followed(self, url: str) -> bytes:
-        link = urljoin(f"{self._url}/", url)
+        try:
+            link = urljoin(f"{self._url}/", url)
+        except ValueError as error:
+            raise RowError("no_picture", f"the reply's url {url[:200]}: {error}") from error
         if not link.startswith(("http://", "https://", "data:image/")):
             raise RowError("no_picture", f"the reply's url is none of a picture: {link[:200]}")
         try:
             with urllib.request.urlopen(link, timeout=_URL_TIMEOUT_S) as opened:
-                content: bytes = opened.read()
-                return content
-        except OSError as error:
+                content: bytes = opened.read(_MAX_BYTES + 1)
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise RowError("no_picture", f"{link[:200]}: {error}") from error
+        if len(content) > _MAX_BYTES:
+            raise RowError("no_picture", f"{link[:200]}: of over {_MAX_BYTES} bytes")
+        return content
 
 
 def _is_of_seed(error: Any) -> bool:

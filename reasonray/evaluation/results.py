@@ -1,6 +1,6 @@
 """What an evaluation has found: by item, and as tables with paired intervals."""
 
-import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reasonray.core.place import Place, files
-from reasonray.evaluation.chunks import read_chunk
+from reasonray.core.place import Place
+from reasonray.evaluation.chunks import chunk_files, notices_of, read_chunk
 from reasonray.evaluation.items import Benchmark, Figure, Item, Scored
 from reasonray.evaluation.judge import AXES
 from reasonray.evaluation.metrics import difference_interval, mean_interval
-from reasonray.evaluation.yardsticks import NOTICES
 
 if TYPE_CHECKING:
     from reasonray.evaluation.subjects import Subject
@@ -105,7 +104,7 @@ def read_scores(folder: Place, benchmark: Benchmark, items: Sequence[Item]) -> E
     Raises:
         UserError: a file is damaged or of other items.
     """
-    paths = files(folder, ".parquet")
+    paths = chunk_files(folder)
     firsts = [int(path.stem) for path in paths]
     chunks = [
         read_chunk(path, items[first:last])
@@ -127,15 +126,13 @@ def read_scores(folder: Place, benchmark: Benchmark, items: Sequence[Item]) -> E
     others = table.drop_columns(own).to_pylist()
     remarks = [{name: value for name, value in row.items() if value} for row in others]
     reasons, details, notes = (table[n].to_pylist() for n in ("reason", "detail", "note"))
-    metadata = [chunk.schema.metadata or {} for chunk in chunks]
-    by_chunk = [json.loads(each.get(NOTICES.encode(), b"[]")) for each in metadata]
-    notices = list(dict.fromkeys(notice for each in by_chunk for notice in each))
+    notices = list(dict.fromkeys(notice for each in chunks for notice in notices_of(each)))
     num_partly_shown = pc.sum(pc.greater(table["num_unseen"], 0)).as_py() or 0
     return EditorScores(scored, values, reasons, details, notes, notices, remarks, num_partly_shown)
 
 
 def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+    return float("nan") if value is None or not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)

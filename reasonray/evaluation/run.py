@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from reasonray.cluster import connected, executed, hide_gpus_unless, settings
 from reasonray.core.console import say
+from reasonray.core.errors import RunError
 from reasonray.core.place import Place, place, reached
 from reasonray.core.recipe import Recipe, load
 from reasonray.core.sections import PoolConfig
@@ -23,12 +24,14 @@ from reasonray.core.session import Session, session
 from reasonray.core.writing import space_checked, write_table
 from reasonray.evaluation import editors
 from reasonray.evaluation.chunks import (
+    NOTICES,
     Chunk,
     check_settings,
     chunks_of,
     forget_failures,
     is_judged,
     measured_by,
+    notices_of,
     read_chunk,
     unfinished,
 )
@@ -36,9 +39,8 @@ from reasonray.evaluation.editing import Editing
 from reasonray.evaluation.judge import Judge
 from reasonray.evaluation.metrics import InputMetrics, Metrics
 from reasonray.evaluation.report import write_results
-from reasonray.evaluation.subjects import all_opened, open_subject, refuse_twice
+from reasonray.evaluation.subjects import Subject, all_opened, open_subject, refuse_twice
 from reasonray.evaluation.yardsticks import (
-    NOTICES,
     Both,
     ByInput,
     ByJudge,
@@ -102,17 +104,30 @@ def evaluate(
                 for each in chunks
             )
             say(f"{folder}: {count} rows that failed are done again")
-        _make(made, folder, held, chunks)
+        if _make(made, folder, held, chunks):
+            _refuse_replaced(subjects)
         held.check()
         by = {each.name: measured_by(each.benchmark, made) for each in subjects}
         return write_results(folder, by, specs, subjects)
 
 
-def _make(recipe: Recipe, folder: Place, held: Session, chunks: Sequence[Chunk]) -> None:
+def _refuse_replaced(subjects: Sequence[Subject]) -> None:
+    """See that what was edited and measured is what the figures will be said to be of."""
+    for subject in subjects:
+        if open_subject(subject.name, subject.path).content != subject.content:
+            raise RunError(
+                f"benchmark {subject.name}={subject.path}: it was changed while it was measured; "
+                "give another --output, or put back what it was",
+                again=False,
+            )
+
+
+def _make(recipe: Recipe, folder: Place, held: Session, chunks: Sequence[Chunk]) -> bool:
+    """Edit and measure what is missing; gives whether something was."""
     missing = unfinished(folder, chunks)
     if not missing:
         say(f"{folder}: everything is measured")
-        return
+        return False
     if len(missing) < len(chunks):
         say(f"{folder}: going on, {len(chunks) - len(missing)} of {len(chunks)} parts are done")
     config = recipe.evaluation
@@ -129,6 +144,7 @@ def _make(recipe: Recipe, folder: Place, held: Session, chunks: Sequence[Chunk])
     with connected([pool], keys, recipe.output.wait_for_cluster_s), settings(patient):
         for own in _passes(missing):
             executed(functools.partial(_run, recipe, held, own), folder)
+    return True
 
 
 def _passes(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
@@ -200,11 +216,11 @@ class _Editing:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         path = place(row["edits"])
         if path.exists():
-            return {**row, "notices": []}
+            return row
         subject = self._open(row["benchmark"], row["path"])
         edit = self._load(editors.Spec(row["editor"], row["spec"]))
         edit(subject.benchmark, subject.items[row["first"] : row["last"]], path)
-        return {**row, "notices": edit.notices}
+        return row
 
     def _editing(self, spec: editors.Spec) -> Editing:
         config = self._recipe.evaluation
@@ -236,7 +252,7 @@ class _Measuring:
         edits = read_chunk(place(row["edits"]), items)
         table = measure(self._load(row["benchmark"], row["path"]), items, edits)
         own = self._judge().notices if self._is_asking else []
-        notices = [*row["notices"], *(f"its judge: {notice}" for notice in own)]
+        notices = [*notices_of(edits), *(f"its judge: {notice}" for notice in own)]
         # For whoever reads the figures, in whatever later session.
         table = table.replace_schema_metadata({NOTICES: json.dumps(notices)})
         write_table(place(row["scores"]), table)

@@ -5,11 +5,12 @@ alone                its rows are edited alone from now on
 ROW.SESSION-1, -2    each time that a row was begun alone
 ROW.late             it was not there in time
 ROW.parquet          it is done
+stopped.SESSION      all failed so alike that a session ended, which did not count them
 """
 
 import hashlib
 
-from reasonray.core.place import Place, make_folder, remove
+from reasonray.core.place import Place, make_folder, names, remove
 
 MAX_ENDS = 2
 """A chunk or row with which so many processes of one session have ended is to blame: one may have
@@ -65,6 +66,15 @@ class Traces:
     def row(self, item_id: str) -> Place:
         """The file of a row that is done."""
         return self._folder / f"{_name(item_id)}.parquet"
+
+    def set_stopped(self) -> None:
+        """This session ends, as all of it failed alike."""
+        self._touch(self._folder / f"stopped.{self._session}")
+
+    def has_stopped_another(self) -> bool:
+        """Whether a session before this one ended so."""
+        stops = {name for name in names(self._folder) if name.startswith("stopped.")}
+        return bool(stops - {f"stopped.{self._session}"})
 
     def clear(self) -> None:
         """Forget all of it."""

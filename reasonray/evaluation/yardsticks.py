@@ -47,11 +47,6 @@ picture of another size than its input's, `num_unseen` of the input's pictures t
 not given, `revised` of the instruction that it wrote for itself."""
 
 
-NOTICES = "notices"
-"""Key of the metadata of a file of such rows: what the editor's server or its judge's did not take,
-a JSON list."""
-
-
 @dataclass(frozen=True)
 class Measured:
     """What a yardstick gives for one picture; as `SCHEMA`.

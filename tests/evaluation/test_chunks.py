@@ -16,6 +16,7 @@ from reasonray.evaluation import yardsticks
 from reasonray.evaluation.chunks import (
     Chunk,
     check_settings,
+    chunk_files,
     chunks_of,
     forget_failures,
     read_chunk,
@@ -24,6 +25,7 @@ from reasonray.evaluation.chunks import (
 from reasonray.evaluation.editing import Editing
 from reasonray.evaluation.editors import Spec
 from reasonray.evaluation.subjects import Subject, opened
+from reasonray.evaluation.traces import Traces
 
 EDITOR = Spec("mine", "/m")
 
@@ -114,6 +116,28 @@ def test_a_damaged_chunk_is_named_with_what_to_do(tmp_path: Path, content: bytes
         read_chunk(Path(first.scores), own.items[:CHUNK])
 
 
+@pytest.mark.parametrize("column", ["id", "reason", "detail", "num_unseen"])
+def test_a_table_of_another_kind_is_no_chunk(tmp_path: Path, column: str) -> None:
+    own = subject(tmp_path)
+    first, _ = finished(tmp_path, own)
+    for path in (Path(first.edits), Path(first.scores)):
+        pq.write_table(pq.read_table(path).drop_columns([column]), path)
+        with pytest.raises(UserError, match=rf"{path}: holds other rows .*delete it"):
+            read_chunk(path, own.items[:CHUNK])
+
+
+def test_chunks_are_in_the_order_of_their_items_and_other_files_are_nobody_s(
+    tmp_path: Path,
+) -> None:
+    chunks = ["000000.parquet", "000004.parquet", "999996.parquet", "1000000.parquet"]
+    others = ["notes.parquet", "000000-copy.parquet", ".000004.parquet.4711", "4.parquet"]
+    for name in [*others, *chunks, "000004.rows.parquet", "settings.json"]:
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "000000.rows").mkdir()
+    assert [path.name for path in chunk_files(tmp_path)] == chunks
+    assert chunk_files(tmp_path / "nowhere") == []
+
+
 def test_a_page_in_the_middle_of_a_chunk_may_be_damaged(tmp_path: Path) -> None:
     own = subject(tmp_path)
     first, _ = finished(tmp_path, own)
@@ -141,6 +165,24 @@ def test_rows_that_failed_are_done_again_and_no_other(tmp_path: Path) -> None:
     ]
     assert same == [True, False, False, True]
     assert not path.with_name("000000.rows").exists()
+
+
+@pytest.mark.parametrize("failed", [[1, 2], range(CHUNK)])
+def test_what_a_killed_process_left_of_a_row_is_not_taken_for_its_second_try(
+    tmp_path: Path, failed: Sequence[int]
+) -> None:
+    own = subject(tmp_path)
+    first, _ = finished(tmp_path, own, failed=failed)
+    items, path = own.items[:CHUNK], Path(first.edits)
+    left = Traces(path, session=3)
+    left.set_alone()
+    for number in failed:
+        row = pq.read_table(path).slice(number, 1)
+        pq.write_table(row, left.row(items[number].id))
+    assert forget_failures(first, items) == len(failed)
+    assert Traces(path, session=7).are_alone() == (len(failed) < CHUNK)
+    edit = Editing(Inverting(), "mine", session=7, seed=0, timeout_s=20)
+    assert edit(own.benchmark, items, path) == 0
 
 
 def test_a_picture_without_a_figure_is_measured_again(tmp_path: Path) -> None:

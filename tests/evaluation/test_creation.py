@@ -143,3 +143,17 @@ def test_an_output_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out/notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds something else; give a new or empty folder"):
         make_benchmark(made, tmp_path / "out", 1, against=[])
+
+
+def test_what_a_process_that_was_killed_left_of_its_last_file_is_no_other_s(
+    tmp_path: Path,
+) -> None:
+    made = data(tmp_path / "data", sample(0))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.benchmark.json.4711").write_text("{")
+    check_target(tmp_path / "out", [])
+    assert make_benchmark(made, tmp_path / "out", 1, against=[]) == 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/.notes.json.4711").write_text("{")
+    with pytest.raises(UserError, match="holds something else"):
+        check_target(tmp_path / "other", [])

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from toy_editors import SIDE, Few, Inverting, benchmark, pair
 
-from reasonray.core.errors import RunError, UserError
+from reasonray.core.errors import RowError, RunError, UserError
 from reasonray.core.evaluation_sections import EvaluationConfig
 from reasonray.core.images import encode_png
 from reasonray.evaluation.benchmarks.ours import Ours
@@ -169,6 +169,24 @@ def test_an_instruction_that_the_editor_wrote_for_itself_is_kept(
     assert made_of(tmp_path, picture)["revised"] == revised
 
 
+def test_an_instruction_that_is_long_is_not_taken_for_one_that_was_rewritten(
+    tmp_path: Path,
+) -> None:
+    long = Item("a", "", "en", item(tmp_path, "a", "red").pictures, "go " * 10_000)
+    [row] = edited(Inverting(), [long], tmp_path / "c.parquet")
+    assert (row["reason"], row["revised"]) == (None, None)
+
+
+def test_texts_of_an_editor_may_be_endless_and_hold_half_a_character(tmp_path: Path) -> None:
+    failure = RowError("no\ud800", "\ud800" + "a" * 1_000_000)
+    row = made_of(tmp_path, failure)
+    assert (row["picture"], row["reason"], row["detail"]) == (None, "no?", "?" + "a" * 9_999)
+    picture = PIL.Image.new("RGB", (4, 4))
+    picture.info["revised_prompt"] = "a \ud800 bee " + "a" * 1_000_000
+    revised = str(made_of(tmp_path, picture)["revised"])
+    assert (revised[:9], len(revised)) == ("a ? bee a", 10_000)
+
+
 def test_an_item_without_a_picture_is_a_failure_of_its_row(tmp_path: Path) -> None:
     items = [item(tmp_path, "a", "red"), item(tmp_path, "b")]
     for editor in (Inverting(), load(Spec("i", "identity"), EvaluationConfig())):
@@ -181,12 +199,28 @@ def test_an_item_without_a_picture_is_a_failure_of_its_row(tmp_path: Path) -> No
 
 def test_an_editor_that_fails_on_all_rows_alike_stops_before_they_count(tmp_path: Path) -> None:
     items = [item(tmp_path, name, "red") for name in "abc"]
-    with pytest.raises(RunError, match=r"editor toy: .*3 rows failed alike.*CUDA.*--retry-failed"):
-        edited(Making(RuntimeError("CUDA error")), items, tmp_path / "c.parquet")  # type: ignore[arg-type]
-    assert not (tmp_path / "c.parquet").exists()
-    assert [row["reason"] for row in edited(Inverting(), items, tmp_path / "c.parquet")] == [
-        None, None, None,
-    ]  # fmt: skip
+    broken, path = Making(RuntimeError("CUDA error")), tmp_path / "000000.parquet"
+    for _ in range(2):  # processes of one session
+        with pytest.raises(RunError, match=r"editor toy: .*3 rows .*alike.*CUDA.*--retry-failed"):
+            edited(broken, items, path)  # type: ignore[arg-type]
+        assert not path.exists()
+    assert [row["reason"] for row in edited(Inverting(), items, path)] == [None] * 3
+    # Beside what another process has edited they are the rows' own.
+    beside = edited(broken, items, tmp_path / "000004.parquet")  # type: ignore[arg-type]
+    assert [row["reason"] for row in beside] == ["editor_failed"] * 3
+
+
+def test_what_fails_alike_in_the_next_session_too_counts(tmp_path: Path) -> None:
+    items = [item(tmp_path, name, "red") for name in "abc"]
+    broken, path = Making(RuntimeError("CUDA error")), tmp_path / "000000.parquet"
+    with pytest.raises(RunError, match="3 rows failed alike"):
+        edited(broken, items, path, session=1)  # type: ignore[arg-type]
+    made = edited(broken, items, path, session=2)  # type: ignore[arg-type]
+    assert [row["reason"] for row in made] == ["editor_failed"] * 3
+    assert not path.with_name("000000.rows").exists()
+    # Where all have failed nothing has gone well.
+    with pytest.raises(RunError, match="3 rows failed alike"):
+        edited(broken, items, tmp_path / "000004.parquet", session=2)  # type: ignore[arg-type]
 
 
 class Counting:
@@ -254,6 +288,21 @@ def test_a_row_that_hangs_or_ends_its_process_is_found_out(
     assert in_processes(folder, tmp_path / "c.parquet", *[1] * 8) > 1
     made = rows(tmp_path / "c.parquet")
     assert [row["reason"] for row in made] == [None, reason]
+
+
+def test_a_row_is_blamed_for_ends_of_one_session_alone(tmp_path: Path) -> None:
+    path, own = tmp_path / "c.parquet", item(tmp_path, "a", "red")
+    for session in (1, 1, 2):
+        traces = Traces(path, session)
+        traces.set_alone()
+        traces.begin(own.id)
+    [row] = edited(Inverting(), [own], path, session=2)
+    assert row["reason"] is None
+    for _ in range(2):
+        Traces(path, 3).begin(own.id)
+    Traces(path, 3).set_alone()
+    [row] = edited(Inverting(), [own], path, session=3)
+    assert row["reason"] == "crashed"
 
 
 @pytest.mark.slow

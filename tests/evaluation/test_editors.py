@@ -1,5 +1,6 @@
 """Editors under test by their specs: what is loaded, and what is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import tiny_editor
 
 from reasonray.core.errors import UserError
 from reasonray.core.evaluation_sections import EvaluationConfig
+from reasonray.core.place import place
 from reasonray.editor.pipeline import ReasonEditPipeline
-from reasonray.evaluation.editors import Pipeline, Spec, load, parse
+from reasonray.evaluation.editors import Pipeline, Spec, load, parse, weights_version
 
 
 @pytest.mark.parametrize(
@@ -80,3 +82,42 @@ def test_a_batch_of_several_sizes_is_as_each_alone_and_keeps_them(folder: Path) 
 def test_an_argument_that_a_pipeline_does_not_take_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match=r"evaluation\.arguments\.b\.strength: ReasonEditPipeline"):
         loaded(folder, b={"strength": 0.5})
+
+
+@pytest.mark.parametrize("prefix", ["", "StableDiffusionInstructPix2PixPipeline:"])
+def test_an_editor_that_was_trained_anew_at_its_place_is_another(
+    tmp_path: Path, prefix: str
+) -> None:
+    weights = tmp_path / "editor/unet/model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"1" * 200_000)
+    spec = parse(f"mine={prefix}{tmp_path}/editor")
+    before = weights_version(spec)
+    assert before
+    shutil.copytree(tmp_path / "editor", tmp_path / "copy")
+    assert weights_version(parse(f"other={tmp_path}/copy")) == before
+    (tmp_path / "editor/README.md").write_text("A card.")
+    weights.write_bytes(b"1" * 200_000)
+    assert weights_version(spec) == before
+    for anew in (b"2" + b"1" * 199_999, b"1" * 199_999 + b"2", b"1" * 200_001):
+        weights.write_bytes(anew)
+        assert weights_version(spec) != before
+
+
+def test_an_editor_on_a_store_is_known_by_what_lies_there(bucket: str) -> None:
+    weights = place(f"{bucket}/editor/unet.safetensors")
+    spec = parse(f"mine={bucket}/editor")
+    versions = set()
+    for content in (b"1", b"2", b"2"):
+        weights.write_bytes(content)
+        versions.add(weights_version(spec))
+    assert len(versions) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["truth", "a=pictures:.", "a=python:os:getcwd", "a=http://host/v1", "a=https://host/v1#m",
+     "a=timbrooks/instruct-pix2pix"],
+)  # fmt: skip
+def test_what_lies_in_no_folder_has_no_version(text: str) -> None:
+    assert weights_version(parse(text)) is None

@@ -82,6 +82,15 @@ def test_a_failure_is_shown_with_its_reason_in_place_of_the_picture(tmp_path: Pa
     assert "aspect-ratio:48/20" in resized
 
 
+def test_files_beside_the_chunks_are_not_shown(tmp_path: Path) -> None:
+    output, own = everyday(tmp_path)
+    before = finished(output, own).read_bytes()
+    edits = output / "edits/ours/mine"
+    for name in ("notes.parquet", "000000-copy.parquet", ".000000.parquet.4711"):
+        (edits / name).write_bytes((edits / "000008.parquet").read_bytes())
+    assert finished(output, own).read_bytes() == before
+
+
 def test_the_page_loads_nothing_and_runs_its_own_script_alone(tmp_path: Path) -> None:
     page = Page(finished(*everyday(tmp_path)))
     assert page.links

@@ -1,21 +1,40 @@
 """Figures of editors beside each other: means, failures, intervals, and the tables of them."""
 
 import math
+from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
+from finished_evaluation import figures, measured, subject
+from toy_editors import pair
 
 from reasonray.evaluation import tables
-from reasonray.evaluation.items import Figure, Item, Scored
-from reasonray.evaluation.results import PUBLISHED, EditorScores, best, cells
+from reasonray.evaluation.items import Figure, Item, Picture, Scored
+from reasonray.evaluation.metrics import difference_interval, mean_interval
+from reasonray.evaluation.results import (
+    PUBLISHED,
+    EditorScores,
+    best,
+    cells,
+    gain_over,
+    read_scores,
+)
 
 NAN = math.nan
 
 
-def scores(l1: list[float], clip: list[float], groups: list[str] | None = None) -> EditorScores:
+def scores(
+    l1: list[float],
+    clip: list[float],
+    groups: list[str] | None = None,
+    num_of_a_picture: int = 1,
+) -> EditorScores:
+    """Of items of which so many, one after the other, begin with the same picture."""
     values = {"L1": l1, "CLIP-I": clip}
     reasons = ["late" if math.isnan(value) else None for value in l1]
     items = [
-        Item(str(number), group, "en", (), "go")
+        Item(str(number), group, "en", (Picture(f"{number // num_of_a_picture}.png"),), "go")
         for number, group in enumerate(groups or ["direct"] * len(l1))
     ]
     scored = [
@@ -44,6 +63,51 @@ def test_a_lead_is_over_the_first_editor_on_the_rows_that_both_have() -> None:
     assert table["other"]["direct"]["CLIP-I"].lead == pytest.approx((0.3, 0.3))
 
 
+def test_items_of_one_picture_are_drawn_together() -> None:
+    ours = [0.1, 0.1, NAN, 0.9, 0.4, 0.4, 0.6, 0.6, 0.2, 0.2]
+    theirs = [0.3, 0.3, 0.2, 0.2, NAN, 0.9, 0.1, 0.1, 0.8, 0.8]
+    others, own = (scores(each, each, num_of_a_picture=2) for each in (theirs, ours))
+    cell = cells({"first": others, "other": own})["other"]["direct"]["L1"]
+
+    held = [value for value in ours if not math.isnan(value)]
+    interval = mean_interval(held, clusters=[0, 0, 1, 2, 2, 3, 3, 4, 4])
+    assert cell.interval == interval
+    assert np.ptp(interval) > np.ptp(mean_interval(held))
+
+    both = [row for row in zip(ours, theirs, strict=True) if not any(map(math.isnan, row))]
+    pairs = [list(column) for column in zip(*both, strict=True)]
+    lead = difference_interval(*pairs, clusters=[0, 0, 1, 2, 3, 3, 4, 4])
+    assert cell.lead == lead
+    assert np.ptp(lead) > np.ptp(difference_interval(*pairs))
+    gain = gain_over(np.array(ours), np.array(theirs), own.sources("direct"))
+    assert gain is not None
+    assert gain[0] == pytest.approx(np.mean([a - b for a, b in both]))
+    assert gain[1] == lead
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, NAN])
+def test_a_figure_that_is_no_number_is_none(tmp_path: Path, value: float) -> None:
+    own = subject(tmp_path / "b", [pair(0)])
+    edits = [PIL.Image.new("RGB", (4, 4))] * 2
+    measured(tmp_path / "out", own, "mine", edits, [{"L1": value}, {"L1": 0.25}])
+    read = read_scores(tmp_path / "out/scores/ours/mine", own.benchmark, own.items)
+    assert math.isnan(read.values["L1"][0])
+    [direct, reasoning] = cells({"mine": read})["mine"].values()
+    assert (direct["L1"].mean, direct["L1"].num_without) == (None, 1)
+    assert reasoning["L1"].mean == 0.25
+
+
+def test_files_beside_the_chunks_are_not_read(tmp_path: Path) -> None:
+    own, folder = subject(tmp_path / "b", [pair(n) for n in range(3)]), tmp_path / "out"
+    edits = [PIL.Image.new("RGB", (4, 4))] * 6
+    measured(folder, own, "mine", edits, [figures(n) for n in range(6)])
+    scores = folder / "scores/ours/mine"
+    for name in ("notes.parquet", "000000-copy.parquet", ".000000.parquet.4711"):
+        (scores / name).write_bytes((scores / "000004.parquet").read_bytes())
+    read = read_scores(scores, own.benchmark, own.items)
+    assert read.values["L1"] == [figures(n)["L1"] for n in range(6)]
+
+
 def test_an_editor_that_fails_on_everything_has_no_figures() -> None:
     table = cells({"a": scores([0.1], [1.0]), "b": scores([NAN], [NAN])})
     cell = table["b"]["direct"]["L1"]
@@ -54,8 +118,8 @@ def test_an_editor_that_fails_on_everything_has_no_figures() -> None:
 def test_a_measure_that_one_editor_lacks_is_in_its_row_without_a_figure() -> None:
     judged, failed = scores([0.1], [1.0]), scores([NAN], [NAN])
     judged.values["following"] = [4.0]
-    for pair in ({"a": judged, "b": failed}, {"b": failed, "a": judged}):
-        table = cells(pair)
+    for both in ({"a": judged, "b": failed}, {"b": failed, "a": judged}):
+        table = cells(both)
         assert table["a"]["direct"]["following"].mean == 4
         assert table["b"]["direct"]["following"].mean is None
         assert "| – | – | – | 1, 1 |" in tables.markdown(table, published=None)

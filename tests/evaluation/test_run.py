@@ -11,12 +11,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from one_cluster import Cluster
-from toy_editors import benchmark, pair
+from toy_editors import Inverting, benchmark, pair
 
 from reasonray.cli.main import call
-from reasonray.core.errors import UserError
+from reasonray.core.errors import RunError, UserError
+from reasonray.core.recipe import load
 from reasonray.evaluation import chunks
-from reasonray.evaluation.run import evaluate
+from reasonray.evaluation.editing import Editing
+from reasonray.evaluation.editors import Spec
+from reasonray.evaluation.results import read_scores
+from reasonray.evaluation.run import _Measuring, _refuse_replaced, evaluate
+from reasonray.evaluation.subjects import opened
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
@@ -113,6 +118,35 @@ def test_a_killed_evaluation_ends_as_if_it_had_not_been(
     assert figures(killed) == figures(place / "whole")
     tables = [(place / name / "table.md").read_text() for name in ("killed", "whole")]
     assert tables[0] == tables[1]
+
+
+class Noticing(Inverting):
+    notices = ("requests are taken without seed",)
+
+
+def test_what_was_edited_by_an_earlier_process_brings_its_notices(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as processes of Ray without a GPU set it
+    own, folder = opened(str(place / "benchmark")), place / "out"
+    first, *_ = chunks.chunks_of(folder, own, Spec("b", "http://127.0.0.1:1/v1"), len(own.items))
+    edit = Editing(Noticing(), "b", session=1, seed=0, timeout_s=20)
+    edit(own.benchmark, own.items, Path(first.edits))
+    row = _Measuring(load("mini"))(vars(first))
+    assert row["notices"] == list(Noticing.notices)
+    scores = read_scores(folder / "scores/ours/b", own.benchmark, own.items)
+    assert scores.notices == list(Noticing.notices)
+
+
+def test_a_benchmark_that_was_replaced_while_it_was_measured_is_refused(place: Path) -> None:
+    own = opened(str(place / "benchmark"))
+    before = own.content
+    _refuse_replaced([own])
+    benchmark(place / "benchmark", [pair(number, truth_caption="a wolf") for number in range(12)])
+    with pytest.raises(RunError, match=r"benchmark ours=.*: it was changed while") as failure:
+        _refuse_replaced([own])
+    assert not failure.value.again
+    assert own.content == before
 
 
 @pytest.mark.nightly

@@ -67,8 +67,6 @@ def ablate(
     by = {subject.name: measured_by(subject.benchmark, made) for subject in subjects}
     features, evaluation = folder / "features", folder / "evaluation"
     with session(folder / SESSIONS, folder):
-        for variant in compared:
-            _note(folder, variant)
         if made.editor.features == "cached":
             # Of all parts, before any training computes those of some.
             compute_features(made, data, features, PARTS, compared[-1].settings)
@@ -76,6 +74,7 @@ def ablate(
             say(f"{variant.name}: {variant.about}")
             training = _training(folder, variant)
             train(made, data, training, variant.parts, variant.settings, features)
+            _note(folder, variant)  # what it is, and not what was refused
         specs = [Spec(each.name, str(_training(folder, each) / "editor")) for each in compared]
         evaluate(made, [f"{spec.name}={spec.text}" for spec in specs], benchmarks, evaluation)
         with reached(folder):

@@ -65,6 +65,8 @@ SCHEMA = with_image_features(
 """A pair: its pictures with their captions, what becomes what in which box (xyxy pixels), of which
 part and kind of reasoning its sample is, and what an editor is told: each kind once."""
 
+_REMEDY = "copy or make the benchmark anew"
+
 _ROWS_A_FILE = 100
 _ROWS_A_GROUP = 50
 """So that what is in memory at once is some 100 MB."""
@@ -160,7 +162,9 @@ class Ours(Benchmark):
 def _rows(path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
     """Of a file its rows without their pictures, and where each lies."""
     names = [name for name in SCHEMA.names if name not in ("input_image", "truth")]
-    with undamaged(path, "copy or make the benchmark anew"), parquet(path) as file:
+    with undamaged(path, _REMEDY), parquet(path) as file:
+        if lacking := set(SCHEMA.names) - set(file.schema_arrow.names):
+            raise UserError(f"{path}: without {', '.join(sorted(lacking))}; {_REMEDY}")
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns=names).to_pylist()
             for number, row in enumerate(rows):
@@ -168,6 +172,12 @@ def _rows(path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _items(where: str, row: dict[str, Any]) -> Iterator[Item]:
+    kinds_and_texts = [each and (each["kind"], each["text"]) for each in row["instructions"] or ()]
+    is_whole = all(each and all(each) for each in kinds_and_texts)
+    if row["id"] is None or not kinds_and_texts or not is_whole:
+        raise UserError(
+            f"{where}: expected an id, and of each instruction kind and text; {_REMEDY}"
+        )
     for instruction in row["instructions"]:
         yield Item(
             id=f"{row['id']}#{instruction['kind']}",

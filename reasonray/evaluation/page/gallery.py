@@ -7,8 +7,9 @@ from typing import Any
 
 from reasonray.core import images
 from reasonray.core.errors import RowError
-from reasonray.core.place import Place, names, parquet, undamaged
+from reasonray.core.place import Place, parquet, undamaged
 from reasonray.dataset.report.drawing import Thumbnail, reduced
+from reasonray.evaluation.chunks import REMEDY, chunk_files
 from reasonray.evaluation.items import Item, Picture
 from reasonray.evaluation.page import choice
 from reasonray.evaluation.page.facets import LABELS, value_of
@@ -183,8 +184,8 @@ def _remarks(own: EditorScores, place: int) -> dict[str, Any]:
 
 def _edits(folder: Place, places: Sequence[int]) -> dict[int, Thumbnail]:
     """An editor's pictures of some items, each chunk read once."""
-    chunks = sorted(name for name in names(folder) if name.endswith(".parquet"))
-    firsts = [int(name.removesuffix(".parquet")) for name in chunks]
+    chunks = chunk_files(folder)
+    firsts = [int(path.stem) for path in chunks]
     inside: dict[int, list[int]] = {}
     for place in places:
         inside.setdefault(bisect_right(firsts, place) - 1, []).append(place)
@@ -192,9 +193,8 @@ def _edits(folder: Place, places: Sequence[int]) -> dict[int, Thumbnail]:
     for number, own in inside.items():
         if number < 0:
             continue
-        path = folder / chunks[number]
-        with undamaged(path, "delete it, and the same command makes it again"):
-            column = parquet(path).read(columns=["picture"])["picture"]
+        with undamaged(chunks[number], REMEDY):
+            column = parquet(chunks[number]).read(columns=["picture"])["picture"]
         for place in own:
             row = place - firsts[number]
             encoded = column[row].as_py() if row < len(column) else None

@@ -1,6 +1,7 @@
 """What an ablation says: which step brings how much, and which one does not hold."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from reasonray.dataset.manifest import complete_manifest
 from reasonray.evaluation.ablation.report import gains, write_report
 from reasonray.evaluation.ablation.variants import Variant, variants
 from reasonray.evaluation.editors import Spec
+from reasonray.evaluation.items import Item, Scored
 from reasonray.evaluation.report import outcome_of
-from reasonray.evaluation.results import Outcome
+from reasonray.evaluation.results import EditorScores, Outcome
 from reasonray.evaluation.subjects import opened
 
 OFFSETS = {"baseline": 0.0, "mllm": 0.01, "I": 0.2, "I+II": 0.2, "I+II+III": 0.3}
@@ -62,6 +64,39 @@ def test_each_step_has_its_paired_gain_and_holds_or_not(
     assert second.interval is not None
     assert second.interval[0] < 0 < second.interval[1]
     assert not second.holds
+
+
+@pytest.mark.parametrize(
+    ("measure", "sign"), [("L1", -1), ("L2", -1), ("CLIP-I", 1), ("DINO", 1), ("following", 1)]
+)
+def test_a_step_holds_where_its_whole_interval_is_on_the_better_side(
+    measure: str, sign: int
+) -> None:
+    """From the baseline to I all items are better, to I+II most, to I+II+III all are worse."""
+    steps: dict[str, list[float]] = {
+        "baseline": [0.0] * 8,
+        "I": [sign * (0.5 + 0.01 * number) for number in range(8)],
+        "I+II": [sign * (1.3 - 0.2 * number) for number in range(8)],
+        "I+II+III": [-sign * number for number in range(8)],
+        "mllm": [math.nan] * 8,
+    }
+    items = [Item(str(number), "", "en", (), "go") for number in range(8)]
+    scored = [Scored(each, {}) for each in items]
+    nothing: list[str | None] = [None] * 8
+    scores = {
+        name: EditorScores(scored, {measure: values}, nothing, nothing, nothing, [], [{}] * 8)
+        for name, values in steps.items()
+    }
+    made_of = {(each.before, each.after): each for each in gains(scores)}
+    for step, difference, holds in (
+        (("baseline", "I"), 0.535, True),
+        (("I", "I+II"), 0.065, False),
+        (("I+II", "I+II+III"), -4.1, False),
+    ):
+        assert made_of[step].difference == pytest.approx(sign * difference)
+        assert made_of[step].holds == holds
+    assert made_of["baseline", "mllm"].difference is None
+    assert not made_of["baseline", "mllm"].holds
 
 
 def test_a_report_has_table_gains_and_two_charts(

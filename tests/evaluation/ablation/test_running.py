@@ -132,6 +132,9 @@ def test_what_is_complete_is_not_made_again(
     # Others' steps would stand beside these.
     message = refused_last(capsys, [*words, "--set", "editor.num_steps=3"])
     assert "begun with other settings; different: editor.num_steps" in message
+    # And what is said of these is not what was refused.
+    for name, content in noted.items():
+        assert read_json(output / "variants" / name / "variant.json") == content
 
 
 def refused_last(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
