@@ -6,7 +6,7 @@ process ends, and the next one of the same evaluation, which finds what was begu
 alone. So a chunk leaves traces in a folder beside its file until that is whole (`traces`).
 
 An editor that fails on all rows alike stops the evaluation, before they count as its failures;
-where the next session, too, finds a chunk so, they count.
+in the next session they count, until something goes well.
 """
 
 import json
@@ -135,6 +135,8 @@ class Editing:
             assert not isinstance(self._editor, ByItem)
             traces.set_alone()
             rows = [self._alone(self._editor, item, traces) for item in items]
+        if any(row.picture is not None for row in rows):
+            traces.forget_stops()
         if not isinstance(self._editor, ByItem) and not traces.has_stopped_another():
             self._settle(rows, path, traces)
         table = pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)

@@ -5,7 +5,9 @@ alone                its rows are edited alone from now on
 ROW.SESSION-1, -2    each time that a row was begun alone
 ROW.late             it was not there in time
 ROW.parquet          it is done
-stopped.SESSION      all failed so alike that a session ended, which did not count them
+
+Beside all chunks of an editor:
+stopped.SESSION      a chunk failed so alike that the session ended, which did not count it
 """
 
 import hashlib
@@ -17,6 +19,7 @@ MAX_ENDS = 2
 been on a machine that was lost, and who kills an evaluation kills a session."""
 
 _WHOLE = "whole"
+_STOPPED = "stopped."
 
 
 class Traces:
@@ -68,13 +71,21 @@ class Traces:
         return self._folder / f"{_name(item_id)}.parquet"
 
     def set_stopped(self) -> None:
-        """This session ends, as all of it failed alike."""
-        self._touch(self._folder / f"stopped.{self._session}")
+        """This session ends, as all of the chunk failed alike."""
+        make_folder(self._folder.parent)
+        (self._folder.parent / f"{_STOPPED}{self._session}").write_bytes(b"")
 
     def has_stopped_another(self) -> bool:
-        """Whether a session before this one ended so."""
-        stops = {name for name in names(self._folder) if name.startswith("stopped.")}
-        return bool(stops - {f"stopped.{self._session}"})
+        """Whether a session before this one ended so, and nothing has gone well since."""
+        return bool(self._stops() - {f"{_STOPPED}{self._session}"})
+
+    def forget_stops(self) -> None:
+        """Something has gone well."""
+        for name in self._stops():
+            remove(self._folder.parent / name)
+
+    def _stops(self) -> set[str]:
+        return {name for name in names(self._folder.parent) if name.startswith(_STOPPED)}
 
     def clear(self) -> None:
         """Forget all of it."""

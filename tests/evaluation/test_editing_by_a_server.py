@@ -103,10 +103,11 @@ def test_what_a_server_fails_on_in_the_next_session_too_counts(
             Asking(service, tmp_path, session=1).reasons(0, "b")
     later = Asking(service, tmp_path, session=2)
     assert later.reasons(0, "b") == ["server_failed"]
-    # That says nothing good of the server: another chunk stops it as the first one did.
+    assert later.reasons(1, "c", "d") == ["server_failed"] * 2
+    # Once something has gone well a server that fails on all is one that is away again.
+    assert later.reasons(2, "a") == [None]
     with pytest.raises(RunError, match=STOPS):
-        later.reasons(1, "c", "d")
-    assert Asking(service, tmp_path, session=3).reasons(1, "c", "d") == ["server_failed"] * 2
+        Asking(service, tmp_path, session=3).reasons(3, "b", "c", "d")
 
 
 def test_what_a_server_does_not_take_stands_in_the_file(tmp_path: Path, service: Service) -> None:

@@ -16,13 +16,15 @@ def test_what_was_begun_is_counted_by_session(tmp_path: Path) -> None:
     assert [each.num_begun("b") for each in sessions] == [0, 0, 0]
 
 
-def test_a_stop_is_one_of_another_session_and_of_one_chunk(tmp_path: Path) -> None:
+def test_a_stop_is_one_of_another_session_until_something_goes_well(tmp_path: Path) -> None:
     path = tmp_path / "000000.parquet"
     assert not Traces(path, 1).has_stopped_another()
     Traces(path, 1).set_stopped()
     assert not Traces(path, 1).has_stopped_another()
     assert Traces(path, 2).has_stopped_another()
     assert Traces(path, 11).has_stopped_another()
-    assert not Traces(tmp_path / "000004.parquet", 2).has_stopped_another()
+    assert Traces(tmp_path / "000004.parquet", 2).has_stopped_another()
     Traces(path, 2).clear()
-    assert not Traces(path, 2).has_stopped_another()
+    assert Traces(path, 2).has_stopped_another()
+    Traces(path, 2).forget_stops()
+    assert not Traces(path, 3).has_stopped_another()

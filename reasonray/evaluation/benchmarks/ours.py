@@ -7,7 +7,7 @@ An instruction of a pair is an item, `PAIR#KIND` its id; the kind (direct, reaso
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -172,9 +172,11 @@ def _rows(path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _items(where: str, row: dict[str, Any]) -> Iterator[Item]:
-    kinds_and_texts = [each and (each["kind"], each["text"]) for each in row["instructions"] or ()]
-    is_whole = all(each and all(each) for each in kinds_and_texts)
-    if row["id"] is None or not kinds_and_texts or not is_whole:
+    instructions = row["instructions"] or ()
+    is_whole = all(
+        isinstance(each, Mapping) and each.get("kind") and each.get("text") for each in instructions
+    )
+    if row["id"] is None or not instructions or not is_whole:
         raise UserError(
             f"{where}: expected an id, and of each instruction kind and text; {_REMEDY}"
         )

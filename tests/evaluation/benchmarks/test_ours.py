@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from toy_editors import benchmark, pair
@@ -43,3 +44,12 @@ def test_a_pair_may_lack_what_is_known_of_it(tmp_path: Path) -> None:
     unknown = dict.fromkeys(("input_caption", "truth_caption", "part", "box", "license"))
     first, _ = Ours(str(benchmark(tmp_path, [pair(0, **unknown)]))).items()
     assert (first.input_caption, first.reference_text, first.fields["box"]) == ("", "", None)
+
+
+def test_instructions_of_another_type_are_named(tmp_path: Path) -> None:
+    path = benchmark(tmp_path, [pair(0)]) / "pairs/00000.parquet"
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("instructions")
+    pq.write_table(table.set_column(place, "instructions", pa.array([["go"]])), path)
+    with pytest.raises(UserError, match=r"pairs/00000\.parquet#0/0: expected an id, and of each"):
+        Ours(str(tmp_path)).items()
