@@ -40,6 +40,9 @@ EDITS, SCORES, SETTINGS = "edits", "scores", "settings.json"
 NOTICES = "notices"
 """Key of a chunk's metadata: what the editor's server or its judge's did not take, a JSON list."""
 
+_EDIT = "edit"
+"""Column of figures that are put aside: SHA-256 of the picture that they are of."""
+
 REMEDY = "delete it, and the same command makes it again"
 
 
@@ -185,6 +188,8 @@ def measured_by(benchmark: Benchmark, recipe: Recipe) -> dict[str, Any]:
 def forget_failures(chunk: Chunk, items: Sequence[Item]) -> int:
     """Have what failed of a chunk done again: edits without a picture, pictures without a figure.
 
+    The other rows' figures, which a judge may have been paid for, wait for `figures_before`.
+
     Args:
         chunk: whose files may be there.
         items: of the chunk.
@@ -196,18 +201,48 @@ def forget_failures(chunk: Chunk, items: Sequence[Item]) -> int:
         UserError: a file is damaged.
     """
     edits, scores = place(chunk.edits), place(chunk.scores)
-    failed: set[str] = set()
-    if scores.exists():
-        failed.update(_ids_with_reason(read_chunk(scores, items)))
-    if edits.exists():
-        table = read_chunk(edits, items)
-        lacking = _ids_with_reason(table)
-        failed.update(lacking)
-        if lacking:
-            _put_back(edits, table)
-    if failed:
+    edited = read_chunk(edits, items) if edits.exists() else None
+    measured = read_chunk(scores, items) if scores.exists() else None
+    lacking = _ids_with_reason(edited) if edited else []
+    failed = {*lacking, *(_ids_with_reason(measured) if measured else [])}
+    if failed and measured:
+        if edited:
+            good = measured.append_column(_EDIT, pa.array(_digests(edited), pa.string()))
+            write_table(_before(scores), good.filter(pc.is_null(good["reason"])))
         remove(scores)
+    if edited and lacking:
+        _put_back(edits, edited)
     return len(failed)
+
+
+def figures_before(scores: Place, edits: pa.Table) -> dict[str, dict[str, Any]]:
+    """Rows of `yardsticks.SCHEMA` that `forget_failures` has put aside, by item.
+
+    Args:
+        scores: the file that is to be made.
+        edits: the chunk's, as they are now: figures of other pictures are left out.
+    """
+    path = _before(scores)
+    if not path.exists():
+        return {}
+    with undamaged(path, REMEDY):
+        rows = parquet(path).read().to_pylist()
+    now = dict(zip(edits["id"].to_pylist(), _digests(edits), strict=True))
+    return {row["id"]: row for row in rows if row.pop(_EDIT) == now.get(row["id"])}
+
+
+def forget_figures_before(scores: Place) -> None:
+    """They stand in the file itself now."""
+    remove(_before(scores))
+
+
+def _before(scores: Place) -> Place:
+    return scores.with_name(f"{scores.stem}.before")
+
+
+def _digests(edits: pa.Table) -> list[str | None]:
+    pictures = edits["picture"].to_pylist()
+    return [each and hashlib.sha256(each["bytes"]).hexdigest() for each in pictures]
 
 
 def _ids_with_reason(table: pa.Table) -> list[str]:

@@ -28,7 +28,9 @@ from reasonray.evaluation.chunks import (
     Chunk,
     check_settings,
     chunks_of,
+    figures_before,
     forget_failures,
+    forget_figures_before,
     is_judged,
     measured_by,
     notices_of,
@@ -250,12 +252,15 @@ class _Measuring:
         subject = self._open(row["benchmark"], row["path"])
         items = subject.items[row["first"] : row["last"]]
         edits = read_chunk(place(row["edits"]), items)
-        table = measure(self._load(row["benchmark"], row["path"]), items, edits)
+        scores = place(row["scores"])
+        before = figures_before(scores, edits)
+        table = measure(self._load(row["benchmark"], row["path"]), items, edits, before)
         own = self._judge().notices if self._is_asking else []
         notices = [*notices_of(edits), *(f"its judge: {notice}" for notice in own)]
         # For whoever reads the figures, in whatever later session.
         table = table.replace_schema_metadata({NOTICES: json.dumps(notices)})
-        write_table(place(row["scores"]), table)
+        write_table(scores, table)
+        forget_figures_before(scores)
         num_failed = table.num_rows - table["reason"].null_count
         return {**row, "num_failed": num_failed, "notices": notices}
 

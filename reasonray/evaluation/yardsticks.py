@@ -4,6 +4,7 @@ import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import PIL.Image
@@ -206,13 +207,19 @@ def _measured(pairs: Pairs, other_of: _OtherOf, measure: _Measure) -> list[Measu
     ]
 
 
-def measure(yardstick: Yardstick, items: Sequence[Item], edits: pa.Table) -> pa.Table:
+def measure(
+    yardstick: Yardstick,
+    items: Sequence[Item],
+    edits: pa.Table,
+    before: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+) -> pa.Table:
     """The pictures' figures.
 
     Args:
         yardstick: of the benchmark.
         items: of the chunk.
         edits: `editing.SCHEMA`, the same items in the same order.
+        before: rows that there are already, by item; these are not measured.
 
     Returns:
         `SCHEMA`, a row for each item.
@@ -221,6 +228,9 @@ def measure(yardstick: Yardstick, items: Sequence[Item], edits: pa.Table) -> pa.
     pairs: list[tuple[Item, PIL.Image.Image]] = []
     owners: list[dict[str, Any]] = []
     for item, edit in zip(items, edits.to_pylist(), strict=True):
+        if item.id in before:
+            rows.append(before[item.id])
+            continue
         rows.append({n: edit[n] for n in ("id", "reason", "detail", "num_unseen", "revised")})
         if edit["picture"] is not None:
             pairs.append((item, images.decode(edit["picture"])))

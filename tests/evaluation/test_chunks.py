@@ -18,7 +18,9 @@ from reasonray.evaluation.chunks import (
     check_settings,
     chunk_files,
     chunks_of,
+    figures_before,
     forget_failures,
+    forget_figures_before,
     read_chunk,
     unfinished,
 )
@@ -197,3 +199,32 @@ def test_a_picture_without_a_figure_is_measured_again(tmp_path: Path) -> None:
     assert forget_failures(first, items) == CHUNK
     assert Path(first.edits).exists()
     assert not Path(first.scores).exists()
+
+
+def test_figures_of_pictures_that_stay_are_not_measured_again(tmp_path: Path) -> None:
+    own = subject(tmp_path)
+    first, _ = finished(tmp_path, own, failed=[1, 2])
+    items, path, scores = own.items[:CHUNK], Path(first.edits), Path(first.scores)
+    before = read_chunk(scores, items).to_pylist()
+    forget_failures(first, items)
+    Editing(Inverting(), "mine", session=7, seed=0, timeout_s=20)(own.benchmark, items, path)
+    asked: list[str] = []
+
+    def yardstick(pairs: yardsticks.Pairs) -> list[yardsticks.Measured]:
+        asked.extend(item.id for item, _ in pairs)
+        return [yardsticks.Measured({"L1": 0.5}) for _ in pairs]
+
+    edits = read_chunk(path, items)
+    table = yardsticks.measure(yardstick, items, edits, figures_before(scores, edits))
+    assert asked == [items[1].id, items[2].id]
+    rows = table.to_pylist()
+    assert [rows[0], rows[3]] == [before[0], before[3]]
+    assert rows[1]["axes"] == [("L1", 0.5)]
+    # Of another picture they are not.
+    other = edits.set_column(
+        edits.schema.get_field_index("picture"), "picture", edits["picture"][::-1]
+    )
+    assert figures_before(scores, other).keys() == set()
+    forget_figures_before(scores)
+    assert figures_before(scores, edits) == {}
+    assert not list(scores.parent.glob("*.before"))
