@@ -44,24 +44,24 @@ def make_benchmark(
     from reasonray.generation.run import begun_with, generate
 
     creation.check_target(output, against)
-    made = load(recipe, settings, sources)
+    whole = load(recipe, settings, sources)
     splits = [
         f"sources.{number}.split=test"
-        for number, source in enumerate(made.sources)
+        for number, source in enumerate(whole.sources)
         if source.format == "v3det" and source.split == "train"
     ]
     # Part I has no categories to be asked for plainly.
-    parts = [part for part in made.parts if part != "I"]
+    parts = [part for part in whole.parts if part != "I"]
     if not parts:
         raise UserError("parts: a benchmark is made of parts II and III, the recipe has I alone")
     folder = place(output) / creation.GENERATED
     # What was generated for another count is gone on with, and may do.
     before = begun_with(folder) or {}
-    made = load(
+    own = load(
         recipe, [*settings, *splits], sources, parts, accepted=before.get("accepted") or count
     )
-    generate(made, folder)
-    number = creation.make_benchmark(folder, output, count, seed=made.seed, against=against)
+    generate(own, folder)
+    number = creation.make_benchmark(folder, output, count, seed=own.seed, against=against)
     click.echo(f"{output}: {number} pairs")
 
 

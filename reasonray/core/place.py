@@ -324,20 +324,20 @@ def _is_a_store_s(error: Exception) -> bool:
 
 
 def _refusal(path: UPath | str, name: str, error: Exception) -> UserError | RunError:
-    kind, told = type(error).__name__, " ".join(str(error).split())
+    kind, text = type(error).__name__, " ".join(str(error).split())
     bucket = str(path).rpartition("://")[2].partition("/")[0]
     if isinstance(error, FileNotFoundError):
         return UserError(
-            f"{name} {path}: not there ({told}); is there a bucket {bucket}? It must be made first"
+            f"{name} {path}: not there ({text}); is there a bucket {bucket}? It must be made first"
         )
     if "Credential" in kind or "ClientAuthentication" in kind:
         return UserError(
-            f"{name} {path}: no valid credentials ({told}); give them in the environment, as the "
+            f"{name} {path}: no valid credentials ({text}); give them in the environment, as the "
             "store's own tools read them, on all machines"
         )
     if isinstance(error, PermissionError):
         return UserError(
-            f"{name} {path}: not allowed ({told}); the credentials of the environment must be let "
+            f"{name} {path}: not allowed ({text}); the credentials of the environment must be let "
             f"read, write, list and delete in {bucket}"
         )
-    return RunError(f"{name} {path}: the store fails ({kind}: {told})")
+    return RunError(f"{name} {path}: the store fails ({kind}: {text})")

@@ -47,12 +47,12 @@ class Online:
 
     def take(self, variants: Sequence[Variant]) -> list[Sample]:
         """Some records' variants, computed in one call."""
-        made = [
+        crops = [
             pair for index, number in variants
             for pair in pairs(self._row(index), range(number, number + 1), self.config)
         ]  # fmt: skip
         with self._computing:
-            return self.frozen.samples(made)
+            return self.frozen.samples(crops)
 
     def _add(self, shard: Place, group: int, parts: Sequence[str]) -> None:
         # Whether a crop keeps an edit shows in the picture's header.

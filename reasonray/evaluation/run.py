@@ -80,7 +80,7 @@ def evaluate(
         UserError: an editor, a benchmark or a setting does not fit.
         RunError: it had to stop; the same call goes on from there.
     """
-    made = load(recipe, overrides)
+    recipe = load(recipe, overrides)
     specs = [editors.parse(text) for text in editor_specs]
     refuse_twice("editor", [spec.name for spec in specs])
     subjects = all_opened(benchmarks)
@@ -92,12 +92,12 @@ def evaluate(
     ):
         for subject in subjects:
             for spec in specs:
-                check_settings(folder, subject, spec, made)
+                check_settings(folder, subject, spec, recipe)
         chunks = [
             chunk
             for spec in specs
             for subject in subjects
-            for chunk in chunks_of(folder, subject, spec, made.evaluation.chunk_rows)
+            for chunk in chunks_of(folder, subject, spec, recipe.evaluation.chunk_rows)
         ]
         if retry_failed:
             items = {subject.name: subject.items for subject in subjects}
@@ -106,10 +106,10 @@ def evaluate(
                 for each in chunks
             )
             say(f"{folder}: {count} rows that failed are done again")
-        if _make(made, folder, held, chunks):
+        if _make(recipe, folder, held, chunks):
             _refuse_replaced(subjects)
         held.check()
-        by = {each.name: measured_by(each.benchmark, made) for each in subjects}
+        by = {each.name: measured_by(each.benchmark, recipe) for each in subjects}
         return write_results(folder, by, specs, subjects)
 
 

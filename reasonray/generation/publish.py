@@ -98,8 +98,8 @@ def write(stretches: Sequence[Stretch]) -> Written:
     written = [(stretch.number, _written_before(stretch)) for stretch in stretches]
     left = [stretch for stretch, (_, before) in zip(stretches, written, strict=True) if not before]
     reader = _Reader(left)
-    made = {stretch.number: _write(stretch, reader) for stretch in left}
-    return [(number, before or made[number]) for number, before in written]
+    summaries = {stretch.number: _write(stretch, reader) for stretch in left}
+    return [(number, before or summaries[number]) for number, before in written]
 
 
 def _write(stretch: Stretch, reader: "_Reader") -> Published:

@@ -83,8 +83,8 @@ def generate(
         UserError: the recipe, a source, the output or the cluster does not fit.
         RunError: the run had to stop; the same call goes on from there.
     """
-    made = load(recipe, overrides, sources, parts, limit, accepted)
-    manifest = run(made, output, approve=approve)
+    recipe = load(recipe, overrides, sources, parts, limit, accepted)
+    manifest = run(recipe, output, approve=approve)
     folder = place(output)
     with reached(folder):
         page = folder / REPORT

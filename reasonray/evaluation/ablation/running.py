@@ -60,23 +60,23 @@ def ablate(
     from reasonray.editor.job import compute_features, train
 
     require("matplotlib")
-    made, data, folder = load(recipe, overrides), place(data, "data"), place(output)
-    compared = variants(made, _with_all_parts(data))
-    _refuse_without_baseline(made)
+    recipe, data, folder = load(recipe, overrides), place(data, "data"), place(output)
+    compared = variants(recipe, _with_all_parts(data))
+    _refuse_without_baseline(recipe)
     subjects = all_opened(benchmarks)
-    by = {subject.name: measured_by(subject.benchmark, made) for subject in subjects}
+    by = {subject.name: measured_by(subject.benchmark, recipe) for subject in subjects}
     features, evaluation = folder / "features", folder / "evaluation"
     with session(folder / SESSIONS, folder):
-        if made.editor.features == "cached":
+        if recipe.editor.features == "cached":
             # Of all parts, before any training computes those of some.
-            compute_features(made, data, features, PARTS, compared[-1].settings)
+            compute_features(recipe, data, features, PARTS, compared[-1].settings)
         for variant in compared:
             say(f"{variant.name}: {variant.about}")
             training = _training(folder, variant)
-            train(made, data, training, variant.parts, variant.settings, features)
+            train(recipe, data, training, variant.parts, variant.settings, features)
             _note(folder, variant)  # what it is, and not what was refused
         specs = [Spec(each.name, str(_training(folder, each) / "editor")) for each in compared]
-        evaluate(made, [f"{spec.name}={spec.text}" for spec in specs], benchmarks, evaluation)
+        evaluate(recipe, [f"{spec.name}={spec.text}" for spec in specs], benchmarks, evaluation)
         with reached(folder):
             outcomes = [
                 outcome_of(evaluation, specs, subject, by[subject.name]) for subject in subjects
