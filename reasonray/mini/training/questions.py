@@ -8,7 +8,7 @@ never hears them of.
 
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reasonray.mini.knowledge import (
@@ -24,6 +24,10 @@ from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
 from reasonray.sources.mini.world import Scene, caption
 
 APART_EVERY = 5
+DIRECT = 0.35
+"""Of the instructions, those that name what becomes what."""
+LOWER = 0.3
+"""Of the instructions, those that begin as people type."""
 
 KINDS = {
     "caption": 0.06,
@@ -49,6 +53,9 @@ RELATION_QUESTIONS = {
 FACT_QUESTIONS = ("What is {np}?", "What is meant by {np}?", "Name {np}.")
 REFERENCE_QUESTIONS = ("Which thing is {s}?", "What is {s}?", "Name {s} in the picture.")
 CAPTION_QUESTIONS = ("What is in the picture?", "Describe the picture.", "What do you see?")
+WAYS = ("none", "direct", "fact", *RELATIONS)
+"""How an answer follows: it is named, a fact fits it, or a relation leads to it."""
+
 POSITIONS = ("on the left", "in the middle", "on the right")
 
 
@@ -60,12 +67,14 @@ class Question:
         text, answer: what is asked and said.
         subject: the category of the object that is spoken of, if there is one.
         target: the category that the answer leads to, if there is one.
+        way: of `WAYS`.
     """
 
     text: str
     answer: str
     subject: str | None = None
     target: str | None = None
+    way: str = "none"
 
 
 def apart(text: str) -> bool:
@@ -134,23 +143,27 @@ def _relation(scene: Scene, rng: random.Random) -> Question:
     subject = f"the {name}" if subject != "it" and rng.random() < 0.3 else subject
     target = RELATIONS[relation][name]
     text = rng.choice(RELATION_QUESTIONS[relation]).format(s=subject)
-    return Question(text, CATEGORIES[target].phrase, name, target)
+    return Question(text, CATEGORIES[target].phrase, name, target, relation)
 
 
 def _fact(_: Scene, rng: random.Random) -> Question:
     target = rng.choice(sorted(CATEGORIES))
     text = rng.choice(FACT_QUESTIONS).format(np=rng.choice(facts(target))[1])
-    return Question(text, CATEGORIES[target].phrase, None, target)
+    return Question(text, CATEGORIES[target].phrase, None, target, "fact")
 
 
 def _instruction(scene: Scene, rng: random.Random) -> Question:
     selected, target = change(scene.categories, rng)
-    if rng.random() < 0.25:
+    way = "direct"
+    if rng.random() < DIRECT:
         template, phrase = rng.choice(DIRECT_TEMPLATES), CATEGORIES[target].phrase
-        text = direct_sentence(template, selected, phrase, capital=False)
+        text = direct_sentence(template, selected, phrase)
     else:
         text = training_instruction(selected, target, rng, scene.categories)
-    return Question(text, _change(selected, target), selected, target)
+        way = _relation_in(text) or "fact"
+    if rng.random() < LOWER:
+        text = text[0].lower() + text[1:]
+    return Question(text, _change(selected, target), selected, target, way)
 
 
 def _change(selected: str, target: str) -> str:
@@ -181,9 +194,21 @@ def rests_on_apart(instruction: str, selected: str, target: str) -> bool:
         return True
     return any(
         object_apart(relation, sentence) == selected and _opening(sentence) in text
-        for relation, known in knowledge()["relations"].items()
-        for sentence in known["sentences"]
+        for relation, sentence in _relation_sentences()
     )
+
+
+def _relation_in(instruction: str) -> str | None:
+    """The relation that one of its sentences in an instruction speaks of; None: a fact is told."""
+    text = instruction.lower()
+    found = (relation for relation, said in _relation_sentences() if _opening(said) in text)
+    return next(found, None)
+
+
+def _relation_sentences() -> Iterator[tuple[str, str]]:
+    for relation, known in knowledge()["relations"].items():
+        for sentence in known["sentences"]:
+            yield relation, sentence
 
 
 def _opening(sentence: str) -> str:

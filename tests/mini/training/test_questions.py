@@ -8,6 +8,7 @@ from reasonray.mini.knowledge import facts, knowledge
 from reasonray.mini.training.questions import (
     KINDS,
     RELATION_QUESTIONS,
+    WAYS,
     Question,
     apart,
     object_apart,
@@ -106,6 +107,27 @@ def test_an_edits_target_is_not_in_the_picture_yet() -> None:
     for scene, said in asked("instruction"):
         assert said.subject in scene.categories
         assert said.target not in scene.categories
+
+
+def test_an_instruction_s_way_is_the_relation_that_its_sentence_speaks_of() -> None:
+    ways = {said.way for _, said in asked("instruction")}
+    assert ways == set(WAYS) - {"none"}
+    for _, said in asked("instruction"):
+        spoken = [relation for relation, sentence in SENTENCES if is_of(sentence, said.text)]
+        assert said.subject
+        assert said.target
+        if said.way in RELATIONS:
+            assert said.way in spoken
+            assert RELATIONS[said.way][said.subject] == said.target
+        else:
+            assert not spoken
+            assert (said.way == "direct") == (said.subject in said.text.lower())
+
+
+def test_instructions_begin_as_people_type_too() -> None:
+    for way in ("direct", "fact", "makes"):
+        begins = [said.text[0].isupper() for _, said in asked("instruction") if said.way == way]
+        assert 0 < sum(begins) < len(begins)
 
 
 def test_a_caption_is_the_true_one() -> None:
