@@ -49,6 +49,8 @@ HALF = 2
 """Layers of the four after which subject and relation can be read off: the others have the time to
 go from them to the target, whatever the sentence was."""
 
+FIRST_RELATION = WAYS.index("fact") + 1
+
 PATCH = 12
 PLACES = (IMAGE_SIZE // PATCH) ** 2
 """How many tokens a picture becomes."""
@@ -168,6 +170,8 @@ class Taught(nn.Module):
         self.patch_head = PatchHead(96)
         self.subject_head = nn.Linear(WIDTH, len(NAMES) + 1)
         self.relation_head = nn.Linear(WIDTH, len(WAYS))
+        self.subject_parts = nn.Embedding(len(NAMES) + 1, WIDTH)
+        self.relation_parts = nn.Embedding(len(WAYS), WIDTH)
         self.target_head = nn.Linear(WIDTH, len(NAMES) + 1)
 
     def loss(self, data: Batch, *, patches_only: bool) -> Loss:
@@ -194,13 +198,25 @@ class Taught(nn.Module):
             halfway = half[torch.arange(len(half)), data.last]
             subject = cross_entropy(self.subject_head(halfway), data.subjects)
             relation = cross_entropy(self.relation_head(halfway), data.relations)
+            composition = self._composition(halfway, data)
             target_logits = self.target_head(last)
             target = cross_entropy(target_logits, data.targets)
         right = (target_logits.argmax(-1) == data.targets)[data.targets < len(NAMES)]
         figures |= {"answer": answer.item(), "subject": subject.item(), "target": target.item()}
-        figures["relation"] = relation.item()
+        figures |= {"relation": relation.item(), "composition": composition.item()}
         figures["right"] = right.float().mean().item()
-        return answer + 0.3 * patches + 0.5 * (subject + relation + target), figures
+        return answer + 0.3 * patches + 0.5 * (subject + relation + target + composition), figures
+
+    def _composition(self, halfway: Tensor, data: Batch) -> Tensor:
+        """How far states are from a sum of what is spoken of and the relation, 0..2 (cosine).
+
+        The same sum for every sentence: so one that was never heard of an object leads to what
+        the others lead to.
+        """
+        sums = self.subject_parts(data.subjects) + self.relation_parts(data.relations)
+        distances = 1 - nn.functional.cosine_similarity(halfway.float(), sums.float(), dim=-1)
+        is_related = (data.relations >= FIRST_RELATION).float()
+        return (distances * is_related).sum() / is_related.sum().clamp(min=1)
 
 
 def course(workdir: Path, _zoo: Path) -> Course:
