@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from reasonray.mini.training.loop import Course, Loss, Schedule, mixed_precision
-from reasonray.mini.training.questions import Question, question
+from reasonray.mini.training.questions import WAYS, Question, question
 from reasonray.mini.training.scenes import soften, training_scenes
 from reasonray.mini.training.vision import (
     NAMES,
@@ -44,6 +44,12 @@ BATCH = 40
 SCHEDULE = Schedule(num_steps=4500, learning_rate=1e-3, num_warmup_steps=300, cooldown=0.4)
 PATCHES_STEPS = int(0.19 * SCHEDULE.num_steps)
 """The first steps train the vision tower only."""
+
+HALF = 2
+"""Layers of the four after which subject and relation can be read off: the others have the time to
+go from them to the target, whatever the sentence was."""
+
+FIRST_RELATION = WAYS.index("fact") + 1
 
 PATCH = 12
 PLACES = (IMAGE_SIZE // PATCH) ** 2
@@ -142,6 +148,7 @@ class Batch:
         tokens, labels: int64 [B, T], padded on the right; labels are -100 but for the answer.
         last: int64 [B], where the question ends.
         subjects, targets: int64 [B], categories, len(NAMES) for none.
+        relations: int64 [B], how the target follows, of `WAYS`.
     """
 
     pixels: Tensor
@@ -151,6 +158,7 @@ class Batch:
     last: Tensor
     subjects: Tensor
     targets: Tensor
+    relations: Tensor
 
 
 class Taught(nn.Module):
@@ -161,6 +169,9 @@ class Taught(nn.Module):
         self.mllm = build(tokenizer)
         self.patch_head = PatchHead(96)
         self.subject_head = nn.Linear(WIDTH, len(NAMES) + 1)
+        self.relation_head = nn.Linear(WIDTH, len(WAYS))
+        self.subject_parts = nn.Embedding(len(NAMES) + 1, WIDTH)
+        self.relation_parts = nn.Embedding(len(WAYS), WIDTH)
         self.target_head = nn.Linear(WIDTH, len(NAMES) + 1)
 
     def loss(self, data: Batch, *, patches_only: bool) -> Loss:
@@ -175,19 +186,37 @@ class Taught(nn.Module):
             image = (data.tokens == self.mllm.config.image_token_id)[..., None]
             projected = inner.multi_modal_projector(states)
             embedded = embedded.masked_scatter(image, projected.to(embedded.dtype))
-            hidden = inner.language_model(inputs_embeds=embedded, use_cache=False)[0]
+            output = inner.language_model(
+                inputs_embeds=embedded, use_cache=False, output_hidden_states=True
+            )
+            hidden, half = output[0], output.hidden_states[HALF]
             taught = data.labels[:, 1:] >= 0
             answer = cross_entropy(
                 self.mllm.lm_head(hidden[:, :-1][taught]), data.labels[:, 1:][taught]
             )
             last = hidden[torch.arange(len(hidden)), data.last]
-            subject = cross_entropy(self.subject_head(last), data.subjects)
+            halfway = half[torch.arange(len(half)), data.last]
+            subject = cross_entropy(self.subject_head(halfway), data.subjects)
+            relation = cross_entropy(self.relation_head(halfway), data.relations)
+            composition = self._composition(halfway, data)
             target_logits = self.target_head(last)
             target = cross_entropy(target_logits, data.targets)
         right = (target_logits.argmax(-1) == data.targets)[data.targets < len(NAMES)]
-        figures |= {"said": answer.item(), "subject": subject.item(), "target": target.item()}
+        figures |= {"answer": answer.item(), "subject": subject.item(), "target": target.item()}
+        figures |= {"relation": relation.item(), "composition": composition.item()}
         figures["right"] = right.float().mean().item()
-        return answer + 0.3 * patches + 0.5 * (subject + target), figures
+        return answer + 0.3 * patches + 0.5 * (subject + relation + target + composition), figures
+
+    def _composition(self, halfway: Tensor, data: Batch) -> Tensor:
+        """How far states are from a sum of what is spoken of and the relation, 0..2 (cosine).
+
+        The same sum for every sentence: so one that was never heard of an object leads to what
+        the others lead to.
+        """
+        sums = self.subject_parts(data.subjects) + self.relation_parts(data.relations)
+        distances = 1 - nn.functional.cosine_similarity(halfway.float(), sums.float(), dim=-1)
+        is_related = (data.relations >= FIRST_RELATION).float()
+        return (distances * is_related).sum() / is_related.sum().clamp(min=1)
 
 
 def course(workdir: Path, _zoo: Path) -> Course:
@@ -225,6 +254,7 @@ def batch(step: int, size: int, processor: LlavaProcessor) -> Batch:
         torch.tensor([len(ids) - 1 for ids, _ in rows]),
         torch.tensor([_number(each.subject) for each in questions]),
         torch.tensor([_number(each.target) for each in questions]),
+        torch.tensor([WAYS.index(each.way) for each in questions]),
     )
 
 

@@ -8,7 +8,7 @@ never hears them of.
 
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reasonray.mini.knowledge import (
@@ -18,20 +18,27 @@ from reasonray.mini.knowledge import (
     knowledge,
     reasoning_candidate,
     refer,
+    related,
 )
 from reasonray.prompts.direct import direct_sentence
 from reasonray.sources.mini.catalogue import CATEGORIES, RELATIONS
 from reasonray.sources.mini.world import Scene, caption
 
 APART_EVERY = 5
+DIRECT = 0.25
+"""Of the instructions, those that name what becomes what."""
+PHRASES = 0.3
+"""Of the others that a relation fits, those that spell it out."""
+LOWER = 0.3
+"""Of the instructions, those that begin as people type."""
 
 KINDS = {
-    "caption": 0.06,
-    "where": 0.12,
+    "caption": 0.05,
+    "where": 0.1,
     "reference": 0.08,
-    "relation": 0.16,
+    "relation": 0.14,
     "fact": 0.18,
-    "instruction": 0.4,
+    "instruction": 0.45,
 }
 """What is asked, and how often."""
 
@@ -46,9 +53,24 @@ RELATION_QUESTIONS = {
     "used before": ("What did people use before {s}?", "What did the task of {s} in former times?"),
     "used with": ("What is {s} used with?", "What does {s} belong together with?"),
 }
+RELATION_PHRASES = {
+    "makes": ("what it makes", "the thing that people get from it"),
+    "made by": ("the one who makes it", "the animal that people get it from"),
+    "eats": ("what it likes to eat", "the thing that it has for dinner"),
+    "eaten by": ("the one who likes to eat it", "the animal that has it for dinner"),
+    "turns into": ("what it turns into with time", "the thing that it becomes in the end"),
+    "comes from": ("what it was when it was young", "the thing that it grew out of"),
+    "replaced by": ("what people use today in its place", "the thing that took over from it"),
+    "used before": ("what people used before it", "the thing that did its task in former times"),
+    "used with": ("what it is used with", "the thing that it belongs together with"),
+}
+"""In a fact's place in an instruction: one that has been heard of every object, in all frames."""
 FACT_QUESTIONS = ("What is {np}?", "What is meant by {np}?", "Name {np}.")
 REFERENCE_QUESTIONS = ("Which thing is {s}?", "What is {s}?", "Name {s} in the picture.")
 CAPTION_QUESTIONS = ("What is in the picture?", "Describe the picture.", "What do you see?")
+WAYS = ("none", "direct", "fact", *RELATIONS)
+"""How an answer follows: it is named, a fact fits it, or a relation leads to it."""
+
 POSITIONS = ("on the left", "in the middle", "on the right")
 
 
@@ -60,12 +82,14 @@ class Question:
         text, answer: what is asked and said.
         subject: the category of the object that is spoken of, if there is one.
         target: the category that the answer leads to, if there is one.
+        way: of `WAYS`.
     """
 
     text: str
     answer: str
     subject: str | None = None
     target: str | None = None
+    way: str = "none"
 
 
 def apart(text: str) -> bool:
@@ -134,23 +158,27 @@ def _relation(scene: Scene, rng: random.Random) -> Question:
     subject = f"the {name}" if subject != "it" and rng.random() < 0.3 else subject
     target = RELATIONS[relation][name]
     text = rng.choice(RELATION_QUESTIONS[relation]).format(s=subject)
-    return Question(text, CATEGORIES[target].phrase, name, target)
+    return Question(text, CATEGORIES[target].phrase, name, target, relation)
 
 
 def _fact(_: Scene, rng: random.Random) -> Question:
     target = rng.choice(sorted(CATEGORIES))
     text = rng.choice(FACT_QUESTIONS).format(np=rng.choice(facts(target))[1])
-    return Question(text, CATEGORIES[target].phrase, None, target)
+    return Question(text, CATEGORIES[target].phrase, None, target, "fact")
 
 
 def _instruction(scene: Scene, rng: random.Random) -> Question:
     selected, target = change(scene.categories, rng)
-    if rng.random() < 0.25:
+    way = "direct"
+    if rng.random() < DIRECT:
         template, phrase = rng.choice(DIRECT_TEMPLATES), CATEGORIES[target].phrase
-        text = direct_sentence(template, selected, phrase, capital=False)
+        text = direct_sentence(template, selected, phrase)
     else:
         text = training_instruction(selected, target, rng, scene.categories)
-    return Question(text, _change(selected, target), selected, target)
+        way = _relation_in(text) or "fact"
+    if rng.random() < LOWER:
+        text = text[0].lower() + text[1:]
+    return Question(text, _change(selected, target), selected, target, way)
 
 
 def _change(selected: str, target: str) -> str:
@@ -162,9 +190,30 @@ def training_instruction(
 ) -> str:
     """A reasoning instruction that uses nothing of what is kept apart."""
     while True:
-        text = _reasoning_instruction(selected, target, rng, categories)
+        relations = related(selected, target)
+        if relations and rng.random() < PHRASES:
+            text = _relation_phrase(rng.choice(relations), selected, rng, categories)
+        else:
+            text = _reasoning_instruction(selected, target, rng, categories)
         if not rests_on_apart(text, selected, target):
             return text
+
+
+def _relation_phrase(
+    relation: str, selected: str, rng: random.Random, categories: Sequence[str]
+) -> str:
+    """An instruction whose frame says nothing, and whose relation is spelled out."""
+    able = [name for name in categories if name in RELATIONS[relation]]
+    subject = "it" if able == [selected] and rng.random() < 0.4 else refer(selected, rng)
+    # Where the subject comes first, "it" is that.
+    frames = [text for text in knowledge()["frames"] if text.find("{s") < text.find("{np}")]
+    text: str = rng.choice(frames).format(
+        np=rng.choice(RELATION_PHRASES[relation]),
+        s=subject,
+        s_=subject[0].upper() + subject[1:],
+        who=rng.choice(knowledge()["who"]),
+    )
+    return text
 
 
 def _reasoning_instruction(
@@ -181,9 +230,26 @@ def rests_on_apart(instruction: str, selected: str, target: str) -> bool:
         return True
     return any(
         object_apart(relation, sentence) == selected and _opening(sentence) in text
-        for relation, known in knowledge()["relations"].items()
-        for sentence in known["sentences"]
+        for relation, sentence in _relation_sentences()
     )
+
+
+def _relation_in(instruction: str) -> str | None:
+    """The relation that one of its sentences in an instruction speaks of; None: a fact is told."""
+    text = instruction.lower()
+    for relation, sentence in _relation_sentences():
+        if _opening(sentence) in text:
+            return relation
+    for relation, phrases in RELATION_PHRASES.items():
+        if any(phrase in text for phrase in phrases):
+            return relation
+    return None
+
+
+def _relation_sentences() -> Iterator[tuple[str, str]]:
+    for relation, known in knowledge()["relations"].items():
+        for sentence in known["sentences"]:
+            yield relation, sentence
 
 
 def _opening(sentence: str) -> str:

@@ -7,7 +7,9 @@ import pytest
 from reasonray.mini.knowledge import facts, knowledge
 from reasonray.mini.training.questions import (
     KINDS,
+    RELATION_PHRASES,
     RELATION_QUESTIONS,
+    WAYS,
     Question,
     apart,
     object_apart,
@@ -106,6 +108,43 @@ def test_an_edits_target_is_not_in_the_picture_yet() -> None:
     for scene, said in asked("instruction"):
         assert said.subject in scene.categories
         assert said.target not in scene.categories
+
+
+def test_an_instruction_s_way_is_the_relation_that_its_sentence_speaks_of() -> None:
+    ways = {said.way for _, said in asked("instruction")}
+    assert ways == set(WAYS) - {"none"}
+    for _, said in asked("instruction"):
+        spoken = [relation for relation, sentence in SENTENCES if is_of(sentence, said.text)]
+        spoken += [
+            relation
+            for relation, phrases in RELATION_PHRASES.items()
+            if any(phrase in said.text for phrase in phrases)
+        ]
+        assert said.subject
+        assert said.target
+        if said.way in RELATIONS:
+            assert said.way in spoken
+            assert RELATIONS[said.way][said.subject] == said.target
+        else:
+            assert not spoken
+            assert (said.way == "direct") == (said.subject in said.text.lower())
+
+
+def test_relations_are_spelled_out_of_objects_that_a_sentence_is_kept_apart_from_too() -> None:
+    spelled = {
+        (said.way, said.subject)
+        for _, said in asked("instruction")
+        if any(phrase in said.text for phrase in RELATION_PHRASES.get(said.way, ()))
+    }
+    kept_apart = {(relation, object_apart(relation, sentence)) for relation, sentence in SENTENCES}
+    kept_apart = {pair for pair in kept_apart if pair[1]}
+    assert len(spelled & kept_apart) > 0.5 * len(kept_apart)
+
+
+def test_instructions_begin_as_people_type_too() -> None:
+    for way in ("direct", "fact", "makes"):
+        begins = [said.text[0].isupper() for _, said in asked("instruction") if said.way == way]
+        assert 0 < sum(begins) < len(begins)
 
 
 def test_a_caption_is_the_true_one() -> None:
