@@ -24,7 +24,7 @@ _ANSWER_S = 3.0
 # Read by Ray's client, too; what it does with it is checked with Ray 2.60.
 _RAY_WAITS_S = float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", "60"))  # noqa: SIM112
 _BEFORE_RAY_S = 10.0
-"""More than a turn of asking, which may begin just before, lasts: Ray ends it without a word."""
+"""Longer than a turn of asking, so that none is under way when Ray ends the process in silence."""
 
 
 @contextlib.contextmanager

@@ -119,6 +119,10 @@ def weights_version(spec: Spec) -> str | None:
 
     Of a file here its name, size, beginning and end count, which no two trainings have alike; it
     may be copied. None: neither folder nor store, as a hub id, a server or a module.
+
+    Raises:
+        UserError: a file cannot be read.
+        RunError: a store fails.
     """
     kind = spec.text.partition(":")[0]
     if not spec.has_model or kind in ("python", "http", "https"):
@@ -127,12 +131,15 @@ def weights_version(spec: Spec) -> str | None:
     folder = place(named["path"] if named else spec.text, f"editor {spec.name}")
     if isinstance(folder, Path) and not folder.is_dir():
         return None
-    with reached(folder, f"editor {spec.name}"):
-        content = [
-            (name, size, _edges(folder / name) if isinstance(folder, Path) else change)
-            for name, size, change in versions(folder)
-            if not name.endswith(".md")
-        ]
+    try:
+        with reached(folder, f"editor {spec.name}"):
+            content = [
+                (name, size, _edges(folder / name) if isinstance(folder, Path) else change)
+                for name, size, change in versions(folder)
+                if not name.endswith(".md")
+            ]
+    except OSError as error:
+        raise UserError(f"editor {spec.name}: {folder}: cannot be read ({error})") from error
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

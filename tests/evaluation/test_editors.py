@@ -121,3 +121,16 @@ def test_an_editor_on_a_store_is_known_by_what_lies_there(bucket: str) -> None:
 )  # fmt: skip
 def test_what_lies_in_no_folder_has_no_version(text: str) -> None:
     assert weights_version(parse(text)) is None
+
+
+def test_an_editor_s_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unet.safetensors").write_bytes(b"1")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "unet.safetensors")  # as to who is not root
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"editor mine: .*cannot be read .*unet\.safetensors"):
+        weights_version(Spec("mine", str(tmp_path)))

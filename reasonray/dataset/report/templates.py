@@ -13,13 +13,13 @@ def environment(folder: Path) -> jinja2.Environment:
     Args:
         folder: of this package.
     """
-    environment = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["duration"] = duration
-    return environment
+    templates.filters["number"] = lambda value: f"{value:,}"
+    templates.filters["duration"] = duration
+    return templates
