@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from finished_evaluation import CHUNK, measured
+from finished_evaluation import figures as figures_of
 from one_cluster import Cluster
 from toy_editors import Inverting, benchmark, pair
 
 from reasonray.cli.main import call
-from reasonray.core.errors import RunError, UserError
+from reasonray.core.errors import RowError, RunError, UserError
 from reasonray.core.recipe import load
 from reasonray.evaluation import chunks
 from reasonray.evaluation.editing import Editing
@@ -136,6 +138,26 @@ def test_what_was_edited_by_an_earlier_process_brings_its_notices(
     assert row["notices"] == list(Noticing.notices)
     scores = read_scores(folder / "scores/ours/b", own.benchmark, own.items)
     assert scores.notices == list(Noticing.notices)
+
+
+def test_a_retry_keeps_the_figures_of_rows_that_it_does_not_edit_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    own, folder = opened(str(place / "benchmark")), place / "out"
+    edits = [item.before() if n else RowError("late", "") for n, item in enumerate(own.items)]
+    measured(folder, own, "b", edits, [figures_of(number) for number in range(len(edits))])
+    first, *_ = chunks.chunks_of(folder, own, Spec("b", "http://127.0.0.1:1/v1"), CHUNK)
+    items, scores = own.items[:CHUNK], Path(first.scores)
+    before = chunks.read_chunk(scores, items).to_pylist()
+    assert chunks.forget_failures(first, items) == 1
+    edit = Editing(Inverting(), "b", session=1, seed=0, timeout_s=20)
+    edit(own.benchmark, items, Path(first.edits))
+    _Measuring(load("mini"))(vars(first))
+    after = chunks.read_chunk(scores, items).to_pylist()
+    assert after[1:] == before[1:]  # made up, so that none of them was measured
+    assert dict(after[0]["axes"])["L1"] == 0
+    assert not list(scores.parent.glob("*.before"))
 
 
 def test_a_benchmark_that_was_replaced_while_it_was_measured_is_refused(place: Path) -> None:
