@@ -145,6 +145,9 @@ class EditorConfig(Config):
         "direct instruction, or, where that is of another length, to have the UNet predict the "
         "same; 0: left out",
     )
+    alignment_learning_rate: float = Field(
+        1e-3, gt=0, description="Of AdamW meanwhile: the connector starts from nothing (as LLaVA's)"
+    )
     num_epochs: float = Field(
         25, gt=0, description="Then UNet and connector are fine-tuned: so many times each sample "
         "(InstructPix2Pix: 23 to 33); no effect with num_steps"
@@ -159,7 +162,7 @@ class EditorConfig(Config):
         "fine-tuning ends, with the weights of the lowest; null: it runs to its end",
     )
     batch_size: int = Field(1024, ge=1, description="Samples an optimiser step, over all workers")
-    learning_rate: float = Field(1e-4, gt=0, description="Of AdamW, in both stages")
+    learning_rate: float = Field(1e-4, gt=0, description="Of AdamW in the fine-tuning")
     schedule: Literal["constant", "cosine"] = Field("constant", description="After the warm-up")
     num_warmup_steps: int = Field(
         100, ge=0, description="Linear warm-up of each stage, a tenth of its steps at most"

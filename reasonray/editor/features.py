@@ -42,7 +42,7 @@ from reasonray.editor.frozen import Array, Frozen, Sample
 from reasonray.editor.pairs import COLUMNS, Pair, origin, pairs, size_kept
 from reasonray.models import weights
 
-PREPROCESSING = 3
+PREPROCESSING = 4
 """Raised when what is computed from the same picture and text changes."""
 
 INFO = "features.json"

@@ -21,6 +21,7 @@ from reasonray.editor.pairs import Pair
 from reasonray.models import weights
 from reasonray.models.pixels import to_tensor
 from reasonray.models.weights import load_part
+from reasonray.prompts.direct import in_one_wording
 
 Array = NDArray[np.float16]
 
@@ -36,7 +37,8 @@ class Sample:
         picture: TD, states up to the source picture's end, which no instruction changes; no tokens
             where the recipe does not read them.
         reasoning, direct: TD, states of the two instructions beside the source picture.
-        taught: TD, CLIP's encoding of the direct instruction, which alignment imitates; or None.
+        taught: TD, which alignment imitates: CLIP's encoding of the direct instruction, said in one
+            wording (`prompts.direct.in_one_wording`); or None.
     """
 
     id: str
@@ -94,7 +96,9 @@ class Frozen:
             picture = list(before_BTD.cpu().half().numpy())
             reasoning, direct = (_rows(*each) for each in after)
             if self.text_encoder is not None:
-                taught = self._encodings(asked[1])
+                # States of a whole instruction hold what it says, hardly in which words: of as many
+                # encodings as there are wordings the connector would learn the mean.
+                taught = self._encodings([in_one_wording(text) for text in asked[1]])
         return [
             Sample(*each)
             for each in zip(

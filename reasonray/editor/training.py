@@ -76,6 +76,7 @@ class Stage:
     Attributes:
         name: in the metrics; one of `metrics_log.STAGES`.
         num_steps: of the optimiser.
+        learning_rate: its highest.
         batches: that it sees.
         loss: the sum of a batch's errors under the editor, as `Objective` has it.
         trained: names of the editor's parameters that it changes.
@@ -85,6 +86,7 @@ class Stage:
 
     name: str
     num_steps: int
+    learning_rate: float
     batches: Batches
     loss: Callable[[nn.Module, Batch, torch.device], Tensor]
     trained: Collection[str]
@@ -144,7 +146,8 @@ def train(
 
     num_steps = config.steps(len(batches.indices))
     names = {name for name, parameter in editor.named_parameters() if parameter.requires_grad}
-    stages = [Stage("editing", num_steps, batches, objective.editing, names, validate)]
+    rate, loss = config.learning_rate, objective.editing
+    stages = [Stage("editing", num_steps, rate, batches, loss, names, validate)]
     is_aligned = worker.restored is not None and worker.restored["stage"] == "editing"
     if alignment_steps and not is_aligned:
         # The text encoding of nothing is not among the features.
@@ -152,8 +155,8 @@ def train(
         indices = batches.indices.tolist()
         heard = Batches(batches.samples, indices, undropped, batches.seed, batches.pinned)
         connector = {name for name in names if name.startswith("connector.")}
-        alignment = Stage("alignment", alignment_steps, heard, objective.alignment, connector)
-        stages.insert(0, alignment)
+        rate, loss = config.alignment_learning_rate, objective.alignment
+        stages.insert(0, Stage("alignment", alignment_steps, rate, heard, loss, connector))
     for stage in stages:
         _run(stage, editor, config, worker, log)
     log.close()
@@ -233,7 +236,7 @@ class _Steps:
         self.wrapped = worker.wrap(editor)
         self.trained = [p for p in self.wrapped.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.trained, lr=config.learning_rate, weight_decay=config.weight_decay
+            self.trained, lr=stage.learning_rate, weight_decay=config.weight_decay
         )
         self.rate = get_scheduler(
             "constant_with_warmup" if config.schedule == "constant" else "cosine",
@@ -306,8 +309,8 @@ class _Steps:
             (self.worker.folder / NAN_BATCH).write_text(json.dumps(content, indent=2))
         raise RunError(
             f"{self.stage.name} step {self.done}: the loss is not a number; the samples of this "
-            f"batch are in the output's {NAN_BATCH}; look at them, or lower editor.learning_rate "
-            "and give another output; the same command would end here again",
+            f"batch are in the output's {NAN_BATCH}; look at them, or lower the stage's "
+            "learning rate and give another output; the same command would end here again",
             again=False,
         )
 

@@ -18,6 +18,25 @@ TEMPLATES = (
 
 _ARTICLES = "a|an|some|two|three|four|five|several|many"
 
+_INTRODUCED = re.compile(rf"(?:{_ARTICLES})\s", re.IGNORECASE)
+
+
+def _wording(template: str) -> re.Pattern[str]:
+    """Matches what a template says of two names, each of four words at most but for an article."""
+    word = rf"(?!(?:the|{_ARTICLES})\b)[^\s,;:.]+"
+    name = rf"{word}(?:\s{word}){{0,3}}"
+    # Without an article nothing would part the names of "make the {selected} {target}".
+    article = rf"(?:{_ARTICLES})\s"
+    if "{selected} {target}" not in template:
+        article = f"(?:{article})?"
+    pattern = template.format(
+        selected=f"(?P<selected>{name})", target=f"(?P<target>{article}{name})"
+    )
+    return re.compile(pattern, re.IGNORECASE)
+
+
+_WORDINGS = tuple(map(_wording, TEMPLATES))
+
 _AN = re.compile(r"[aio]|e(?!u)|u(?!ni|ku|s[ae]|t[ei])|hour|heir|honest", re.IGNORECASE)
 """Beginnings of words that sound like a vowel."""
 
@@ -50,6 +69,26 @@ def direct_sentence(template: str, selected: str, target: str, *, capital: bool 
     """One of `TEMPLATES` filled in: `selected` without an article, `target` with its own."""
     sentence = template.format(selected=selected, target=target)
     return sentence[0].upper() + sentence[1:] if capital else sentence
+
+
+def in_one_wording(instruction: str) -> str:
+    """A direct instruction as the first of `TEMPLATES` says it: "turn the cow into a car".
+
+    One that is none of them, or whose target has no article and is no plural or mass noun ("change
+    the colour to red"), or whose names are long, stays as it is.
+
+    Args:
+        instruction: with a capital and a full stop, or without.
+    """
+    sentence = instruction.strip().removesuffix(".")
+    for wording in _WORDINGS:
+        parts = wording.fullmatch(sentence)
+        if parts is None:
+            continue
+        target = parts["target"]
+        if _INTRODUCED.match(target) or is_plural(target) or is_mass(target):
+            return direct_sentence(TEMPLATES[0], parts["selected"], target)
+    return instruction
 
 
 def with_article(name: str, caption: str) -> str:

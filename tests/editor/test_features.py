@@ -70,6 +70,24 @@ def test_a_side_that_is_named_is_not_mirrored(
     )
 
 
+def test_wordings_of_one_edit_are_taught_alike_and_heard_as_they_are(config: EditorConfig) -> None:
+    """Alignment's truth is one for all of them: the states hold what is said, not how."""
+    sentences = (
+        "Turn the bee into some honey",
+        "put some honey where the bee is",
+        "Make the bee glow",
+    )
+    [first, second, other] = (
+        pairs({**tiny_base.sample(0, direct_instruction=each), "box": None}, range(1), config)[0]
+        for each in sentences
+    )
+    said, reworded, kept = frozen.Frozen(config).samples([first, second, other])
+    assert said.taught is not None and reworded.taught is not None and kept.taught is not None
+    assert np.array_equal(said.taught, reworded.taught)
+    assert not np.array_equal(said.taught, kept.taught)
+    assert not np.array_equal(said.direct, reworded.direct)
+
+
 def test_the_picture_s_states_are_stored_once(
     config: EditorConfig, data: Path, tmp_path: Path
 ) -> None:

@@ -291,6 +291,18 @@ def test_steps_follow_from_epochs_and_samples(config: EditorConfig) -> None:
     assert 900 < paper.steps(38_000) < 950
 
 
+def test_each_stage_has_its_own_learning_rate(
+    config: EditorConfig, samples: features.Features, tmp_path: Path
+) -> None:
+    aligning = config.model_copy(update={"alignment_learning_rate": 0.02, "alignment_steps": 10})
+    _, state = run(aligning, samples, tmp_path / "run", stop_after=5)
+    assert state is not None
+    assert (state["stage"], state["rate"]["_last_lr"]) == ("alignment", [0.02])
+    _, state = run(aligning, samples, tmp_path / "both")
+    assert state is not None
+    assert (state["stage"], state["rate"]["_last_lr"]) == ("editing", [config.learning_rate])
+
+
 def test_warm_up_takes_a_tenth_of_a_stage_at_most(
     config: EditorConfig, samples: features.Features, tmp_path: Path
 ) -> None:

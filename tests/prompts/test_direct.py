@@ -1,6 +1,12 @@
 import pytest
 
-from reasonray.prompts.direct import TEMPLATES, direct_instruction, with_article
+from reasonray.prompts.direct import (
+    TEMPLATES,
+    direct_instruction,
+    direct_sentence,
+    in_one_wording,
+    with_article,
+)
 
 
 @pytest.mark.parametrize(
@@ -63,3 +69,47 @@ def test_one_of_several_is_named_by_its_word() -> None:
         qualifier="leftmost",
     )
     assert sentence == "Turn the leftmost dog into a fox"
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize(
+    ("selected", "target"),
+    [("bee", "some milk"), ("leftmost hot dog", "an old fire truck"), ("dogs", "two foxes")],
+)
+@pytest.mark.parametrize("capital", [True, False])
+def test_what_says_the_same_is_said_in_one_wording(
+    template: str, selected: str, target: str, capital: bool
+) -> None:
+    sentence = direct_sentence(template, selected, target, capital=capital)
+    assert in_one_wording(sentence) == f"Turn the {selected} into {target}"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "plain"),
+    [
+        ("Replace the grapes with strawberries", "Turn the grapes into strawberries"),
+        ("swap the noodles for fried rice.", "Turn the noodles into fried rice"),
+        ("  make the man in black a ghost\n", "Turn the man in black into a ghost"),
+    ],
+)
+def test_plurals_and_mass_nouns_need_no_article_to_be_a_target(sentence: str, plain: str) -> None:
+    assert in_one_wording(sentence) == plain
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "change the colour to red",
+        "make the grapes strawberries",
+        "make the sky purple",
+        "make the dog with a hat a cat",
+        "make it a painting",
+        "turn the cow into a car and the sun into a moon",
+        "turn the cow into a car, as in a dream",
+        "replace the very old and nearly blind dog with a cat",
+        "It should be the one that makes the honey",
+        "",
+    ],
+)
+def test_what_is_not_surely_the_same_stays_as_it_is(sentence: str) -> None:
+    assert in_one_wording(sentence) == sentence
