@@ -142,8 +142,8 @@ class EditorConfig(Config):
         1000,
         ge=0,
         description="First the connector alone learns to give what the text encoder gives for the "
-        "direct instruction, or, where that is of another length, to have the UNet predict the "
-        "same; 0: left out",
+        "direct instruction, of one edit in one wording; or, where that is of another length, to "
+        "have the UNet predict the same; 0: left out",
     )
     alignment_learning_rate: float = Field(
         1e-3, gt=0, description="Of AdamW meanwhile: the connector starts from nothing (as LLaVA's)"

@@ -24,13 +24,13 @@ _INTRODUCED = re.compile(rf"(?:{_ARTICLES})\s", re.IGNORECASE)
 def _wording(template: str) -> re.Pattern[str]:
     """Matches what a template says of two names, each of four words at most but for an article."""
     word = rf"(?!(?:the|{_ARTICLES})\b)[^\s,;:.]+"
-    name = rf"{word}(?:\s{word}){{0,3}}"
-    # Without an article nothing would part the names of "make the {selected} {target}".
-    article = rf"(?:{_ARTICLES})\s"
-    if "{selected} {target}" not in template:
-        article = f"(?:{article})?"
+    name = selected = rf"{word}(?:\s{word}){{0,3}}"
+    article = rf"(?:(?:{_ARTICLES})\s)?"
+    if "{selected} {target}" in template:
+        # Nothing else parts the names, and "make the man wear a hat" replaces nobody.
+        selected, article = word, article.removesuffix("?")
     pattern = template.format(
-        selected=f"(?P<selected>{name})", target=f"(?P<target>{article}{name})"
+        selected=f"(?P<selected>{selected})", target=f"(?P<target>{article}{name})"
     )
     return re.compile(pattern, re.IGNORECASE)
 
@@ -74,8 +74,9 @@ def direct_sentence(template: str, selected: str, target: str, *, capital: bool 
 def in_one_wording(instruction: str) -> str:
     """A direct instruction as the first of `TEMPLATES` says it: "turn the cow into a car".
 
-    One that is none of them, or whose target has no article and is no plural or mass noun ("change
-    the colour to red"), or whose names are long, stays as it is.
+    One that is none of them stays as it is, and so does one that may mean something else: whose
+    target has no article and is no plural or mass noun ("change the colour to red"), whose names
+    are long, or which makes a thing of several words something ("make the man wear a hat").
 
     Args:
         instruction: with a capital and a full stop, or without.
