@@ -36,6 +36,7 @@ def _wording(template: str) -> re.Pattern[str]:
 
 
 _WORDINGS = tuple(map(_wording, TEMPLATES))
+"""Of each template."""
 
 _AN = re.compile(r"[aio]|e(?!u)|u(?!ni|ku|s[ae]|t[ei])|hour|heir|honest", re.IGNORECASE)
 """Beginnings of words that sound like a vowel."""
