@@ -23,7 +23,8 @@ _INTRODUCED = re.compile(rf"(?:{_ARTICLES})\s", re.IGNORECASE)
 
 def _wording(template: str) -> re.Pattern[str]:
     """Matches what a template says of two names, each of four words at most but for an article."""
-    word = rf"(?!(?:the|{_ARTICLES})\b)[^\s,;:.]+"
+    # What follows a stop or an "and" may be a second edit: "… of the cow and move it".
+    word = r"(?!(?:and|but|or|then)\b)[^\s,;:.]+"
     name = selected = rf"{word}(?:\s{word}){{0,3}}"
     article = rf"(?:(?:{_ARTICLES})\s)?"
     if "{selected} {target}" in template:

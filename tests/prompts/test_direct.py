@@ -113,6 +113,8 @@ def test_plurals_and_mass_nouns_need_no_article_to_be_a_target(sentence: str, pl
         "make it a painting",
         "turn the cow into a car and the sun into a moon",
         "turn the cow into a car, as in a dream",
+        "let a car take the place of the cow and move it",
+        "let a car take the place of the cow. Make it red",
         "replace the very old and nearly blind dog with a cat",
         "It should be the one that makes the honey",
         "",
